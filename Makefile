@@ -1,0 +1,59 @@
+# Every target makes or mends .venv first and needs nothing prepared but a Python from 3.11 to 3.13.
+#   make demo SECONDS=20        ends the demo by itself
+#   make test ARGS='-k floors'  hands arguments to pytest
+#   make PYTHON=/path/to/python3 test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check bench lock clean
+
+BIN := .venv/bin
+CODE := pipaid actors templates tests
+export PYTHON
+
+# SECONDS counts only when it was given on the command line or in the environment of make.
+SECONDS ?=
+CONFIG ?= config/pipaid.toml
+ARGS ?=
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## watch five strategies trade on a synthetic market (SECONDS=20 ends it by itself)
+	@.ci/environment run
+	@$(BIN)/pipaid demo $(if $(SECONDS),--seconds $(SECONDS))
+
+run: ## run the paper daemon on config/pipaid.toml (CONFIG=... for another)
+	@.ci/environment run
+	@$(BIN)/pipaidd --config $(CONFIG)
+
+test: ## run the tests
+	@.ci/environment test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: ## format, lint, types, tests: what has to be clean before a commit
+	@.ci/environment check
+	@echo "ruff format"; $(BIN)/ruff format --quiet --check $(CODE)
+	@echo "ruff check"; $(BIN)/ruff check --quiet $(CODE)
+	@echo "mypy"; $(BIN)/mypy --no-error-summary
+	@echo "pyright"; $(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: ## measure speed and memory, in CPU time
+	@.ci/environment test
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: ## compile requirements/*.txt anew from pyproject.toml (needs uv; UPGRADE=1 takes newer releases)
+	@for group in runtime build test dev data; do \
+	    echo "requirements/$$group.txt"; \
+	    case $$group in \
+	        runtime) source=pyproject.toml ;; \
+	        data) source="--no-deps --group data" ;; \
+	        *) source="pyproject.toml --group $$group" ;; \
+	    esac; \
+	    uv pip compile --quiet --no-header --no-annotate --generate-hashes --universal --fork-strategy fewest \
+	        --python-version 3.11 $(if $(UPGRADE),--upgrade) $$source -o requirements/$$group.txt || exit 1; \
+	done
+
+clean: ## remove what was built and cached (the environment, the state of the daemon and the journal stay)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
