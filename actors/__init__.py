@@ -1,0 +1,1 @@
+"""Floor 5: everything that owns a task and a mailbox."""

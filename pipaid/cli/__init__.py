@@ -1,0 +1,1 @@
+"""What a person types; a client of the control socket."""

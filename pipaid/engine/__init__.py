@@ -1,0 +1,1 @@
+"""Floor 2: decisions; synchronous and deterministic."""

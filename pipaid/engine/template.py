@@ -1,0 +1,233 @@
+"""What a template is: a vetted algorithm with params, wishes and a state, and what it is allowed to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from pipaid.model.candle import Candle
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.money import ZERO
+from pipaid.model.order import OrderType
+from pipaid.model.position import CloseReason, Direction, Position
+from pipaid.signals.series import Condition, Feature
+
+
+class Enter(msgspec.Struct, frozen=True, kw_only=True):
+    """Wish to open a position.
+
+    Exactly one of `quantity` (base), `notional` (quote) and `risk` (share of the symbol's capital lost if the stop is
+    hit; needs `stop_price`) says how much. A limit entry needs `price`. `tag` is the template's own word for the
+    position; while an entry or position with a tag is alive on a symbol, the same tag is not entered again.
+    """
+
+    symbol: str
+    direction: Direction
+    tag: str = ""
+    type: OrderType = OrderType.MARKET
+    price: Decimal | None = None
+    quantity: Decimal | None = None
+    notional: Decimal | None = None
+    risk: Decimal | None = None
+    stop_price: Decimal | None = None
+    take_profit_price: Decimal | None = None
+    reason: str = ""
+
+
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
+    """Wish to close a position: at the market, or with a limit `price` that replaces its resting exit."""
+
+    position_id: str
+    price: Decimal | None = None
+    reason: CloseReason = CloseReason.EXIT_RULE
+
+
+class CancelEntries(msgspec.Struct, frozen=True, kw_only=True):
+    """Wish to withdraw the working entry orders of a symbol: those with the given tags, or all."""
+
+    symbol: str
+    tags: frozenset[str] | None = None
+
+
+class Protect(msgspec.Struct, frozen=True, kw_only=True):
+    """Wish to move a position's stop and target; nothing means without one."""
+
+    position_id: str
+    stop_price: Decimal | None = None
+    take_profit_price: Decimal | None = None
+
+
+Intent = Enter | Exit | CancelEntries | Protect
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A working entry order as a template sees it."""
+
+    tag: str
+    direction: Direction
+    quantity: Decimal
+    filled: Decimal
+    price: Decimal
+
+
+class View(Protocol):
+    """What a template sees of one symbol at one moment."""
+
+    @property
+    def symbol(self) -> str:
+        """Return the symbol this call is about."""
+        ...
+
+    @property
+    def timeframe(self) -> Timeframe:
+        """Return the strategy's timeframe."""
+        ...
+
+    @property
+    def now_ms(self) -> int:
+        """Return venue time."""
+        ...
+
+    @property
+    def instrument(self) -> Instrument:
+        """Return the symbol's filters."""
+        ...
+
+    @property
+    def candle(self) -> Candle | None:
+        """Return the last closed candle, or nothing if none is known yet."""
+        ...
+
+    @property
+    def price(self) -> Decimal:
+        """Return the last known price, zero if none is known yet."""
+        ...
+
+    @property
+    def capital(self) -> Decimal:
+        """Return the capital allotted to this symbol, in quote currency, before leverage."""
+        ...
+
+    @property
+    def equity(self) -> Decimal:
+        """Return the allotted capital plus this run's realised and unrealised profit on the symbol."""
+        ...
+
+    @property
+    def leverage(self) -> int:
+        """Return the leverage in effect."""
+        ...
+
+    @property
+    def positions(self) -> Sequence[Position]:
+        """Return the strategy's open positions on the symbol, oldest first."""
+        ...
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Return the strategy's working entry orders on the symbol, oldest first."""
+        ...
+
+    def exiting(self, position_id: str) -> bool:
+        """Tell whether an exit the template wished for is working on that position."""
+        ...
+
+    def feature(self, feature: Feature) -> float | None:
+        """Return a declared feature's value at the last closed candle, or nothing while it warms up."""
+        ...
+
+    def feature_before(self, feature: Feature) -> float | None:
+        """Return a declared feature's value one candle earlier."""
+        ...
+
+
+class Wakes(msgspec.Struct, frozen=True, kw_only=True):
+    """When a template wants to be asked; a candle on which no condition holds costs it nothing.
+
+    `flat` conditions are watched while the strategy holds no position on the symbol, `holding` ones while it holds
+    one; `every` asks at each candle. Skipping a candle must never change what the template would have wished: a
+    property test holds every template to it.
+    """
+
+    flat: tuple[Condition, ...] = ()
+    holding: tuple[Condition, ...] = ()
+    every: bool = False
+
+
+class NoState(msgspec.Struct, frozen=True):
+    """The state of a template that remembers nothing of its own."""
+
+
+class Template:
+    """A vetted algorithm. Subclasses set the class variables, declare their features and return intents.
+
+    One instance serves one strategy; `state` holds one value of `state_type` per symbol, saved with each commit and
+    handed back after a restart. Callbacks are synchronous, see a View, and never do I/O.
+    """
+
+    id: ClassVar[str]
+    version: ClassVar[int] = 1
+    description: ClassVar[str]
+    params_type: ClassVar[type]
+    state_type: ClassVar[type[msgspec.Struct]] = NoState
+    capital_min: ClassVar[Decimal] = Decimal(100)
+    multi_symbol: ClassVar[bool] = True
+
+    def __init__(self, params: Any, state: Mapping[str, msgspec.Struct] | None = None) -> None:
+        self.params = params
+        self.state: dict[str, msgspec.Struct] = dict(state or {})
+
+    @classmethod
+    def check(cls, params: Any, *, symbols: Sequence[str], timeframe: Timeframe, capital: Decimal) -> dict[str, str]:
+        """Return what is wrong with params that passed their own validation, by field, given the strategy around them."""
+        return {}
+
+    def features(self) -> tuple[Feature, ...]:
+        """Return the features of the strategy's series that `on_candle` reads."""
+        return ()
+
+    def wakes(self) -> Wakes:
+        """Return when `on_candle` is to be called."""
+        return Wakes(every=True)
+
+    def allocation(self, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """Return each symbol's share of the capital; equal weights unless the template says otherwise."""
+        share = Decimal(1) / len(symbols)
+        return dict.fromkeys(symbols, share)
+
+    def on_start(self, view: View) -> Iterable[Intent]:
+        """Decide at deployment, once per symbol; by default what `on_candle` decides on the last closed candle."""
+        return self.on_candle(view) if view.candle is not None else ()
+
+    def on_candle(self, view: View) -> Iterable[Intent]:
+        """Decide at the close of a candle."""
+        return ()
+
+    def on_opened(self, view: View, position: Position) -> Iterable[Intent]:
+        """Decide when an entry order ended with something filled: the position stands as it is."""
+        return ()
+
+    def on_closed(self, view: View, position: Position) -> Iterable[Intent]:
+        """Decide when a position was closed, for whatever reason."""
+        return ()
+
+    def on_entry_lost(self, view: View, tag: str) -> Iterable[Intent]:
+        """Decide when an entry order ended unfilled without having been asked to."""
+        return ()
+
+
+def required(intent: Enter) -> str | None:
+    """Return what is contradictory or missing in an entry wish, or nothing."""
+    amounts = [name for name in ("quantity", "notional", "risk") if getattr(intent, name) is not None]
+    if len(amounts) != 1:
+        return f"exactly one of quantity, notional and risk must be given, got {', '.join(amounts) or 'none'}"
+    if intent.type is OrderType.LIMIT and (intent.price is None or intent.price <= ZERO):
+        return "a limit entry needs a price above zero"
+    if intent.type not in (OrderType.LIMIT, OrderType.MARKET):
+        return f"an entry is a market or a limit order, not {intent.type}"
+    if intent.risk is not None and intent.stop_price is None:
+        return "sizing by risk needs a stop price"
+    return None

@@ -1,0 +1,1 @@
+"""Floor 0: what things are; frozen nouns without I/O."""

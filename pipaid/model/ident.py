@@ -1,0 +1,35 @@
+"""Identities: pure functions of their inputs, so that a restart asks the venue about exactly that order."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+STRATEGY_ID: Final = re.compile(r"strat_[0-9a-f]{6,8}", re.ASCII)
+CLIENT_ORDER_ID_MAX: Final = 32
+
+
+def strategy_id(entropy: bytes) -> str:
+    """Return `strat_` and eight hex digits of four random bytes."""
+    return f"strat_{entropy[:4].hex()}"
+
+
+def random_id(prefix: str, entropy: bytes) -> str:
+    """Return `prefix_` and twelve hex digits of six random bytes."""
+    return f"{prefix}_{entropy[:6].hex()}"
+
+
+def derived_id(prefix: str, *facts: str | int) -> str:
+    """Return `prefix_` and twelve hex digits that depend on nothing but the facts."""
+    text = "\x1f".join(str(fact) for fact in facts)
+    return f"{prefix}_{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+
+def client_order_id(account: str, strategy: str, sequence: int) -> str:
+    """Return the id under which the venue knows an order: `pp`, a hash of its owner and its number, a-z and 0-9 only.
+
+    At most 32 characters, unique for ever per account and strategy because the sequence comes from the journal.
+    """
+    owner = hashlib.blake2b(f"{account}\x1f{strategy}".encode(), digest_size=8).hexdigest()
+    return f"pp{owner}{sequence:010x}"

@@ -1,0 +1,72 @@
+"""Decimal arithmetic for money, prices and quantities: parsing, rounding to tick and lot, rendering."""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from typing import Final
+
+from pipaid.errors import InvalidParameter
+
+ZERO: Final = Decimal(0)
+ONE: Final = Decimal(1)
+CENT: Final = Decimal("0.01")
+MILLI: Final = Decimal("0.001")
+BPS: Final = Decimal("0.0001")
+
+_DECIMAL_TEXT: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
+
+
+def parse_decimal(value: object, *, field: str) -> Decimal:
+    """Return the decimal a client sent as a string or an integer; floats, exponents and NaN are refused by name.
+
+    Accepted text: `-?[0-9]{1,18}(\\.[0-9]{1,18})?`, ASCII digits only.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        return Decimal(value)
+    if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value):
+        return Decimal(value)
+    if isinstance(value, Decimal) and value.is_finite() and abs(value) < 10**18:
+        return value
+    reason = f'must be a decimal string such as "12.50" (up to 18 digits before and after the point), got {value!r:.60}'
+    raise InvalidParameter(f"{field} {reason}", details=((field, reason),))
+
+
+def plain(value: Decimal) -> str:
+    """Render without exponent and without trailing zeros: `Decimal('1E+2')` is `100`, `1.50` is `1.5`."""
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def quote_text(value: Decimal) -> str:
+    """Render a quote-currency amount with two decimals, half away from zero."""
+    text = format(value.quantize(CENT, rounding=ROUND_HALF_UP), "f")
+    return "0.00" if text == "-0.00" else text
+
+
+def ratio_text(value: Decimal) -> str:
+    """Render a ratio with three decimals, half to even."""
+    return format(value.quantize(MILLI, rounding=ROUND_HALF_EVEN), "f")
+
+
+def floor_to_step(value: Decimal, step: Decimal) -> Decimal:
+    """Round towards zero to a multiple of `step` (a lot size); a zero step leaves the value."""
+    if step == ZERO:
+        return value
+    return (value / step).quantize(ONE, rounding=ROUND_DOWN) * step
+
+
+def price_on_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
+    """Round a price to the tick, upwards or downwards; a zero tick leaves it."""
+    if tick == ZERO:
+        return price
+    return (price / tick).quantize(ONE, rounding=ROUND_CEILING if up else ROUND_FLOOR) * tick
+
+
+def nearest_tick(price: Decimal, tick: Decimal) -> Decimal:
+    """Round a price to the nearest tick, half to even."""
+    if tick == ZERO:
+        return price
+    return (price / tick).quantize(ONE, rounding=ROUND_HALF_EVEN) * tick

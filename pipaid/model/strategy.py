@@ -1,0 +1,153 @@
+"""What a strategy is, and the table of its lifecycle."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from pipaid.errors import InvalidState
+from pipaid.model.instrument import Timeframe
+from pipaid.model.money import ZERO
+
+NAME_MAX: Final = 64
+SYMBOLS_MAX: Final = 10
+LEVERAGE_MAX: Final = 20
+
+
+class Status(StrEnum):
+    """Where a strategy stands."""
+
+    DRAFT = "draft"
+    DEPLOYED = "deployed"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    ERROR = "error"
+
+
+class Action(StrEnum):
+    """What may be asked of a strategy, and the engine's own verdict `halt`."""
+
+    UPDATE = "update"
+    DEPLOY = "deploy"
+    PAUSE = "pause"
+    STOP = "stop"
+    DELETE = "delete"
+    RESET = "reset"
+    TRIGGER = "trigger"
+    HALT = "halt"
+
+
+TRANSITIONS: Final[dict[tuple[Status, Action], Status]] = {
+    (Status.DRAFT, Action.UPDATE): Status.DRAFT,
+    (Status.DRAFT, Action.DEPLOY): Status.DEPLOYED,
+    (Status.DRAFT, Action.DELETE): Status.DRAFT,
+    (Status.DEPLOYED, Action.PAUSE): Status.PAUSED,
+    (Status.DEPLOYED, Action.STOP): Status.STOPPED,
+    (Status.DEPLOYED, Action.TRIGGER): Status.DEPLOYED,
+    (Status.DEPLOYED, Action.HALT): Status.ERROR,
+    (Status.PAUSED, Action.UPDATE): Status.PAUSED,
+    (Status.PAUSED, Action.DEPLOY): Status.DEPLOYED,
+    (Status.PAUSED, Action.STOP): Status.STOPPED,
+    (Status.PAUSED, Action.DELETE): Status.PAUSED,
+    (Status.PAUSED, Action.HALT): Status.ERROR,
+    (Status.STOPPED, Action.DELETE): Status.STOPPED,
+    (Status.ERROR, Action.STOP): Status.STOPPED,
+    (Status.ERROR, Action.DELETE): Status.ERROR,
+    (Status.ERROR, Action.RESET): Status.PAUSED,
+}
+
+
+def advance(status: Status, action: Action) -> Status:
+    """Return the status after an action; refuse what the table does not hold, naming what is allowed instead."""
+    try:
+        return TRANSITIONS[status, action]
+    except KeyError:
+        where = sorted(before.value for before, allowed in TRANSITIONS if allowed is action)
+        raise InvalidState(f"cannot {action} a strategy that is {status}; allowed from: {', '.join(where)}") from None
+
+
+class StrategyDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user wrote: which template, with which params, on what and with how much (quote currency)."""
+
+    name: str
+    template_id: str
+    params: dict[str, Any]
+    symbols: tuple[str, ...]
+    timeframe: Timeframe
+    capital: Decimal
+    leverage: int = 1
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One deployment, with the values in effect."""
+
+    id: str
+    dry_run: bool
+    capital: Decimal
+    leverage: int
+    started_at_ms: int
+    ended_at_ms: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a strategy is in `error`."""
+
+    code: str
+    message: str
+    at_ms: int
+
+
+class Strategy(msgspec.Struct, frozen=True, kw_only=True):
+    """One strategy as the journal keeps it; `number` is small, dense and never reused."""
+
+    id: str
+    number: int
+    account: str
+    definition: StrategyDefinition
+    status: Status
+    created_at_us: int
+    updated_at_us: int
+    deployed_at_ms: int = 0
+    template_version: int = 0
+    run: Run | None = None
+    fault: Fault | None = None
+    deleted_at_ms: int = 0
+    source: str = ""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """The lifetime sums of a strategy's closed trades, in quote currency; `pnl` is net of fees and funding."""
+
+    trades: int = 0
+    wins: int = 0
+    pnl: Decimal = ZERO
+    gross_profit: Decimal = ZERO
+    gross_loss: Decimal = ZERO
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
+    fills: int = 0
+    peak: Decimal = ZERO
+    drawdown: Decimal = ZERO
+
+    def with_trade(self, pnl: Decimal) -> Tally:
+        """Return the tally after one more closed trade with this net profit."""
+        total = self.pnl + pnl
+        peak = max(self.peak, total)
+        return msgspec.structs.replace(
+            self,
+            trades=self.trades + 1,
+            wins=self.wins + (pnl > 0),
+            pnl=total,
+            gross_profit=self.gross_profit + max(pnl, ZERO),
+            gross_loss=self.gross_loss - min(pnl, ZERO),
+            peak=peak,
+            drawdown=max(self.drawdown, peak - total),
+        )
+
+    @property
+    def win_rate(self) -> Decimal:
+        """Return the share of winning trades, zero without trades."""
+        return Decimal(self.wins) / self.trades if self.trades else ZERO

@@ -1,0 +1,46 @@
+"""All that a template author imports."""
+
+from __future__ import annotations
+
+from pipaid.engine.template import (
+    CancelEntries,
+    Enter,
+    Entry,
+    Exit,
+    Intent,
+    NoState,
+    Protect,
+    Template,
+    View,
+    Wakes,
+)
+from pipaid.model.candle import Candle
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.order import Fill, OrderType, Side
+from pipaid.model.position import CloseReason, Direction, Position
+from pipaid.signals.series import Condition, Feature, Series
+
+__all__ = [
+    "CancelEntries",
+    "Candle",
+    "CloseReason",
+    "Condition",
+    "Direction",
+    "Enter",
+    "Entry",
+    "Exit",
+    "Feature",
+    "Fill",
+    "Instrument",
+    "Intent",
+    "NoState",
+    "OrderType",
+    "Position",
+    "Protect",
+    "Series",
+    "Side",
+    "Template",
+    "Timeframe",
+    "View",
+    "Wakes",
+]

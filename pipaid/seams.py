@@ -1,0 +1,243 @@
+"""The seams to the world: clock, chance, identity, disk, network and environment, with their real halves.
+
+Nothing else in pipaid reads the world, so that a simulation can stand in for it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import trio
+from attrs import define, field
+
+
+class Clock(Protocol):
+    """Time as the daemon sees it."""
+
+    def now_us(self) -> int:
+        """Return the wall clock in UTC microseconds: for display and signing only."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return a clock that never goes back: for durations."""
+        ...
+
+    def cpu_s(self) -> float:
+        """Return the CPU time of the calling thread in seconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Random(Protocol):
+    """Chance that need not be secret: jitter of back-off."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a number between the two."""
+        ...
+
+
+class Ids(Protocol):
+    """Fresh identities and secrets."""
+
+    def entropy(self, size: int) -> bytes:
+        """Return random bytes from the system's secure source."""
+        ...
+
+
+class Disk(Protocol):
+    """Files other than the journal's database, which SQLite opens itself."""
+
+    def read(self, path: Path) -> bytes:
+        """Return a file's content."""
+        ...
+
+    def write_atomically(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+        """Replace a file durably: either the old or the new content survives a crash."""
+        ...
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Add to a file and force it to the disk."""
+        ...
+
+    def exists(self, path: Path) -> bool:
+        """Tell whether something is there."""
+        ...
+
+    def free_bytes(self, path: Path) -> int:
+        """Return the space left on the file system that holds the path."""
+        ...
+
+
+class Net(Protocol):
+    """Listening and connecting."""
+
+    async def listen_tcp(self, host: str, port: int) -> list[trio.SocketListener]:
+        """Listen on a TCP address."""
+        ...
+
+    async def listen_unix(self, path: Path, *, mode: int) -> trio.SocketListener:
+        """Listen on a Unix socket, replacing a stale file that nobody answers on."""
+        ...
+
+    async def connect_unix(self, path: Path) -> trio.SocketStream:
+        """Connect to a Unix socket."""
+        ...
+
+
+class Env(Protocol):
+    """The process environment."""
+
+    def variables(self) -> Mapping[str, str]:
+        """Return the environment variables."""
+        ...
+
+    def pid(self) -> int:
+        """Return the process id."""
+        ...
+
+    def uid(self) -> int:
+        """Return the effective user id."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def cpu_s(self) -> float:
+        return time.thread_time()
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+
+@define
+class SystemRandom:
+    """A generator seeded by the system, or by the given number."""
+
+    seed: int | None = None
+    _generator: random.Random = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._generator = random.Random(self.seed)  # noqa: S311 - jitter is no secret
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._generator.uniform(low, high)
+
+
+class SystemIds:
+    """The system's secure source."""
+
+    def entropy(self, size: int) -> bytes:
+        return secrets.token_bytes(size)
+
+
+class SystemDisk:
+    """The real file system."""
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def write_atomically(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
+        temporary = path.with_name(f".{path.name}.new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+        _sync_directory(path.parent)
+
+    def append(self, path: Path, data: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def free_bytes(self, path: Path) -> int:
+        figures = os.statvfs(path)
+        return figures.f_bavail * figures.f_frsize
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class SystemNet:
+    """Real sockets through trio."""
+
+    async def listen_tcp(self, host: str, port: int) -> list[trio.SocketListener]:
+        return await trio.open_tcp_listeners(port, host=host)
+
+    async def listen_unix(self, path: Path, *, mode: int) -> trio.SocketListener:
+        if path.exists():
+            try:
+                stream = await self.connect_unix(path)
+            except OSError:
+                path.unlink()
+            else:
+                await stream.aclose()
+                raise FileExistsError(f"another process answers on {path}")
+        sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+        await sock.bind(str(path))
+        path.chmod(mode)
+        sock.listen(128)
+        return trio.SocketListener(sock)
+
+    async def connect_unix(self, path: Path) -> trio.SocketStream:
+        return await trio.open_unix_socket(str(path))
+
+
+class SystemEnv:
+    """The process itself."""
+
+    def variables(self) -> Mapping[str, str]:
+        return os.environ
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def uid(self) -> int:
+        return os.geteuid()
+
+
+@define(frozen=True)
+class World:
+    """All seams in one value; the default halves are real."""
+
+    clock: Clock = field(factory=SystemClock)
+    random: Random = field(factory=SystemRandom)
+    ids: Ids = field(factory=SystemIds)
+    disk: Disk = field(factory=SystemDisk)
+    net: Net = field(factory=SystemNet)
+    env: Env = field(factory=SystemEnv)

@@ -1,0 +1,172 @@
+"""A venue in two halves: the market that is watched, and the desk that takes an account's orders."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Literal, Protocol
+
+import msgspec
+
+from pipaid.model.candle import Candle, MarketTrade
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.order import Fill, Order, OrderFact
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a desk can do; behaviour follows this record, never the venue's name."""
+
+    id_unique: Literal["forever", "open", "none"]
+    request_expiry: bool
+    lookup_by_client_id: bool
+    fills_since: bool
+    countdown_cancel: bool
+    max_id_len: int
+    stop_orders: bool
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """Recorded candles begin: the first price of each symbol is known, nothing of what follows."""
+
+    time_ms: int
+    prices: dict[str, Decimal]
+
+
+class Ranged(msgspec.Struct, frozen=True, gc=False):
+    """The same candles ran their course: highs and lows are known, resting orders may have been touched."""
+
+    time_ms: int
+    candles: tuple[Candle, ...]
+
+
+class Closed(msgspec.Struct, frozen=True, gc=False):
+    """Base candles are final at `time_ms`; strategies may decide."""
+
+    time_ms: int
+    candles: tuple[Candle, ...]
+
+
+class Funding(msgspec.Struct, frozen=True, gc=False):
+    """A funding rate fell due; a positive one is paid by longs to shorts, as a share of notional."""
+
+    time_ms: int
+    symbol: str
+    rate: Decimal
+    mark: Decimal
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """A recorded market has no more data."""
+
+    time_ms: int
+
+
+MarketUpdate = Opened | Ranged | Closed | MarketTrade | Funding | Ended
+
+
+class Market(Protocol):
+    """The half of a venue that is watched."""
+
+    name: str
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """Return what is listed."""
+        ...
+
+    async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
+        """Return up to `count` closed candles that end at or before `end_ms`, oldest first."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return the venue's time."""
+        ...
+
+    def updates(self) -> AsyncIterator[MarketUpdate]:
+        """Yield what happens, in order."""
+        ...
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """The venue has the order."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The venue said no, and `proof` is the answer that says so beyond doubt."""
+
+    proof: str
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """The order may or may not be there."""
+
+    detail: str
+
+
+Outcome = Confirmed | Refused | Unknown
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue reports of one order: a fact, with the fill that caused it, if one did."""
+
+    client_order_id: str
+    fact: OrderFact
+    time_ms: int
+    fill: Fill | None = None
+    detail: str = ""
+
+
+class FundingPaid(msgspec.Struct, frozen=True, kw_only=True):
+    """Funding was settled on one lot; positive amounts were received (quote currency)."""
+
+    id: str
+    position_id: str
+    symbol: str
+    amount: Decimal
+    time_ms: int
+
+
+DeskUpdate = Execution | FundingPaid
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as the venue shows it when asked."""
+
+    client_order_id: str
+    symbol: str
+    fact: OrderFact
+    filled: Decimal
+    fills: tuple[Fill, ...]
+
+
+class Desk(Protocol):
+    """The half of a venue that takes one account's orders."""
+
+    capabilities: Capabilities
+
+    async def place(self, order: Order, *, expires_at_ms: int) -> Outcome:
+        """Send one order; the outcome is unknown unless the venue's answer proves otherwise."""
+        ...
+
+    async def cancel(self, order: Order) -> Outcome:
+        """Ask for a cancellation; what became of the order is told by its executions."""
+        ...
+
+    async def lookup(self, order: Order) -> OrderView | None:
+        """Return the order as the venue knows it now, or nothing if the venue denies knowing it."""
+        ...
+
+    async def open_orders(self) -> Sequence[OrderView]:
+        """Return every working order of the account."""
+        ...
+
+    async def fills_since(self, time_ms: int) -> Sequence[Fill]:
+        """Return the account's fills from a moment on, oldest first."""
+        ...
+
+    async def positions(self) -> Mapping[str, Decimal]:
+        """Return the signed net position of each symbol in base currency."""
+        ...
+
+    def updates(self) -> AsyncIterator[DeskUpdate]:
+        """Yield what happens to the account's orders, in order."""
+        ...

@@ -1,0 +1,1 @@
+"""Trading opinions; each imports pipaid.sdk only."""
