@@ -31,9 +31,9 @@ def daemon() -> None:
 def house() -> Path:
     """Put the folder that holds `actors` and `templates` first on sys.path, and return it.
 
-    Both names are generic, so another distribution may have installed a package of the same name. In a wheel ours lie in
-    a private folder beside this file; in a checkout they are its siblings, which an editable install only appends to the
-    path. A worker process calls this before it imports either of them.
+    Both names are generic, so another distribution may have installed a package of the same name. In a wheel ours lie
+    in a private folder beside this file; in a checkout they are its siblings, which an editable install only appends
+    to the path. A worker process calls this before it imports either of them.
     """
     here = Path(__file__).resolve().parent
     private = here / "_house"
