@@ -1,0 +1,355 @@
+"""The closed candles of one symbol and timeframe, with the indicators and conditions shared by all who trade it."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Sequence
+from itertools import chain
+from typing import Final, Literal
+
+import msgspec
+
+from pipaid.model.candle import Candle
+from pipaid.model.instrument import Timeframe
+from pipaid.signals.indicator import Constant, Indicator, Sample, make_indicator
+
+BLOCK: Final = 4096
+FEATURES_MAX: Final = 16_384
+
+
+class Feature(msgspec.Struct, frozen=True, cache_hash=True):
+    """An indicator by name and params, such as `Feature("ema", (12,))`."""
+
+    name: str
+    params: tuple[int | float, ...] = ()
+
+
+class Condition(msgspec.Struct, frozen=True, cache_hash=True):
+    """A question to a series that is answered once a candle for everybody who asks it.
+
+    `above` and `below` are strict, `at_least` and `at_most` are not; `cross_above` is above now and not above one
+    candle before (`cross_below` mirrored); `changes` compares the left side with itself one candle before; `every`
+    holds at each candle. All but the last are false while an operand they need is undefined.
+    """
+
+    kind: Literal["above", "below", "at_least", "at_most", "cross_above", "cross_below", "changes", "every"]
+    left: Feature = Feature("close")
+    right: Feature | float = 0.0
+
+
+EVERY: Final = Condition("every")
+
+
+class Live:
+    """One feature at work, with the successor that takes over at the next block once it has been warmed."""
+
+    __slots__ = ("feature", "indicator", "successor", "users")
+
+    def __init__(self, feature: Feature | None, indicator: Indicator) -> None:
+        self.feature = feature
+        self.indicator = indicator
+        self.successor: Indicator | None = None
+        self.users = 0
+
+
+class Watch:
+    """A condition together with who is to be told when it holds, in order of subscription."""
+
+    __slots__ = ("_left", "_right", "_rule", "condition", "sessions")
+
+    def __init__(self, condition: Condition, left: Live, right: Live) -> None:
+        self.condition = condition
+        self.sessions: dict[Hashable, None] = {}
+        self._left = left
+        self._right = right
+        self._rule = _RULES[condition.kind]
+
+    def holds(self) -> bool:
+        """Tell whether the condition holds at the last candle."""
+        return self._rule(self._left.indicator, self._right.indicator)
+
+
+class Series:
+    """Columns of closed candles, bounded to two blocks, and what is computed from them once for all strategies.
+
+    An indicator's value at a candle is a pure function of the candles since its anchor, and the anchor is a pure
+    function of time: it is the start of the block before the candle's own, or the first candle known. So a feature made
+    early, made late or made after a restart that loaded history from `anchor_ms` on has the same value to the last bit.
+    When a block begins, every feature moves to its new anchor. The successors are warmed one by one in the second half
+    of a block, so that no single candle pays for all of them.
+    """
+
+    __slots__ = (
+        "_block",
+        "_lives",
+        "_next_block",
+        "_numbers",
+        "_step_ms",
+        "_subscriptions",
+        "_unprepared",
+        "_updates",
+        "_watches",
+        "close",
+        "high",
+        "index",
+        "last",
+        "low",
+        "open",
+        "symbol",
+        "time_ms",
+        "timeframe",
+        "volume",
+    )
+
+    def __init__(self, symbol: str, timeframe: Timeframe, *, block: int = BLOCK) -> None:
+        self.symbol = symbol
+        self.timeframe = timeframe
+        self.last: Candle | None = None
+        self.index = -1
+        self.time_ms = array("q")
+        self.open = array("d")
+        self.high = array("d")
+        self.low = array("d")
+        self.close = array("d")
+        self.volume = array("d")
+        self._step_ms = timeframe.ms
+        self._block = block
+        self._next_block = 0
+        self._lives: dict[Feature, Live] = {}
+        self._updates: list[Callable[[Sample], None]] | None = None
+        self._unprepared: list[Live] | None = None
+        self._watches: dict[Condition, Watch] = {}
+        self._subscriptions: dict[Hashable, int] = {}
+        self._numbers: dict[Hashable, int] = {}
+
+    @staticmethod
+    def anchor_ms(time_ms: int, timeframe: Timeframe, *, block: int = BLOCK) -> int:
+        """Return from which open time on candles are needed to reproduce every value as of `time_ms`."""
+        last = time_ms // timeframe.ms - 1
+        return max(0, last // block - 1) * block * timeframe.ms
+
+    @property
+    def length(self) -> int:
+        """Return how many candles are kept."""
+        return len(self.close)
+
+    def append(self, candle: Candle) -> None:
+        """Take the next closed candle and bring every feature up to it; raise ValueError unless it is newer."""
+        index = candle.open_time_ms // self._step_ms
+        if index <= self.index or candle.timeframe is not self.timeframe or candle.symbol != self.symbol:
+            raise ValueError(f"{candle} does not follow {self.last} on {self.symbol} {self.timeframe}")
+        if index >= self._next_block:
+            self._turn(index)
+        elif self._next_block - index <= self._block >> 1:
+            self._prepare(index)
+        sample = Sample.of(candle)
+        self.time_ms.append(candle.open_time_ms)
+        self.open.append(sample.open)
+        self.high.append(sample.high)
+        self.low.append(sample.low)
+        self.close.append(sample.close)
+        self.volume.append(sample.volume)
+        self.last = candle
+        self.index = index
+        updates = self._updates
+        if updates is None:
+            updates = self._updates = self._listed()
+        for update in updates:
+            update(sample)
+
+    def feature(self, feature: Feature) -> Indicator:
+        """Return the indicator as of the last candle; one that nobody retains is forgotten when a block begins.
+
+        The object is good until the next candle: at a block's beginning another one takes its place.
+        """
+        live = self._lives.get(feature)
+        return live.indicator if live is not None else self._started(feature).indicator
+
+    def retain(self, feature: Feature) -> Indicator:
+        """Keep a feature up to date until it is released as often as it was retained; return its indicator."""
+        live = self._lives.get(feature) or self._started(feature)
+        live.users += 1
+        return live.indicator
+
+    def release(self, feature: Feature) -> None:
+        """Undo one `retain`."""
+        live = self._lives[feature]
+        assert live.users > 0, f"{feature} is released more often than retained"
+        live.users -= 1
+        if not live.users:
+            del self._lives[feature]
+            self._updates = None
+
+    def watch(self, condition: Condition, subscriber: Hashable) -> None:
+        """Have a subscriber told when a condition holds; to say so twice changes nothing."""
+        watch = self._watches.get(condition)
+        if watch is None:
+            watch = self._watches[condition] = Watch(condition, self._side(condition.left), self._side(condition.right))
+        if subscriber in watch.sessions:
+            return
+        watch.sessions[subscriber] = None
+        count = self._subscriptions.get(subscriber, 0)
+        if not count:
+            self._numbers[subscriber] = 1 + next(reversed(self._numbers.values()), 0)
+        self._subscriptions[subscriber] = count + 1
+
+    def unwatch(self, condition: Condition, subscriber: Hashable) -> None:
+        """Undo `watch`; it does no harm where there was none."""
+        watch = self._watches.get(condition)
+        if watch is None or subscriber not in watch.sessions:
+            return
+        del watch.sessions[subscriber]
+        self._subscriptions[subscriber] -= 1
+        if not self._subscriptions[subscriber]:
+            del self._subscriptions[subscriber], self._numbers[subscriber]
+        if not watch.sessions:
+            del self._watches[condition]
+            for side in (condition.left, condition.right):
+                if isinstance(side, Feature):
+                    self.release(side)
+
+    def due(self) -> Sequence[Hashable]:
+        """Return who watches a condition that holds now, each once.
+
+        They come in the order in which they began to watch this series; one that always watches something keeps its
+        place while it changes what it watches.
+        """
+        told = [watch.sessions for watch in self._watches.values() if watch.holds()]
+        if not told:
+            return ()
+        once = told[0] if len(told) == 1 else dict.fromkeys(chain.from_iterable(told))
+        return sorted(once, key=self._numbers.__getitem__)
+
+    def _side(self, side: Feature | float) -> Live:
+        if not isinstance(side, Feature):
+            return Live(None, Constant(float(side)))
+        self.retain(side)
+        return self._lives[side]
+
+    def _started(self, feature: Feature) -> Live:
+        if len(self._lives) >= FEATURES_MAX:
+            raise ValueError(f"{self.symbol} {self.timeframe} already computes {FEATURES_MAX} features")
+        indicator = make_indicator(feature.name, feature.params)
+        self._replay([indicator], self._next_block - 2 * self._block)
+        live = self._lives[feature] = Live(feature, indicator)
+        self._updates = None
+        if self._unprepared is not None:
+            self._unprepared.append(live)
+        return live
+
+    def _turn(self, index: int) -> None:
+        """Begin the block of a candle: move every feature to its new anchor and drop the candles before it."""
+        start = index - index % self._block
+        follows = start == self._next_block
+        self._next_block = start + self._block
+        self._unprepared = None
+        self._updates = None
+        self._drop(start - self._block)
+        self._lives = {feature: live for feature, live in self._lives.items() if live.users}
+        late: list[Indicator] = []
+        for feature, live in self._lives.items():
+            if live.successor is not None and follows:
+                live.indicator = live.successor
+            else:
+                live.indicator = make_indicator(feature.name, feature.params)
+                late.append(live.indicator)
+            live.successor = None
+        self._replay(late, start - self._block)
+
+    def _prepare(self, index: int) -> None:
+        """Warm the successors of a few features, as many as it takes to be done before the next block."""
+        if self._unprepared is None:
+            self._unprepared = list(self._lives.values())
+        if not self._unprepared:
+            return
+        left = self._next_block - index
+        chosen = [self._unprepared.pop() for _ in range(-(-len(self._unprepared) // left))]
+        fresh: list[Indicator] = []
+        for live in chosen:
+            feature = live.feature
+            if feature is not None and live.users and self._lives.get(feature) is live:
+                live.successor = make_indicator(feature.name, feature.params)
+                fresh.append(live.successor)
+        self._replay(fresh, self._next_block - self._block)
+        self._updates = None
+
+    def _replay(self, indicators: Sequence[Indicator], from_index: int) -> None:
+        """Feed the kept candles from an index on to fresh indicators."""
+        updates = [indicator.update for indicator in indicators]
+        if not updates:
+            return
+        step = self._step_ms
+        first = bisect_left(self.time_ms, from_index * step)
+        columns = (self.open, self.high, self.low, self.close, self.volume, self.time_ms)
+        kept = zip(*(column[first:] for column in columns), strict=True)
+        for open_, high, low, close, volume, time_ms in kept:
+            sample = Sample(open_, high, low, close, volume, int(time_ms) + step)
+            for update in updates:
+                update(sample)
+
+    def _drop(self, before_index: int) -> None:
+        count = bisect_left(self.time_ms, before_index * self._step_ms)
+        if count:
+            for column in (self.time_ms, self.open, self.high, self.low, self.close, self.volume):
+                del column[:count]
+
+    def _listed(self) -> list[Callable[[Sample], None]]:
+        updates: list[Callable[[Sample], None]] = [live.indicator.update for live in self._lives.values()]
+        updates += [live.successor.update for live in self._lives.values() if live.successor is not None]
+        return updates
+
+
+def _above(left: Indicator, right: Indicator) -> bool:
+    a, b = left.value, right.value
+    return a is not None and b is not None and a > b
+
+
+def _below(left: Indicator, right: Indicator) -> bool:
+    a, b = left.value, right.value
+    return a is not None and b is not None and a < b
+
+
+def _at_least(left: Indicator, right: Indicator) -> bool:
+    a, b = left.value, right.value
+    return a is not None and b is not None and a >= b
+
+
+def _at_most(left: Indicator, right: Indicator) -> bool:
+    a, b = left.value, right.value
+    return a is not None and b is not None and a <= b
+
+
+def _cross_above(left: Indicator, right: Indicator) -> bool:
+    if not _above(left, right):
+        return False
+    a, b = left.previous, right.previous
+    return a is not None and b is not None and a <= b
+
+
+def _cross_below(left: Indicator, right: Indicator) -> bool:
+    if not _below(left, right):
+        return False
+    a, b = left.previous, right.previous
+    return a is not None and b is not None and a >= b
+
+
+def _changes(left: Indicator, right: Indicator) -> bool:
+    now, before = left.value, left.previous
+    return now is not None and before is not None and now != before
+
+
+def _every(left: Indicator, right: Indicator) -> bool:
+    return left.value is not None
+
+
+_RULES: Final[dict[str, Callable[[Indicator, Indicator], bool]]] = {
+    "above": _above,
+    "below": _below,
+    "at_least": _at_least,
+    "at_most": _at_most,
+    "cross_above": _cross_above,
+    "cross_below": _cross_below,
+    "changes": _changes,
+    "every": _every,
+}
