@@ -5,6 +5,7 @@ Nothing else in pipaid reads the world, so that a simulation can stand in for it
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import secrets
@@ -53,6 +54,26 @@ class Ids(Protocol):
         ...
 
 
+class HeldFile(Protocol):
+    """A small file that this process alone may write; the lock ends with `release` or with the process."""
+
+    def read(self) -> bytes:
+        """Return the content."""
+        ...
+
+    def rewrite(self, data: bytes) -> None:
+        """Replace the content in place: it survives the death of the process, that of the machine only after `sync`."""
+        ...
+
+    def sync(self) -> None:
+        """Force the content to the disk."""
+        ...
+
+    def release(self) -> None:
+        """End the lock; the file stays."""
+        ...
+
+
 class Disk(Protocol):
     """Files other than the journal's database, which SQLite opens itself."""
 
@@ -66,6 +87,10 @@ class Disk(Protocol):
 
     def append(self, path: Path, data: bytes) -> None:
         """Add to a file and force it to the disk."""
+        ...
+
+    def hold(self, path: Path) -> HeldFile:
+        """Lock a small file for this process, making it if need be; raise BlockingIOError while another holds it."""
         ...
 
     def exists(self, path: Path) -> bool:
@@ -171,12 +196,39 @@ class SystemDisk:
         finally:
             os.close(descriptor)
 
+    def hold(self, path: Path) -> HeldFile:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _SystemHeldFile(descriptor)
+
     def exists(self, path: Path) -> bool:
         return path.exists()
 
     def free_bytes(self, path: Path) -> int:
         figures = os.statvfs(path)
         return figures.f_bavail * figures.f_frsize
+
+
+@define
+class _SystemHeldFile:
+    _descriptor: int
+
+    def read(self) -> bytes:
+        return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+
+    def rewrite(self, data: bytes) -> None:
+        os.pwrite(self._descriptor, data, 0)
+        os.ftruncate(self._descriptor, len(data))
+
+    def sync(self) -> None:
+        os.fsync(self._descriptor)
+
+    def release(self) -> None:
+        os.close(self._descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

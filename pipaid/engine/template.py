@@ -148,13 +148,14 @@ class Wakes(msgspec.Struct, frozen=True, kw_only=True):
     """When a template wants to be asked; a candle on which no condition holds costs it nothing.
 
     `flat` conditions are watched while the strategy holds no position on the symbol, `holding` ones while it holds
-    one; `every` asks at each candle. Skipping a candle must never change what the template would have wished: a
+    one; `every` asks at each candle, `holding_every` at each while it holds one. Skipping a candle must never change what the template would have wished: a
     property test holds every template to it.
     """
 
     flat: tuple[Condition, ...] = ()
     holding: tuple[Condition, ...] = ()
     every: bool = False
+    holding_every: bool = False
 
 
 class NoState(msgspec.Struct, frozen=True):
@@ -182,7 +183,7 @@ class Template:
 
     @classmethod
     def check(cls, params: Any, *, symbols: Sequence[str], timeframe: Timeframe, capital: Decimal) -> dict[str, str]:
-        """Return what is wrong with params that passed their own validation, by field, given the strategy around them."""
+        """Return what is wrong with valid params given the strategy around them, by field."""
         return {}
 
     def features(self) -> tuple[Feature, ...]:

@@ -122,6 +122,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One order of one strategy; the price of a market order is the mark it was judged at.
 
     `position_id` names the lot it opens or reduces; `tag` is the template's own word for it (a grid level).
+    `market_step` is the step of the market in which it was born or last filled: a simulated desk matches it only
+    against later steps, so that going through a step again after a crash changes nothing.
     """
 
     id: str
@@ -148,6 +150,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     filled_value: Decimal = ZERO
     fee: Decimal = ZERO
     cancelling: bool = False
+    market_step: int = 0
     placed_at_ms: int = 0
     ended_at_ms: int = 0
     detail: str = ""
@@ -176,6 +179,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     fee_asset: str
     maker: bool
     time_ms: int
+    market_step: int = 0
     liquidation: bool = False
 
 
@@ -188,3 +192,35 @@ class BookedFill(msgspec.Struct, frozen=True, kw_only=True):
     position_id: str
     dry_run: bool
     trade_id: str
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue reports of one order: a fact, with the fill that caused it, if one did.
+
+    `position_id` names the lot where the venue knows it: always for closing orders that it placed by itself.
+    """
+
+    client_order_id: str
+    fact: OrderFact
+    time_ms: int
+    fill: Fill | None = None
+    position_id: str = ""
+    detail: str = ""
+
+
+class FundingPaid(msgspec.Struct, frozen=True, kw_only=True):
+    """Funding was settled on one lot; positive amounts were received (quote currency)."""
+
+    id: str
+    position_id: str
+    symbol: str
+    amount: Decimal
+    time_ms: int
+
+
+PHASES: Final = 4
+
+
+def market_step(time_ms: int, phase: int) -> int:
+    """Return the number of a market step: venue time and, within it, 0 opened, 1 ranged, 2 closed or traded."""
+    return time_ms * PHASES + phase

@@ -48,7 +48,7 @@ class CloseReason(StrEnum):
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """One lot: quantities in base currency, values, fees and funding in quote currency (funding received is positive)."""
+    """One lot: quantities in base, values, fees and funding in quote currency; funding received is positive."""
 
     id: str
     strategy_id: str
@@ -70,7 +70,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     opened_at_ms: int = 0
     closed_at_ms: int = 0
     reason: CloseReason | None = None
-    candles_held_from_ms: int = 0
+    funded_at_ms: int = 0
 
     @property
     def quantity(self) -> Decimal:

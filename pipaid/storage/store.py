@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from pipaid.model.event import EventDraft
+from pipaid.errors import InvalidState, PipaidError, Unavailable
+from pipaid.model.record import Batch as Batch
+from pipaid.model.record import Kind as Kind
+from pipaid.model.record import Record as Record
+
+EVENTS_KEPT: Final = 10_000
+EVENTS_KEPT_US: Final = 24 * 3_600 * 1_000_000
+PRUNED_MAX: Final = 5_000
 
 
-class Kind(StrEnum):
-    """What a record does to its table."""
+class JournalRefused(InvalidState):
+    """A batch was left out of the journal as a whole; the batches committed beside it stand.
 
-    ADD = "add"
-    PUT = "put"
-    DROP = "drop"
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One change: `entity` names the table, `key` the row, `data` is the row's JSON.
-
-    `owner` and `state` are indexed columns (whose row it is; `open` or `closed`, say); `sort` orders listings.
-    ADD of a key that exists breaks the whole batch: it is how a fill is booked exactly once.
+    `entity` and `key` name the row that exists already. Both are empty if the batch cannot be stored at all.
     """
 
-    entity: str
-    key: str
-    kind: Kind
-    data: bytes = b""
-    owner: str = ""
-    state: str = ""
-    sort: int = 0
+    def __init__(self, message: str, *, entity: str = "", key: str = "") -> None:
+        super().__init__(message)
+        self.entity = entity
+        self.key = key
+
+
+class JournalLost(Unavailable):
+    """The journal cannot be written any more: trading ends here, and the daemon starts anew from what is durable."""
+
+
+class JournalUnusable(PipaidError):
+    """The journal cannot be opened; the message says what is wrong, where, and what to do."""
+
+
+class JournalHeld(JournalUnusable):
+    """Another process holds the journal."""
+
+
+class JournalCorrupt(JournalUnusable):
+    """The journal is damaged, cut short, older than its witness, or no journal at all."""
+
+
+class JournalTooNew(JournalUnusable):
+    """A later release of pipaid wrote the journal."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -43,13 +57,6 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     state: str
     sort: int
     data: bytes
-
-
-class Batch(msgspec.Struct, kw_only=True):
-    """What is committed together, or not at all."""
-
-    records: list[Record] = []
-    events: list[EventDraft] = []
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
@@ -63,23 +70,14 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
-    """The proof that a batch is durable: its last record's number and its numbered events."""
+    """The proof that a batch is durable: its last record's number and its events."""
 
     n: int
     events: tuple[StoredEvent, ...]
 
 
-class Journal(Protocol):
-    """Synchronous memory that survives; one writer."""
-
-    @property
-    def epoch(self) -> int:
-        """Return the fence: a number that grows with each opening and is checked in each commit."""
-        ...
-
-    def commit(self, batches: Sequence[Batch]) -> list[Committed]:
-        """Apply all batches in one durable transaction, in order."""
-        ...
+class Reader(Protocol):
+    """What is durable, as seen by one thread."""
 
     def get(self, entity: str, key: str) -> Row | None:
         """Return one row."""
@@ -103,8 +101,49 @@ class Journal(Protocol):
         """Return the number of the oldest retained event, 0 without any."""
         ...
 
-    def events(self, strategy_id: str, *, after_seq: int, limit: int) -> list[StoredEvent]:
-        """Return retained events after a number, opt-in ones included, in the order in which they were committed."""
+    def events(self, strategy_id: str, *, after_seq: int, limit: int, after_n: int = 0) -> list[StoredEvent]:
+        """Return retained events after a number, in the order of their commits.
+
+        Opt-in events that follow `after_seq` itself are included. A reader that goes on in pages passes the `n` of the
+        last event it has as `after_n`, since several opt-in events may follow one number.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the files."""
+        ...
+
+
+class Journal(Reader, Protocol):
+    """Synchronous memory that survives; one writer, whose own reads show nothing that is not durable."""
+
+    @property
+    def epoch(self) -> int:
+        """Return the fence: a number that grows with each opening and is checked in each commit."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return what opening found odd and could live with."""
+        ...
+
+    def commit(self, batches: Sequence[Batch]) -> list[Committed | JournalRefused]:
+        """Apply the batches in order in one durable transaction; a batch that is refused leaves no trace.
+
+        Raise JournalLost if the outcome is not certainly durable; nothing is tried again.
+        """
+        ...
+
+    def prune(self, *, older_than_us: int, keep_events: int = EVENTS_KEPT, limit: int = PRUNED_MAX) -> int:
+        """Forget at most `limit` records that were committed before a wall-clock moment; return how many went.
+
+        An event goes when its strategy has at least `keep_events` numbers after it, any other record when a later one
+        replaced it. What is left can still be verified, and still amounts to the tables.
+        """
+        ...
+
+    def reader(self) -> Reader:
+        """Return an independent reader for another thread."""
         ...
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
-from pipaid.model.order import Fill, Order, OrderFact
+from pipaid.model.order import Execution, Fill, FundingPaid, Order, OrderFact
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,26 +103,6 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 Outcome = Confirmed | Refused | Unknown
-
-
-class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """What the venue reports of one order: a fact, with the fill that caused it, if one did."""
-
-    client_order_id: str
-    fact: OrderFact
-    time_ms: int
-    fill: Fill | None = None
-    detail: str = ""
-
-
-class FundingPaid(msgspec.Struct, frozen=True, kw_only=True):
-    """Funding was settled on one lot; positive amounts were received (quote currency)."""
-
-    id: str
-    position_id: str
-    symbol: str
-    amount: Decimal
-    time_ms: int
 
 
 DeskUpdate = Execution | FundingPaid

@@ -1,0 +1,135 @@
+"""What a session decided: records and events for the journal first, orders and cancellations for the gateway after."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from attrs import define, field
+
+from pipaid.engine.risk import Approved
+from pipaid.model.event import EventData, EventDraft
+from pipaid.model.ident import derived_id
+from pipaid.model.money import ZERO
+from pipaid.model.order import BookedFill, Order
+from pipaid.model.position import Position
+from pipaid.model.record import Batch, Kind, Record
+from pipaid.model.run import RUNS_KEPT, Evaluation
+from pipaid.model.strategy import Strategy, Tally
+
+_ENCODER: Final = msgspec.json.Encoder()
+encode: Final = _ENCODER.encode
+
+
+class Brain(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session remembers besides its orders and positions; written with every commit.
+
+    `evaluated` holds, by symbol, the close time of the last candle decided on; `run_pnl` the realised profit of the
+    current run by symbol; `order_times_ms` the entries of the last minute, for the rate cap.
+    """
+
+    at_ms: int = 0
+    tally: Tally = Tally()
+    orders_made: int = 0
+    runs_made: int = 0
+    state: dict[str, Any] = {}
+    evaluated: dict[str, int] = {}
+    run_pnl: dict[str, Decimal] = {}
+    run_peak: Decimal = ZERO
+    day: int = 0
+    day_trades: int = 0
+    day_pnl: Decimal = ZERO
+    cooldown_until_ms: int = 0
+    order_times_ms: tuple[int, ...] = ()
+
+
+@define
+class Effects:
+    """Collect one decision; `batch` is what must be durable before `place` and `cancel` are carried out."""
+
+    strategy: Strategy
+    at_ms: int
+    orders: dict[str, Order] = field(factory=dict)
+    positions: dict[str, Position] = field(factory=dict)
+    fills: list[BookedFill] = field(factory=list)
+    events: list[EventDraft] = field(factory=list)
+    runs: list[Evaluation] = field(factory=list)
+    runs_dropped: list[int] = field(factory=list)
+    place: list[Approved] = field(factory=list)
+    cancel: list[Order] = field(factory=list)
+    brain: Brain | None = None
+    strategy_changed: bool = False
+
+    def event(self, data: EventData) -> None:
+        """Add an event of this strategy at this moment."""
+        run = self.strategy.run
+        self.events.append(
+            EventDraft(
+                strategy_id=self.strategy.id,
+                data=data,
+                at_ms=self.at_ms,
+                run_id=run.id if run is not None else None,
+                dry_run=run.dry_run if run is not None else None,
+            )
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether there is nothing to commit and nothing to carry."""
+        return not (
+            self.orders or self.positions or self.fills or self.events or self.runs or self.strategy_changed
+            or self.cancel or self.brain is not None
+        )  # fmt: skip
+
+    def batch(self) -> Batch:
+        """Return the journal's share of the decision."""
+        records = [
+            Record("fill", fill.fill.id, Kind.ADD, encode(fill), fill.strategy_id, "", fill.fill.time_ms)
+            for fill in self.fills
+        ]
+        records.extend(order_record(order) for order in self.orders.values())
+        records.extend(position_record(position) for position in self.positions.values())
+        records.extend(self._run_records())
+        if self.brain is not None:
+            records.append(Record("brain", self.strategy.id, Kind.PUT, encode(self.brain), self.strategy.id))
+        if self.strategy_changed:
+            records.append(strategy_record(self.strategy))
+        return Batch(records=records, events=self.events)
+
+    def _run_records(self) -> list[Record]:
+        records: list[Record] = []
+        for run in self.runs:
+            records.append(Record("run", run.id, Kind.PUT, encode(run), run.strategy_id, run.status, run.at_ms))
+        for number in self.runs_dropped:
+            records.append(Record("run", run_id(self.strategy.id, number), Kind.DROP))
+        return records
+
+
+def run_id(strategy_id: str, number: int) -> str:
+    """Return the id of a strategy's evaluation by its number."""
+    return derived_id("run", strategy_id, "evaluation", number)
+
+
+def dropped_run(number: int) -> int | None:
+    """Return the number of the evaluation that leaves when this one comes, or nothing."""
+    return number - RUNS_KEPT if number > RUNS_KEPT else None
+
+
+def order_record(order: Order) -> Record:
+    """Return the journal record of an order."""
+    state = "working" if order.working else "ended"
+    return Record("order", order.id, Kind.PUT, encode(order), order.strategy_id, state, order.placed_at_ms)
+
+
+def position_record(position: Position) -> Record:
+    """Return the journal record of a position."""
+    state = "open" if position.is_open else "closed"
+    sort = position.opened_at_ms if position.is_open else position.closed_at_ms
+    return Record("position", position.id, Kind.PUT, encode(position), position.strategy_id, state, sort)
+
+
+def strategy_record(strategy: Strategy) -> Record:
+    """Return the journal record of a strategy."""
+    state = "deleted" if strategy.deleted_at_ms else strategy.status.value
+    return Record("strategy", strategy.id, Kind.PUT, encode(strategy), strategy.account, state, strategy.created_at_us)

@@ -1,0 +1,79 @@
+"""Fills become positions: pure bookkeeping in exact decimals."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from pipaid.errors import InvariantBroken
+from pipaid.model.order import Fill, Order, OrderFact, OrderStatus, follow
+from pipaid.model.position import CloseReason, Direction, Position
+
+
+def filled_order(order: Order, fill: Fill) -> Order:
+    """Return the order after a fill; raise InvariantBroken if it was filled beyond its quantity."""
+    filled = order.filled + fill.quantity
+    if filled > order.quantity:
+        raise InvariantBroken(f"order {order.id} of {order.quantity} was filled to {filled}")
+    status = follow(order.status, OrderFact.COMPLETE if filled == order.quantity else OrderFact.FILL)
+    return msgspec.structs.replace(
+        order,
+        status=status,
+        filled=filled,
+        filled_value=order.filled_value + fill.quantity * fill.price,
+        fee=order.fee + fill.fee,
+        market_step=max(order.market_step, fill.market_step),
+        ended_at_ms=fill.time_ms if status is OrderStatus.FILLED else order.ended_at_ms,
+    )
+
+
+def opened_position(order: Order, time_ms: int) -> Position:
+    """Return the empty lot that an entry order's first fill opens."""
+    return Position(
+        id=order.position_id,
+        strategy_id=order.strategy_id,
+        account=order.account,
+        dry_run=order.dry_run,
+        run_id=order.run_id,
+        symbol=order.symbol,
+        direction=Direction.LONG if order.side.sign > 0 else Direction.SHORT,
+        leverage=order.leverage,
+        tag=order.tag,
+        stop_price=order.stop_price,
+        take_profit_price=order.take_profit_price,
+        opened_at_ms=time_ms,
+    )
+
+
+def entered(position: Position, fill: Fill) -> Position:
+    """Return the lot after a fill of its entry order."""
+    return msgspec.structs.replace(
+        position,
+        entry_quantity=position.entry_quantity + fill.quantity,
+        entry_value=position.entry_value + fill.quantity * fill.price,
+        fees=position.fees + fill.fee,
+    )
+
+
+def left(position: Position, fill: Fill) -> Position:
+    """Return the lot after a fill of one of its exits; raise InvariantBroken if it would turn around."""
+    exit_quantity = position.exit_quantity + fill.quantity
+    if exit_quantity > position.entry_quantity:
+        raise InvariantBroken(f"position {position.id} of {position.entry_quantity} was left by {exit_quantity}")
+    return msgspec.structs.replace(
+        position,
+        exit_quantity=exit_quantity,
+        exit_value=position.exit_value + fill.quantity * fill.price,
+        fees=position.fees + fill.fee,
+    )
+
+
+def funded(position: Position, amount: Decimal, time_ms: int) -> Position:
+    """Return the lot after a funding settlement; a positive amount was received."""
+    return msgspec.structs.replace(position, funding=position.funding + amount, funded_at_ms=time_ms)
+
+
+def closed(position: Position, reason: CloseReason, time_ms: int) -> Position:
+    """Return the lot at its end."""
+    return msgspec.structs.replace(position, closed_at_ms=time_ms, reason=reason)

@@ -1,0 +1,27 @@
+"""The last known prices and the venue's time, shared by every session of a venue."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from attrs import define, field
+
+from pipaid.model.money import ZERO
+
+
+@define
+class Quotes:
+    """Hold what the market said last; only the feed writes it.
+
+    `now_ms` is venue time, `step` the number of the market step in force, `stale` the symbols on whose prices no entry
+    may be based.
+    """
+
+    now_ms: int = 0
+    step: int = 0
+    prices: dict[str, Decimal] = field(factory=dict)
+    stale: set[str] = field(factory=set)
+
+    def price(self, symbol: str) -> Decimal:
+        """Return the last price, zero if none is known."""
+        return self.prices.get(symbol, ZERO)

@@ -1,0 +1,94 @@
+"""The trace of one evaluation: what was seen, wished, judged and ordered, kept when anything was decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from attrs import define, field
+
+from pipaid.engine.risk import Refused
+from pipaid.engine.template import CancelEntries, Enter, Exit, Intent, Protect
+from pipaid.model.candle import Candle
+from pipaid.model.order import Order
+from pipaid.model.position import Direction
+from pipaid.model.run import Evaluation, RunStep
+from pipaid.model.strategy import Strategy
+
+
+@define
+class Trace:
+    """Collect one evaluation of one symbol."""
+
+    cause: str
+    symbol: str
+    at_ms: int
+    wished: list[Intent] = field(factory=list)
+    refusals: list[Refused] = field(factory=list)
+    orders: list[Order] = field(factory=list)
+
+    @property
+    def decided(self) -> bool:
+        """Tell whether the evaluation is more than a plain hold."""
+        return bool(self.wished)
+
+    def intend(self, intent: Intent) -> None:
+        """Note a wish."""
+        self.wished.append(intent)
+
+    def refused(self, refused: Refused) -> None:
+        """Note risk's no."""
+        self.refusals.append(refused)
+
+    def ordered(self, order: Order) -> None:
+        """Note an order that passed."""
+        self.orders.append(order)
+
+    def evaluation(self, run_id: str, strategy: Strategy, candle: Candle | None) -> Evaluation:
+        """Return the record: `completed` with orders or other changes, `skipped` if all was refused, else `hold`."""
+        if self.orders or (self.wished and not self.refusals):
+            status = "completed"
+        else:
+            status = "skipped" if self.refusals else "hold"
+        return Evaluation(
+            id=run_id,
+            strategy_id=strategy.id,
+            account=strategy.account,
+            symbol=self.symbol,
+            timeframe=strategy.definition.timeframe.value,
+            cause=self.cause,
+            status=status,
+            final_action=self._action(),
+            at_ms=self.at_ms,
+            steps=self._steps(candle),
+        )
+
+    def _action(self) -> str:
+        if not self.orders:
+            return "HOLD"
+        return self.orders[0].side.value.upper()
+
+    def _steps(self, candle: Candle | None) -> tuple[RunStep, ...]:
+        seen = {} if candle is None else {"open_time_ms": candle.open_time_ms, "close": str(candle.close)}
+        verdicts = [{"rule": no.rule, "limit": no.limit, "value": no.value} for no in self.refusals]
+        placed = [{"order_id": order.id, "side": order.side.value, "qty": str(order.quantity)} for order in self.orders]
+        return (
+            RunStep(seq=1, step_name="data", status="ok", output=seen),
+            RunStep(seq=2, step_name="signal", status="ok", output={"intents": [told(wish) for wish in self.wished]}),
+            RunStep(seq=3, step_name="risk", status="refused" if verdicts else "ok", output={"refusals": verdicts}),
+            RunStep(seq=4, step_name="order", status="ok" if placed else "none", output={"orders": placed}),
+        )
+
+
+def told(intent: Intent) -> dict[str, Any]:
+    """Return a wish as plain JSON values, without what was left open."""
+    kinds = {Enter: "enter", Exit: "exit", CancelEntries: "cancel_entries", Protect: "protect"}
+    fields = {name: value for name, value in msgspec.structs.asdict(intent).items() if value not in (None, "")}
+    for name, value in fields.items():
+        if isinstance(value, Direction):
+            fields[name] = value.value
+        elif isinstance(value, frozenset):
+            fields[name] = sorted(str(item) for item in value)
+        else:
+            fields[name] = str(value)
+    return {"intent": kinds[type(intent)], **fields}
