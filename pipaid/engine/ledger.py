@@ -53,6 +53,7 @@ def entered(position: Position, fill: Fill) -> Position:
         entry_quantity=position.entry_quantity + fill.quantity,
         entry_value=position.entry_value + fill.quantity * fill.price,
         fees=position.fees + fill.fee,
+        market_step=max(position.market_step, fill.market_step),
     )
 
 

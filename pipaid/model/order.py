@@ -222,5 +222,9 @@ PHASES: Final = 4
 
 
 def market_step(time_ms: int, phase: int) -> int:
-    """Return the number of a market step: venue time and, within it, 0 opened, 1 ranged, 2 closed or traded."""
-    return time_ms * PHASES + phase
+    """Return the number of a market step: venue time and, within it, 0 opened, 1 ranged, 2 closed or traded.
+
+    The number grows with what happens: where a candle closes and the next one opens at the same moment, the closing
+    (2) comes first, so that an order decided on it is matched at that opening.
+    """
+    return time_ms * PHASES + (phase + 2) % PHASES

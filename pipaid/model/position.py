@@ -48,7 +48,11 @@ class CloseReason(StrEnum):
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """One lot: quantities in base, values, fees and funding in quote currency; funding received is positive."""
+    """One lot: quantities in base, values, fees and funding in quote currency; funding received is positive.
+
+    `market_step` is the step of the market in which it was last entered: a simulated desk liquidates it in later steps
+    only, so that going through a step again after a crash changes nothing.
+    """
 
     id: str
     strategy_id: str
@@ -71,6 +75,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     closed_at_ms: int = 0
     reason: CloseReason | None = None
     funded_at_ms: int = 0
+    market_step: int = 0
 
     @property
     def quantity(self) -> Decimal:
