@@ -158,6 +158,13 @@ class Resumed(EventData, frozen=True, kw_only=True):
     status: str
 
 
+class Lagged(EventData, frozen=True, kw_only=True):
+    """A subscriber lost the events of this range, both ends included; never journalled, opt-in."""
+
+    from_seq: int
+    to_seq: int
+
+
 EVENT_NAMES: Final[dict[type[EventData], str]] = {
     Deployed: "deployed",
     Paused: "paused",
@@ -170,6 +177,7 @@ EVENT_NAMES: Final[dict[type[EventData], str]] = {
     OrderCancelled: "order_cancelled",
     RiskBlocked: "risk_blocked",
     Resumed: "resumed",
+    Lagged: "lagged",
 }
 # Opt-in events carry no `seq` of their own but `after_seq`, so that strict subscribers see no hole.
 OPT_IN_EVENTS: Final = frozenset({"risk_blocked", "resumed", "lagged"})
