@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipaid.engine.params import RiskParams, choice_param, decimal_param, flag_param, integer_param
 from pipaid.engine.template import (
     CancelEntries,
     Enter,
@@ -18,9 +19,10 @@ from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Fill, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
-from pipaid.signals.series import Condition, Feature, Series
+from pipaid.signals.series import EVERY, Condition, Feature, Series
 
 __all__ = [
+    "EVERY",
     "CancelEntries",
     "Candle",
     "CloseReason",
@@ -37,10 +39,15 @@ __all__ = [
     "OrderType",
     "Position",
     "Protect",
+    "RiskParams",
     "Series",
     "Side",
     "Template",
     "Timeframe",
     "View",
     "Wakes",
+    "choice_param",
+    "decimal_param",
+    "flag_param",
+    "integer_param",
 ]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from pipaid.engine.params import RiskParams
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
@@ -148,8 +149,8 @@ class Wakes(msgspec.Struct, frozen=True, kw_only=True):
     """When a template wants to be asked; a candle on which no condition holds costs it nothing.
 
     `flat` conditions are watched while the strategy holds no position on the symbol, `holding` ones while it holds
-    one; `every` asks at each candle, `holding_every` at each while it holds one. Skipping a candle must never change what the template would have wished: a
-    property test holds every template to it.
+    one; `every` asks at each candle, `holding_every` at each while it holds one. Skipping a candle must never change
+    what the template would have wished: a property test holds every template to it.
     """
 
     flat: tuple[Condition, ...] = ()
@@ -174,6 +175,7 @@ class Template:
     description: ClassVar[str]
     params_type: ClassVar[type]
     state_type: ClassVar[type[msgspec.Struct]] = NoState
+    risk_defaults: ClassVar[RiskParams] = RiskParams()
     capital_min: ClassVar[Decimal] = Decimal(100)
     multi_symbol: ClassVar[bool] = True
 
@@ -182,8 +184,19 @@ class Template:
         self.state: dict[str, msgspec.Struct] = dict(state or {})
 
     @classmethod
-    def check(cls, params: Any, *, symbols: Sequence[str], timeframe: Timeframe, capital: Decimal) -> dict[str, str]:
-        """Return what is wrong with valid params given the strategy around them, by field."""
+    def check(
+        cls,
+        params: Any,
+        *,
+        symbols: Sequence[str],
+        timeframe: Timeframe,
+        capital: Decimal,
+        instruments: Mapping[str, Instrument],
+    ) -> dict[str, str]:
+        """Return what is wrong with valid params given the strategy around them, by field.
+
+        `instruments` holds the symbols' filters as far as they are known.
+        """
         return {}
 
     def features(self) -> tuple[Feature, ...]:

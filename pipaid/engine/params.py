@@ -1,0 +1,371 @@
+"""Params of templates: each knob declared once, checked with every mistake named, and published as JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import attrs
+from attrs import frozen
+from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, override
+
+from pipaid.errors import InvalidParameter
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.money import parse_decimal, plain
+
+if TYPE_CHECKING:
+    from pipaid.engine.template import Template
+
+RISK: Final = "risk"
+POSITIONS_MAX: Final = 10_000
+CANDLES_MAX: Final = 10_000
+TEMPLATES_MAX: Final = 256
+MISTAKES_SHOWN_MAX: Final = 100
+NAME_SHOWN_MAX: Final = 60
+_KEY: Final = "pipaid.param"
+_DECIMAL_PATTERN: Final = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+@frozen(kw_only=True)
+class ParamSpec:
+    """What one knob takes. Bounds are inclusive, but `above`; `less_than` names the knob that must be larger."""
+
+    kind: Literal["integer", "decimal", "choice", "flag"]
+    description: str
+    low: Decimal | None = None
+    high: Decimal | None = None
+    above: Decimal | None = None
+    choices: tuple[str, ...] = ()
+    less_than: str = ""
+    optional: bool = False
+
+    def parse(self, value: object) -> Any:
+        """Return the value a client sent, as the params class holds it; raise ValueError with what is wrong."""
+        if value is None and self.optional:
+            return None
+        if self.kind == "flag":
+            if not isinstance(value, bool):
+                raise ValueError(f"must be true or false, got {value!r:.60}")
+            return value
+        if self.kind == "choice":
+            if not isinstance(value, str) or value not in self.choices:
+                raise ValueError(f"must be one of {', '.join(self.choices)}, got {value!r:.60}")
+            return value
+        return self._number(value)
+
+    def reach(self) -> str:
+        """Say which numbers are allowed."""
+        parts: list[str] = []
+        if self.above is not None:
+            parts.append(f"above {plain(self.above)}")
+        if self.low is not None:
+            parts.append(f"from {plain(self.low)}")
+        if self.high is not None:
+            parts.append(f"to {plain(self.high)}")
+        return " ".join(parts)
+
+    def _number(self, value: object) -> int | Decimal:
+        if self.kind == "integer":
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"must be a whole number, got {value!r:.60}")
+            number: int | Decimal = value
+        else:
+            try:
+                number = parse_decimal(value, field="value")
+            except InvalidParameter as refused:
+                raise ValueError(refused.details[0][1]) from None
+        too_low = (self.low is not None and number < self.low) or (self.above is not None and number <= self.above)
+        if too_low or (self.high is not None and number > self.high):
+            raise ValueError(f"must be {self.reach()}, got {value!r:.60}")
+        return number
+
+
+def integer_param(
+    description: str, *, low: int, high: int, default: int | None = None, less_than: str = "", name: str | None = None
+) -> Any:
+    """Declare a whole number; without a default it is required."""
+    spec = ParamSpec(kind="integer", description=description, low=Decimal(low), high=Decimal(high), less_than=less_than)
+    return _declared(spec, attrs.NOTHING if default is None else default, name)
+
+
+def decimal_param(
+    description: str,
+    *,
+    low: str | None = None,
+    high: str | None = None,
+    above: str | None = None,
+    default: str | None = None,
+    less_than: str = "",
+) -> Any:
+    """Declare a decimal number, its bounds and default written as strings; without a default it is required."""
+    spec = ParamSpec(
+        kind="decimal",
+        description=description,
+        low=None if low is None else Decimal(low),
+        high=None if high is None else Decimal(high),
+        above=None if above is None else Decimal(above),
+        less_than=less_than,
+    )
+    return _declared(spec, attrs.NOTHING if default is None else Decimal(default), None)
+
+
+def choice_param(description: str, *, choices: Sequence[str], default: str | None = None) -> Any:
+    """Declare one word out of a few; without a default it is required."""
+    spec = ParamSpec(kind="choice", description=description, choices=tuple(choices))
+    return _declared(spec, attrs.NOTHING if default is None else default, None)
+
+
+def flag_param(description: str, *, default: bool) -> Any:
+    """Declare a yes or no."""
+    return _declared(ParamSpec(kind="flag", description=description), default, None)
+
+
+def _declared(spec: ParamSpec, default: Any, name: str | None) -> Any:
+    return attrs.field(default=default, alias=name, metadata={_KEY: spec})
+
+
+def _cap(
+    description: str,
+    *,
+    kind: Literal["integer", "decimal"],
+    low: int | None = None,
+    high: int | None = None,
+    name: str | None = None,
+) -> Any:
+    """Declare a cap that null switches off; one without a lower bound is above zero."""
+    spec = ParamSpec(
+        kind=kind,
+        description=description,
+        low=None if low is None else Decimal(low),
+        high=None if high is None else Decimal(high),
+        above=Decimal(0) if low is None else None,
+        optional=True,
+    )
+    return _declared(spec, None, name)
+
+
+@frozen(kw_only=True)
+class RiskParams:
+    """The caps every template takes under `risk`; nothing means no cap of the strategy's own."""
+
+    max_open_positions: int | None = _cap(
+        "Most positions at once, working entries included", kind="integer", low=1, high=POSITIONS_MAX
+    )
+    max_trades_per_day: int | None = _cap("Most trades a UTC day", kind="integer", low=1, high=100_000)
+    max_position_notional: Decimal | None = _cap("Largest notional of one position, in quote currency", kind="decimal")
+    max_daily_loss: Decimal | None = _cap(
+        "Realised loss of a UTC day, in quote currency, after which nothing is entered until the next", kind="decimal"
+    )
+    max_drawdown_pct: Decimal | None = _cap(
+        "Fall of the equity from its peak, as a fraction, after which nothing more is entered", kind="decimal", high=1
+    )
+    cooldown_candles: int | None = _cap(
+        "Candles without entries after each closed trade",
+        kind="integer",
+        low=0,
+        high=CANDLES_MAX,
+        name="cooldown_bars",
+    )
+    max_order_rate: int | None = _cap("Most entry orders a minute", kind="integer", low=1, high=10_000)
+
+
+def structure_params(
+    template: type[Template],
+    raw: Mapping[str, Any],
+    *,
+    symbols: Sequence[str],
+    timeframe: Timeframe,
+    capital: Decimal,
+    instruments: Mapping[str, Instrument] | None = None,
+) -> Any:
+    """Return the template's params out of what a client sent; raise InvalidParameter that names every bad field.
+
+    `raw` may hold `risk`, which is checked too and read with `structure_risk`. With the venue's instruments at hand the
+    template can also hold amounts against their filters.
+    """
+    own = {name: value for name, value in raw.items() if name != RISK}
+    params, mistakes = _structured(template.params_type, own)
+    _, risk_mistakes = _structured_risk(template, raw)
+    if params is not None:
+        around = template.check(
+            params, symbols=symbols, timeframe=timeframe, capital=capital, instruments=instruments or {}
+        )
+        mistakes = {**around, **mistakes}
+    _refuse_if_any({**mistakes, **risk_mistakes}, f"params of {template.id}")
+    return params
+
+
+def structure_risk(template: type[Template], raw: Mapping[str, Any]) -> RiskParams:
+    """Return the caps under `risk` laid over the template's defaults; raise InvalidParameter naming every bad one."""
+    risk, mistakes = _structured_risk(template, raw)
+    _refuse_if_any(mistakes, f"params of {template.id}")
+    return risk
+
+
+def params_schema(template: type[Template]) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a template's params.
+
+    JSON Schema cannot bound a number in a string, so the bounds of decimals stand in `x-` members and the description.
+    """
+    schema = _object_schema(template.params_type)
+    risk = _object_schema(RiskParams, template.risk_defaults)
+    schema["properties"][RISK] = {"description": "Caps of the strategy; null switches a cap off", **risk}
+    return {"$schema": _DIALECT, "title": f"Params of {template.id}", **schema}
+
+
+def param_specs(params_type: type) -> dict[str, tuple[attrs.Attribute[Any], ParamSpec]]:
+    """Return the declared knobs of a params class by the name clients use; raise TypeError for a field without one."""
+    if not attrs.has(params_type):
+        raise TypeError(f"{params_type.__name__} is no attrs class")
+    specs: dict[str, tuple[attrs.Attribute[Any], ParamSpec]] = {}
+    for attribute in attrs.fields(params_type):
+        spec = attribute.metadata.get(_KEY)
+        if not isinstance(spec, ParamSpec):
+            raise TypeError(f"{params_type.__name__}.{attribute.name} is not declared with a param function of the sdk")
+        specs[_wire(attribute)] = (attribute, spec)
+    return specs
+
+
+def _structured(params_type: type, raw: object) -> tuple[Any, dict[str, str]]:
+    """Return the params, or those of the good fields alone if that is possible, and what is wrong by field."""
+    if not isinstance(raw, Mapping):
+        return None, {"": f"must be an object, got {raw!r:.60}"}
+    sent = {str(name): value for name, value in cast("Mapping[object, Any]", raw).items()}
+    try:
+        params = _structure(params_type, sent)
+    except ClassValidationError as trouble:
+        mistakes = _named(trouble, param_specs(params_type))
+        good = {name: value for name, value in sent.items() if name not in mistakes}
+        try:
+            params = _structure(params_type, good)
+        except ClassValidationError:
+            params = None
+    else:
+        mistakes = {}
+    for name, reason in _disorder(params_type, sent).items():
+        mistakes.setdefault(name, reason)
+    return params, mistakes
+
+
+def _structured_risk(template: type[Template], raw: Mapping[str, Any]) -> tuple[RiskParams, dict[str, str]]:
+    defaults = template.risk_defaults
+    sent = raw.get(RISK, {})
+    known = param_specs(RiskParams)
+    given, mistakes = _structured(RiskParams, sent)
+    if given is not None:
+        chosen = {attribute.name for name, (attribute, _) in known.items() if name in sent}
+        given = RiskParams(
+            **{
+                name: getattr(given if attribute.name in chosen else defaults, attribute.name)
+                for name, (attribute, _) in known.items()
+            }
+        )
+    return given or defaults, {f"{RISK}.{name}" if name else RISK: reason for name, reason in mistakes.items()}
+
+
+def _structure(params_type: type, raw: dict[str, Any]) -> Any:
+    return _structurer(params_type)(raw, params_type)
+
+
+@lru_cache(maxsize=TEMPLATES_MAX)
+def _structurer(params_type: type) -> Callable[[Mapping[str, Any], Any], Any]:
+    """Have cattrs build the params, each field through its own declaration."""
+    overrides: dict[str, Any] = {
+        attribute.name: override(rename=name, struct_hook=_hook(spec))
+        for name, (attribute, spec) in param_specs(params_type).items()
+    }
+    return make_dict_structure_fn(
+        params_type, Converter(), _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides
+    )
+
+
+def _hook(spec: ParamSpec) -> Callable[[Any, Any], Any]:
+    return lambda value, _: spec.parse(value)
+
+
+def _named(
+    trouble: ClassValidationError, specs: Mapping[str, tuple[attrs.Attribute[Any], ParamSpec]]
+) -> dict[str, str]:
+    """Turn what cattrs collected into a reason for each field, by the name clients use."""
+    wire = {attribute.name: name for name, (attribute, _) in specs.items()}
+    fields, others = trouble.group_exceptions()
+    mistakes: dict[str, str] = {}
+    for error, note in fields:
+        missing = isinstance(error, KeyError)
+        mistakes[wire[note.name]] = "is required" if missing else str(error)
+    for error in others:
+        assert isinstance(error, ForbiddenExtraKeysError)
+        for name in sorted(error.extra_fields):
+            mistakes[name] = f"is unknown; known are {', '.join(specs)}"
+    return mistakes
+
+
+def _disorder(params_type: type, sent: Mapping[str, Any]) -> dict[str, str]:
+    """Find the pairs that must be in order and are not, among the fields that are good by themselves."""
+    values: dict[str, Any] = {}
+    specs = param_specs(params_type)
+    for name, (attribute, spec) in specs.items():
+        try:
+            values[name] = spec.parse(sent[name]) if name in sent else attribute.default
+        except ValueError:
+            continue
+    mistakes: dict[str, str] = {}
+    for name, (_, spec) in specs.items():
+        small, large = values.get(name), values.get(spec.less_than)
+        if isinstance(small, int | Decimal) and isinstance(large, int | Decimal) and small >= large:
+            mistakes[name] = f"must be below {spec.less_than}, got {small} and {large}"
+    return mistakes
+
+
+def _refuse_if_any(mistakes: Mapping[str, str], whose: str) -> None:
+    if not mistakes:
+        return
+    details = tuple((name[:NAME_SHOWN_MAX], reason) for name, reason in mistakes.items())[:MISTAKES_SHOWN_MAX]
+    listed = "; ".join(f"{name} {reason}" for name, reason in details)
+    raise InvalidParameter(f"{whose}: {listed}", details=details)
+
+
+def _object_schema(params_type: type, defaults: object = None) -> dict[str, Any]:
+    """Return the schema of a params class; `defaults`, if given, is an instance whose values are the defaults."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for name, (attribute, spec) in param_specs(params_type).items():
+        default = attribute.default if defaults is None else getattr(defaults, attribute.name)
+        properties[name] = _knob_schema(spec)
+        if default is attrs.NOTHING:
+            required.append(name)
+        else:
+            properties[name]["default"] = plain(default) if isinstance(default, Decimal) else default
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _knob_schema(spec: ParamSpec) -> dict[str, Any]:
+    types = {"integer": ["integer"], "decimal": ["string", "integer"], "choice": ["string"], "flag": ["boolean"]}
+    allowed = types[spec.kind] + (["null"] if spec.optional else [])
+    schema: dict[str, Any] = {"type": allowed[0] if len(allowed) == 1 else allowed}
+    reach = spec.reach()
+    order = f"below {spec.less_than}" if spec.less_than else ""
+    note = ", ".join(part for part in (reach, order) if part)
+    schema["description"] = f"{spec.description} ({note})" if note else spec.description
+    if spec.kind == "choice":
+        schema["enum"] = list(spec.choices)
+    if spec.kind == "decimal":
+        schema |= {"format": "decimal", "pattern": _DECIMAL_PATTERN}
+    bounds = (("minimum", spec.low), ("maximum", spec.high), ("exclusiveMinimum", spec.above))
+    for keyword, bound in bounds:
+        if bound is not None:
+            schema[keyword] = int(bound) if bound == int(bound) else float(bound)
+            if spec.kind == "decimal":
+                schema[f"x-{keyword}"] = plain(bound)
+    if spec.less_than:
+        schema["x-less-than"] = spec.less_than
+    return schema
+
+
+def _wire(attribute: attrs.Attribute[Any]) -> str:
+    """Return the name clients use: the one of the constructor's keyword."""
+    return attribute.alias or attribute.name
