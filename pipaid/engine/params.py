@@ -278,9 +278,8 @@ def _structurer(params_type: type) -> Callable[[Mapping[str, Any], Any], Any]:
         attribute.name: override(rename=name, struct_hook=_hook(spec))
         for name, (attribute, spec) in param_specs(params_type).items()
     }
-    return make_dict_structure_fn(
-        params_type, Converter(), _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides
-    )
+    make = cast("Callable[..., Callable[[Mapping[str, Any], Any], Any]]", make_dict_structure_fn)
+    return make(params_type, Converter(), _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides)
 
 
 def _hook(spec: ParamSpec) -> Callable[[Any, Any], Any]:

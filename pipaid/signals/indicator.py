@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import accumulate
-from math import inf, isfinite, sqrt
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from math import sqrt
 from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
 
 from pipaid.model.candle import Candle
+from pipaid.signals.window import WindowMoments, WindowTop
 
 WINDOW_MAX: Final = 2_000  # Well below one block of a series, so that no window is ever longer than its history.
 PERIOD_MS_MAX: Final = 366 * 86_400_000
@@ -51,15 +53,16 @@ class Indicator(Protocol):
 
 
 class Param(msgspec.Struct, frozen=True):
-    """One knob of an indicator and its inclusive bounds."""
+    """One knob of an indicator and its inclusive bounds; a whole number unless said otherwise."""
 
     name: str
-    low: int
-    high: int
+    low: float
+    high: float
+    whole: bool = True
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """How an indicator is made, and from which whole numbers."""
+    """How an indicator is made, and from which numbers."""
 
     make: Callable[..., Indicator]
     params: tuple[Param, ...] = ()
@@ -73,12 +76,12 @@ def make_indicator(name: str, params: tuple[int | float, ...]) -> Indicator:
     if len(params) != len(kind.params):
         wanted = ", ".join(param.name for param in kind.params) or "no params"
         raise ValueError(f"{name} takes {wanted}, got {len(params)} params")
-    values: list[int] = []
+    values: list[int | float] = []
     for param, value in zip(kind.params, params, strict=True):
-        if not isfinite(value) or value != int(value) or not param.low <= value <= param.high:
-            reach = f"a whole number from {param.low} to {param.high}"
+        if not (param.low <= value <= param.high) or (param.whole and value != int(value)):
+            reach = f"a {'whole ' if param.whole else ''}number from {param.low:g} to {param.high:g}"
             raise ValueError(f"{param.name} of {name} must be {reach}, got {value!r}")
-        values.append(int(value))
+        values.append(int(value) if param.whole else float(value))
     return kind.make(*values)
 
 
@@ -338,6 +341,26 @@ class Lowest:
         self.value = -top if top is not None else None
 
 
+class Rung:
+    """How many marks of a ladder lie below the close.
+
+    The ladder has `levels` prices from `lower` to `upper`; a mark stands in each of its intervals, as far above the
+    interval's lower price as `shift` says (0 on it, 1 on the upper one).
+    """
+
+    __slots__ = ("_marks", "previous", "value")
+
+    def __init__(self, prices: Sequence[float], shift: float) -> None:
+        self.value: float | None = None
+        self.previous: float | None = None
+        self._marks = [low + shift * (high - low) for low, high in pairwise(prices)]
+
+    def update(self, sample: Sample) -> None:
+        """Take the next closed candle."""
+        self.previous = self.value
+        self.value = float(bisect_left(self._marks, sample.close))
+
+
 class Before:
     """Another indicator's value one candle earlier: the Donchian channel is that of the candles before this one."""
 
@@ -356,93 +379,6 @@ class Before:
         of.update(sample)
 
 
-class WindowMoments:
-    """Mean and sum of squared deviations over the last `window` numbers, with nothing ever subtracted.
-
-    The numbers come in blocks as long as the window; a window is a tail of the block before joined to the head of this
-    one. Heads grow by Welford's step, tails are made once a block, and the two are joined by Chan's formula, so that no
-    error is carried from window to window and a flat one has exactly zero deviation.
-    """
-
-    __slots__ = ("_fresh", "_mean", "_squares", "_tails", "mean", "squares", "window")
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.mean = 0.0
-        self.squares = 0.0
-        self._mean = 0.0
-        self._squares = 0.0
-        self._fresh: list[float] = []
-        self._tails: list[tuple[float, float]] = []
-
-    def push(self, number: float) -> bool:
-        """Take the next number; tell whether the window is full."""
-        fresh = self._fresh
-        fresh.append(number)
-        count = len(fresh)
-        step = number - self._mean
-        mean = self._mean + step / count
-        squares = self._squares + step * (number - mean)
-        window = self.window
-        if count == window:
-            self.mean, self.squares = mean, squares
-            self._turn()
-            return True
-        self._mean, self._squares = mean, squares
-        if not self._tails:
-            return False
-        tail_mean, tail_squares = self._tails[count]
-        apart = tail_mean - mean
-        rest = window - count
-        self.mean = mean + apart * rest / window
-        self.squares = squares + tail_squares + apart * apart * count * rest / window
-        return True
-
-    def _turn(self) -> None:
-        tails: list[tuple[float, float]] = []
-        mean = squares = 0.0
-        for count, number in enumerate(reversed(self._fresh), 1):
-            step = number - mean
-            mean += step / count
-            squares += step * (number - mean)
-            tails.append((mean, squares))
-        tails.reverse()
-        self._tails = tails
-        self._fresh.clear()
-        self._mean = self._squares = 0.0
-
-
-class WindowTop:
-    """The largest of the last `window` numbers, by the same blocks of heads and tails."""
-
-    __slots__ = ("_fresh", "_head", "_tails", "_window")
-
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._head = -inf
-        self._fresh: list[float] = []
-        self._tails: list[float] = []
-
-    def push(self, number: float) -> float | None:
-        """Take the next number; return the largest, or nothing before the window is full."""
-        fresh = self._fresh
-        fresh.append(number)
-        count = len(fresh)
-        head = self._head
-        if number > head:
-            head = number
-        if count == self._window:
-            self._tails = list(accumulate(reversed(fresh), max))[::-1]
-            fresh.clear()
-            self._head = -inf
-            return head
-        self._head = head
-        if not self._tails:
-            return None
-        tail = self._tails[count]
-        return tail if tail > head else head
-
-
 def _channel_high(window: int) -> Indicator:
     return Before(Highest(window))
 
@@ -451,7 +387,23 @@ def _channel_low(window: int) -> Indicator:
     return Before(Lowest(window))
 
 
+def _arithmetic_rung(lower: float, upper: float, levels: int, shift: float) -> Indicator:
+    step = (upper - lower) / (levels - 1)
+    return Rung([lower + step * rung for rung in range(levels)], shift)
+
+
+def _geometric_rung(lower: float, upper: float, levels: int, shift: float) -> Indicator:
+    ratio = upper / lower
+    return Rung([lower * ratio ** (rung / (levels - 1)) for rung in range(levels)], shift)
+
+
 _WINDOW: Final = (Param("window", 1, WINDOW_MAX),)
+_LADDER: Final = (
+    Param("lower", 1e-18, 1e18, whole=False),
+    Param("upper", 1e-18, 1e18, whole=False),
+    Param("levels", 2, WINDOW_MAX),
+    Param("shift", 0, 1, whole=False),
+)
 
 INDICATORS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
@@ -467,6 +419,8 @@ INDICATORS: Final[Mapping[str, Kind]] = MappingProxyType(
         "lowest": Kind(Lowest, _WINDOW),
         "channel_high": Kind(_channel_high, _WINDOW),
         "channel_low": Kind(_channel_low, _WINDOW),
+        "arithmetic_rung": Kind(_arithmetic_rung, _LADDER),
+        "geometric_rung": Kind(_geometric_rung, _LADDER),
         "period": Kind(
             Period, (Param("period_ms", 1, PERIOD_MS_MAX), Param("offset_ms", -PERIOD_MS_MAX, PERIOD_MS_MAX))
         ),
