@@ -14,7 +14,7 @@ from pipaid.model.record import Record as Record
 
 EVENTS_KEPT: Final = 10_000
 EVENTS_KEPT_US: Final = 24 * 3_600 * 1_000_000
-PRUNED_MAX: Final = 5_000
+PRUNABLE_MAX: Final = 100_000
 
 
 class JournalRefused(InvalidState):
@@ -109,6 +109,14 @@ class Reader(Protocol):
         """
         ...
 
+    def prunable(self, *, older_than_us: int, keep_events: int = EVENTS_KEPT, limit: int = PRUNABLE_MAX) -> list[int]:
+        """Return, in ascending order, the numbers of records that may go: committed before a wall-clock moment and
+        either an event with at least `keep_events` numbers after it, or replaced by a later record of its row.
+
+        What stays can still be verified, and still amounts to the tables. Opt-in events go by age alone.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the files."""
         ...
@@ -134,12 +142,8 @@ class Journal(Reader, Protocol):
         """
         ...
 
-    def prune(self, *, older_than_us: int, keep_events: int = EVENTS_KEPT, limit: int = PRUNED_MAX) -> int:
-        """Forget at most `limit` records that were committed before a wall-clock moment; return how many went.
-
-        An event goes when its strategy has at least `keep_events` numbers after it, any other record when a later one
-        replaced it. What is left can still be verified, and still amounts to the tables.
-        """
+    def forget(self, numbers: Sequence[int]) -> int:
+        """Delete records that `prunable` named, in its order; return how many went."""
         ...
 
     def reader(self) -> Reader:

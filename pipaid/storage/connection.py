@@ -1,0 +1,92 @@
+"""Connections to the journal's database, what its errors mean to a person, and whole copies of it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from pipaid.storage.store import JournalCorrupt, JournalUnusable
+
+BUSY_TIMEOUT_S: Final = 5.0
+CACHE_KIB: Final = 4_096
+CHECKPOINT_PAGES: Final = 2_000
+LOG_BYTES_KEPT: Final = 32 * 1024 * 1024
+STATEMENTS_KEPT: Final = 256
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+
+
+def connect_to_write(path: Path) -> sqlite3.Connection:
+    """Open the database for its one writer, making it if need be; `set_durable` is to follow."""
+    return _connect(path, "rwc")
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open an existing database for reading alone."""
+    connection = _connect(path, "ro")
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def set_durable(connection: sqlite3.Connection) -> None:
+    """Write ahead, and force each commit to the disk before it is told."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise JournalUnusable(f"the journal's file system cannot carry a write-ahead log (journal_mode is {mode})")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
+
+
+def witness_path(path: Path) -> Path:
+    """Return where the witness of a journal stands: beside it."""
+    return path.with_suffix(".witness")
+
+
+def unusable(path: Path, error: sqlite3.Error) -> JournalUnusable:
+    """Return what to raise for an error met while opening or reading: damage, or trouble with the file itself."""
+    # The low byte is the kind of error, what is above it a finer shade.
+    if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGE:
+        return damaged(path, str(error))
+    return JournalUnusable(f"the journal {path} cannot be opened or read: {error}; check its owner, mode and disk")
+
+
+def damaged(path: Path, finding: str) -> JournalCorrupt:
+    """Return the error that tells a person what is wrong, where, and what to do."""
+    return JournalCorrupt(
+        f"the journal {path} is damaged: {finding}. "
+        "`pipaid journal verify` lists everything that is wrong with it. "
+        f"To go back to a backup: stop the daemon, move {path.name}, {path.name}-wal and {path.name}-shm aside, "
+        f"copy the backup to {path}, and delete {witness_path(path)}, which vouches for the newer state"
+    )
+
+
+def copy_database(source: sqlite3.Connection, target: Path) -> None:
+    """Write a consistent copy, also of a database in use; the target appears only once it is whole and durable."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
+        copy.execute("PRAGMA synchronous = FULL")
+        source.backup(copy)
+        # The copy stands alone: readers of a write-ahead database would need to write beside it.
+        copy.execute("PRAGMA journal_mode = DELETE")
+    partial.chmod(0o600)
+    os.replace(partial, target)
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS_KEPT,
+    )
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection

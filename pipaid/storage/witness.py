@@ -1,0 +1,36 @@
+"""The witness: a line beside the journal that says how far it had come, so that an older copy is not taken for it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+_CHECK_BYTES = 6
+
+
+class Witness(msgspec.Struct, frozen=True, kw_only=True):
+    """Who wrote last, and the number and hash of the last record it knows to be durable."""
+
+    pid: int
+    epoch: int
+    n: int
+    hash: bytes
+
+    def encode(self) -> bytes:
+        """Return the line, which carries a checksum."""
+        text = f"{self.pid} {self.epoch} {self.n} {self.hash.hex()}".encode()
+        return b"%s %s\n" % (text, _check(text))
+
+
+def decode_witness(content: bytes) -> Witness | None:
+    """Return what a line says, None if it is empty or damaged."""
+    text, _, check = content.partition(b"\n")[0].rpartition(b" ")
+    if not text or check != _check(text):
+        return None
+    pid, epoch, n, digest = text.split(b" ")
+    return Witness(pid=int(pid), epoch=int(epoch), n=int(n), hash=bytes.fromhex(digest.decode()))
+
+
+def _check(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=_CHECK_BYTES).hexdigest().encode()
