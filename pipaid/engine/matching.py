@@ -298,10 +298,11 @@ class MatchingBook:
         if kind is OrderType.STOP:
             self._fill(book, item, _Deal(item.remaining, beyond, False), phase)
             return
-        rested = item.filled > ZERO or lay_ahead(level, book.last)
+        ahead = lay_ahead(level, book.last)
         quantity = item.remaining if phase.share is None else min(item.remaining, phase.share)
-        price = level.price if rested and phase.kind == TRADED else beyond
-        self._fill(book, item, _Deal(quantity, price, rested and kind is OrderType.LIMIT), phase)
+        price = level.price if ahead and phase.kind == TRADED else beyond
+        maker = kind is OrderType.LIMIT and (ahead or item.filled > ZERO)
+        self._fill(book, item, _Deal(quantity, price, maker), phase)
 
     def _expire_immediate(self, book: SymbolBook, phase: _Phase) -> None:
         for working in sorted(book.waiting.values(), key=_seniority):
