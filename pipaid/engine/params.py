@@ -59,11 +59,10 @@ class ParamSpec:
 
     def reach(self) -> str:
         """Say which numbers are allowed."""
-        parts: list[str] = []
         if self.above is not None:
-            parts.append(f"above {plain(self.above)}")
-        if self.low is not None:
-            parts.append(f"from {plain(self.low)}")
+            least = f"above {plain(self.above)}"
+            return least if self.high is None else f"{least}, at most {plain(self.high)}"
+        parts = [f"from {plain(self.low)}"] if self.low is not None else []
         if self.high is not None:
             parts.append(f"to {plain(self.high)}")
         return " ".join(parts)
