@@ -25,11 +25,13 @@ encode: Final = _ENCODER.encode
 class Brain(msgspec.Struct, frozen=True, kw_only=True):
     """What a session remembers besides its orders and positions; written with every commit.
 
-    `evaluated` holds, by symbol, the close time of the last candle decided on; `run_pnl` the realised profit of the
-    current run by symbol; `order_times_ms` the entries of the last minute, for the rate cap.
+    `started` names the run whose `on_start` has been carried out; `evaluated` holds, by symbol, the close time of the
+    last candle decided on; `run_pnl` the realised profit of the current run by symbol; `order_times_ms` the entries of
+    the last minute, for the rate cap.
     """
 
     at_ms: int = 0
+    started: str = ""
     tally: Tally = Tally()
     orders_made: int = 0
     runs_made: int = 0
@@ -82,6 +84,10 @@ class Effects:
             or self.cancel or self.brain is not None
         )  # fmt: skip
 
+    def stamp_duration(self, duration_us: int) -> None:
+        """Write into the evaluations how long the decision took; only the shell has a clock."""
+        self.runs = [msgspec.structs.replace(run, duration_us=duration_us) for run in self.runs]
+
     def batch(self) -> Batch:
         """Return the journal's share of the decision."""
         records = [
@@ -98,12 +104,11 @@ class Effects:
         return Batch(records=records, events=self.events)
 
     def _run_records(self) -> list[Record]:
-        records: list[Record] = []
-        for run in self.runs:
-            records.append(Record("run", run.id, Kind.PUT, encode(run), run.strategy_id, run.status, run.at_ms))
-        for number in self.runs_dropped:
-            records.append(Record("run", run_id(self.strategy.id, number), Kind.DROP))
-        return records
+        kept = [
+            Record("run", run.id, Kind.PUT, encode(run), run.strategy_id, run.status, run.at_ms) for run in self.runs
+        ]
+        dropped = [Record("run", run_id(self.strategy.id, number), Kind.DROP) for number in self.runs_dropped]
+        return kept + dropped
 
 
 def run_id(strategy_id: str, number: int) -> str:

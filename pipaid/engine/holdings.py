@@ -11,7 +11,7 @@ from attrs import define, field
 from pipaid.engine.allocation import capital_by_symbol, reserve_price
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Book, Situation, StrategyLimits, exposure_of
+from pipaid.engine.risk import Book, Situation, StrategyExposure, StrategyLimits, exposure_of
 from pipaid.engine.template import Template
 from pipaid.engine.view import WISHED_EXITS
 from pipaid.model.instrument import Instrument
@@ -29,7 +29,8 @@ MINUTE_MS: Final = 60_000
 class Holdings:
     """Hold one strategy's state.
 
-    `orders` holds working orders by client order id, `positions` open lots by id, both oldest first.
+    `orders` holds working orders by client order id, `positions` open lots by id, both oldest first;
+    `entries_closed` says why nothing may be opened although the strategy is deployed, or is empty.
     """
 
     strategy: Strategy
@@ -43,12 +44,13 @@ class Holdings:
     orders: dict[str, Order] = field(factory=dict)
     positions: dict[str, Position] = field(factory=dict)
     capital: dict[str, Decimal] = field(init=False)
+    entries_closed: str = field(default="", init=False)
     _out: Effects | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         run = self.strategy.run
-        capital = run.capital if run is not None else self.strategy.definition.capital
-        self.capital = capital_by_symbol(self.template, self.strategy.definition.symbols, capital)
+        capital = run.capital if run is not None else self.strategy.in_effect.capital
+        self.capital = capital_by_symbol(self.template, self.strategy.in_effect.symbols, capital)
         self._expose()
 
     @property
@@ -60,7 +62,7 @@ class Holdings:
     def leverage(self) -> int:
         """Return the leverage in effect."""
         run = self.strategy.run
-        return run.leverage if run is not None else self.strategy.definition.leverage
+        return run.leverage if run is not None else self.strategy.in_effect.leverage
 
     @property
     def dry_run(self) -> bool:
@@ -128,6 +130,20 @@ class Holdings:
             return
         self.book.set_exposure(self.strategy.id, exposure_of(list(self.positions.values()), entries))
 
+    def _expose_entry(self, order: Order) -> None:
+        """Count a new entry at once, so that the next one of the same decision is judged with it."""
+        own = self.book.exposure(self.strategy.id)
+        reserve = reserve_price(order.price, market=order.type is OrderType.MARKET)
+        self.book.set_exposure(
+            self.strategy.id,
+            StrategyExposure(
+                positions=own.positions,
+                position_value=own.position_value,
+                entries=own.entries + 1,
+                entry_value=own.entry_value + order.quantity * reserve,
+            ),
+        )
+
     def _situation(self, symbol: str, room: Decimal) -> Situation:
         brain, now_ms = self.brain, self.quotes.now_ms
         today = brain.day == utc_day(now_ms)
@@ -137,7 +153,7 @@ class Holdings:
         return Situation(
             now_ms=now_ms,
             day=utc_day(now_ms),
-            may_enter="" if status is Status.DEPLOYED else status.value,
+            may_enter=self.entries_closed or ("" if status is Status.DEPLOYED else status.value),
             stale=symbol in self.quotes.stale,
             last_price=self.quotes.price(symbol),
             limits=self.limits,

@@ -121,11 +121,17 @@ class RateWindow:
 class Book:
     """The exposure of one account, kept in step by its sessions; caps over strategies are judged on it.
 
-    `blocked` is the reason why no strategy of the account may enter (kill switch, portfolio breaker), or empty.
+    `blocked` is the reason why no strategy of the account may enter (the kill switch), or empty; `tripped` says why
+    the breaker closed by itself: realised losses since the last peak reached `drawdown_pct_max` of `capital`, which is
+    what the account's running strategies were given.
     """
 
     caps: Caps = field(factory=Caps)
     blocked: str = ""
+    tripped: str = ""
+    capital: Decimal = ZERO
+    pnl: Decimal = ZERO
+    peak: Decimal = ZERO
     value: Decimal = ZERO
     positions: int = 0
     orders: int = 0
@@ -160,6 +166,17 @@ class Book:
         if day != self.day:
             self.day, self.day_pnl = day, ZERO
         self.day_pnl += pnl
+        self.pnl += pnl
+        self.peak = max(self.peak, self.pnl)
+        limit = self.caps.drawdown_pct_max
+        fall = self.peak - self.pnl
+        if limit is not None and self.capital > ZERO and not fall <= limit * self.capital and not self.tripped:
+            self.tripped = f"portfolio drawdown {plain(fall)} is over {plain(limit)} of {plain(self.capital)}"
+
+    def release(self) -> None:
+        """Open the breaker again; the fall is counted anew from here."""
+        self.tripped = ""
+        self.peak = self.pnl
 
 
 @frozen(kw_only=True)
@@ -220,8 +237,8 @@ def review(
 def _standing(order: Order, situation: Situation, book: Book) -> Refused | None:
     if situation.may_enter:
         return Refused("status", "deployed", situation.may_enter)
-    if book.blocked:
-        return Refused("kill_switch", "off", book.blocked)
+    if book.blocked or book.tripped:
+        return Refused("kill_switch", "off", book.blocked or book.tripped)
     if situation.stale or not situation.last_price > ZERO:
         return Refused("stale_data", "fresh prices", order.symbol)
     if not situation.now_ms >= situation.cooldown_until_ms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -22,9 +23,10 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Execution, Fill, FundingPaid, Order, OrderFact, OrderType, follow
 from pipaid.model.position import CloseReason, Position
 from pipaid.model.strategy import Status, Strategy
-from pipaid.signals.series import Condition
+from pipaid.signals.series import EVERY, Condition
 
 AUTO_CLOSE: Final = "autoclose-"
+INTENTS_MAX: Final = 512
 
 
 @define(eq=False)
@@ -38,40 +40,50 @@ class Session(Wishes):
     interest_changed: set[str] = field(factory=set, init=False)
     _dirty: bool = field(default=False, init=False)
 
-    def interest(self, symbol: str) -> tuple[bool, tuple[Condition, ...]]:
-        """Return when to call `on_candle` for a symbol: at every candle, or when one of the conditions holds."""
+    def interest(self, symbol: str) -> tuple[Condition, ...]:
+        """Return the conditions on which to call `on_candle` for a symbol."""
         status = self.strategy.status
         if status not in (Status.DEPLOYED, Status.PAUSED):
-            return False, ()
+            return ()
         holding = any(position.symbol == symbol for position in self.positions.values())
         if status is Status.PAUSED and not holding:
-            return False, ()
+            return ()
         wakes = self.template.wakes()
         if wakes.every or (holding and wakes.holding_every):
-            return True, ()
-        return False, wakes.holding if holding else wakes.flat
+            return (EVERY,)
+        return wakes.holding if holding else wakes.flat
 
     # Facts.
 
     def on_start(self, cause: str = "deploy") -> Effects:
         """Decide at deployment, once per symbol in the order of the definition."""
         with self._deciding():
-            for symbol in self.strategy.definition.symbols:
+            self.brain = msgspec.structs.replace(self.brain, run_pnl={}, run_peak=ZERO)
+            for symbol in self.strategy.in_effect.symbols:
                 self.interest_changed.add(symbol)
                 self._evaluate(symbol, cause, self.template.on_start)
+            run = self.strategy.run
+            self.brain = msgspec.structs.replace(self.brain, started=run.id if run is not None else "")
             return self._finish(force=True)
 
-    def on_candle(self, symbol: str, cause: str = "candle") -> Effects | None:
+    def on_candle(self, symbol: str) -> Effects | None:
         """Decide at the close of the symbol's last candle; a candle already decided on changes nothing."""
         candle = self.series[symbol].last
         if candle is None or self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
             return None
-        if cause == "candle" and self.brain.evaluated.get(symbol, 0) >= candle.close_time_ms:
+        if self.brain.evaluated.get(symbol, 0) >= candle.close_time_ms:
             return None
         with self._deciding():
-            self._evaluate(symbol, cause, self.template.on_candle)
+            self._evaluate(symbol, "candle", self.template.on_candle)
             effects = self._finish()
             return None if effects.empty else effects
+
+    def on_trigger(self) -> Effects:
+        """Decide on every symbol's last candle because somebody asked; caps hold as ever."""
+        with self._deciding():
+            for symbol in self.strategy.in_effect.symbols:
+                self._evaluate(symbol, "trigger", self.template.on_candle)
+            return self._finish(force=True)
 
     def on_execution(self, execution: Execution) -> Effects:
         """Book what the venue reports of an order."""
@@ -87,13 +99,13 @@ class Session(Wishes):
                 self._book_fact(order, execution.fact, execution.detail)
             return self._finish()
 
-    def on_outcome(self, client_id: str, fact: OrderFact, detail: str = "") -> Effects | None:
-        """Book what is known of an order after sending it: ack, refuse, lose or deny."""
-        order = self.orders.get(client_id)
-        if order is None:
-            return None
+    def on_outcomes(self, facts: Iterable[tuple[str, OrderFact, str]]) -> Effects:
+        """Book what is known of orders after sending them: acknowledged, refused, lost or denied."""
         with self._deciding():
-            self._book_fact(order, fact, detail)
+            for client_id, fact, detail in facts:
+                order = self.orders.get(client_id)
+                if order is not None:
+                    self._book_fact(order, fact, detail)
             return self._finish()
 
     def on_cancel_refused(self, client_id: str) -> Effects | None:
@@ -120,37 +132,29 @@ class Session(Wishes):
 
     # Commands.
 
-    def withdraw_entries(self, reason: str) -> Effects:
-        """Ask for the cancellation of every working entry order."""
+    def withdraw(self, reason: str, *, entries_only: bool) -> Effects:
+        """Ask for the cancellation of every working order, or of every entry."""
         with self._deciding():
-            for order in list(self.orders.values()):
-                if not order.reduce_only:
-                    self._cancel(order, reason)
-            return self._finish(force=True)
-
-    def withdraw_all(self, reason: str) -> Effects:
-        """Ask for the cancellation of every working order."""
-        with self._deciding():
-            for order in list(self.orders.values()):
-                self._cancel(order, reason)
+            self._withdraw(reason, entries_only=entries_only)
             return self._finish(force=True)
 
     def close_positions(self, reason: CloseReason) -> Effects:
         """Close every open position at the market, and withdraw what would open more."""
         with self._deciding():
-            for order in list(self.orders.values()):
-                if not order.reduce_only:
-                    self._cancel(order, "pause")
+            self._withdraw("pause", entries_only=True)
             for position in list(self.positions.values()):
                 self._exit(Exit(position_id=position.id, reason=reason))
             return self._finish(force=True)
 
-    def become(self, strategy: Strategy) -> Effects:
+    def become(self, strategy: Strategy, *, withdraw_entries: str = "") -> Effects:
         """Take on a changed strategy record (status, run, fault); the caller adds the event that tells of it."""
         self.strategy = strategy
-        self.interest_changed.update(strategy.definition.symbols)
+        self.interest_changed.update(strategy.in_effect.symbols)
         with self._deciding():
+            self._effects.strategy = strategy
             self._effects.strategy_changed = True
+            if withdraw_entries:
+                self._withdraw(withdraw_entries, entries_only=True)
             return self._finish(force=True)
 
     # Deciding.
@@ -160,11 +164,12 @@ class Session(Wishes):
 
     def _finish(self, *, force: bool = False) -> Effects:
         effects = self._effects
-        if force or not effects.empty or self.brain.at_ms != self.quotes.now_ms and self._dirty:
+        if force or self._dirty or not effects.empty:
             self.brain = msgspec.structs.replace(self.brain, at_ms=self.quotes.now_ms, state=dict(self.template.state))
             effects.brain = self.brain
             self._dirty = False
-        self._expose()
+        if effects.orders or effects.positions:
+            self._expose()
         return effects
 
     def _evaluate(self, symbol: str, cause: str, callback: Callable[[SymbolView], Iterable[Intent]]) -> None:
@@ -188,9 +193,11 @@ class Session(Wishes):
         if wishes is None:
             raise Nonsense(f"{_named(callback)} returned None; return intents, or () for none")
         try:
-            intents = list(wishes)
+            intents = list(islice(wishes, INTENTS_MAX + 1))
         except TypeError as trouble:
             raise Nonsense(f"{_named(callback)} returned {type(wishes).__name__}: {trouble}") from None
+        if len(intents) > INTENTS_MAX:
+            raise Nonsense(f"{_named(callback)} returned more than {INTENTS_MAX} intents at once")
         for intent in intents:
             if self._trace is not None:
                 self._trace.intend(intent)
@@ -262,18 +269,23 @@ class Session(Wishes):
         )
         if position.quantity == ZERO and position.exit_quantity > ZERO:
             if entry_working:
-                self.withdraw_one_entry(position.id)
+                self._withdraw_entry_of(position)
             else:
                 self._close(position, _reason(order, fill), fill.time_ms)
                 return
         if not order.working:
             self._ended(order, asked=False)
 
-    def withdraw_one_entry(self, position_id: str) -> None:
-        """Ask for the cancellation of the entry that still works for a lot which has already been left."""
+    def _withdraw_entry_of(self, position: Position) -> None:
+        """Cancel the entry that still works for a lot which has already been left."""
         for order in list(self.orders.values()):
-            if order.position_id == position_id and not order.reduce_only:
+            if order.position_id == position.id and not order.reduce_only:
                 self._cancel(order, "engine")
+
+    def _withdraw(self, reason: str, *, entries_only: bool) -> None:
+        for order in list(self.orders.values()):
+            if not (entries_only and order.reduce_only):
+                self._cancel(order, reason)
 
     def _ended(self, order: Order, *, asked: bool) -> None:
         position = self.positions.get(order.position_id)

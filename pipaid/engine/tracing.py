@@ -55,7 +55,7 @@ class Trace:
             strategy_id=strategy.id,
             account=strategy.account,
             symbol=self.symbol,
-            timeframe=strategy.definition.timeframe.value,
+            timeframe=strategy.in_effect.timeframe.value,
             cause=self.cause,
             status=status,
             final_action=self._action(),

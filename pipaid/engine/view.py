@@ -31,7 +31,7 @@ class SymbolView:
     @property
     def timeframe(self) -> Timeframe:
         """Return the strategy's timeframe."""
-        return self._session.strategy.definition.timeframe
+        return self._session.strategy.in_effect.timeframe
 
     @property
     def now_ms(self) -> int:

@@ -144,9 +144,9 @@ class Wishes(Holdings):
 
     def _cancel_entries(self, intent: CancelEntries) -> None:
         for order in list(self.orders.values()):
-            if order.symbol == intent.symbol and not order.reduce_only:
-                if intent.tags is None or order.tag in intent.tags:
-                    self._cancel(order, "engine")
+            wanted = intent.tags is None or order.tag in intent.tags
+            if wanted and order.symbol == intent.symbol and not order.reduce_only:
+                self._cancel(order, "engine")
 
     def _protect(self, intent: Protect) -> None:
         position = self.positions.get(intent.position_id)
@@ -214,7 +214,8 @@ class Wishes(Holdings):
         self._effects.orders[order.id] = order
         self._effects.place.append(verdict)
         self._effects.event(placed_event(order))
-        self._expose()
+        if not order.reduce_only:
+            self._expose_entry(order)
         if self._trace is not None:
             self._trace.ordered(order)
 
@@ -222,7 +223,7 @@ class Wishes(Holdings):
         if self._trace is not None:
             self._trace.refused(refused)
         key = (symbol, refused.rule)
-        candle = self.quotes.now_ms // self.strategy.definition.timeframe.ms
+        candle = self.quotes.now_ms // self.strategy.in_effect.timeframe.ms
         if self._blocked.get(key) == candle:
             return
         self._blocked[key] = candle

@@ -101,7 +101,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
-    """One strategy as the journal keeps it; `number` is small, dense and never reused."""
+    """One strategy as the journal keeps it; `number` is small, dense and never reused.
+
+    `running` is the definition with which the last run was deployed: a change to a paused strategy waits for the next
+    deployment. `source` names the file that declared it, if one did.
+    """
 
     id: str
     number: int
@@ -113,9 +117,15 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     deployed_at_ms: int = 0
     template_version: int = 0
     run: Run | None = None
+    running: StrategyDefinition | None = None
     fault: Fault | None = None
     deleted_at_ms: int = 0
     source: str = ""
+
+    @property
+    def in_effect(self) -> StrategyDefinition:
+        """Return the definition that the engine works with."""
+        return self.running or self.definition
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):

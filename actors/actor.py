@@ -1,0 +1,282 @@
+"""What actors know of each other: mailboxes, and the few protocols through which they meet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+import msgspec
+import trio
+from attrs import define, field, frozen
+
+from pipaid.engine.effects import Effects
+from pipaid.engine.risk import Approved
+from pipaid.engine.session import Session
+from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
+from pipaid.model.record import Batch
+from pipaid.signals.series import Condition
+from pipaid.storage.store import Committed, JournalRefused, Reader
+
+T = TypeVar("T")
+Answer = TypeVar("Answer")
+
+MAILBOX_MAX: Final = 1_024
+RESTARTS_MAX: Final = 5
+PERIOD_S: Final = 600.0
+
+
+class MailboxFull(Exception):
+    """A mailbox holds all it may; the sender waits for room or refuses what it was asked."""
+
+
+@define(eq=False)
+class Mailbox(Generic[T]):
+    """A bounded queue with one reader, who takes a letter off only when it has been dealt with.
+
+    When it is full, `tell` raises MailboxFull and `room` waits. `hold` keeps the reader waiting whatever comes.
+    """
+
+    letters_max: int = MAILBOX_MAX
+    held: bool = False
+    _letters: list[T] = field(factory=list)
+    _alarm: bool = False
+    _reader: trio.lowlevel.Task | None = None
+    _space: trio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    @property
+    def full(self) -> bool:
+        """Tell whether there is no room."""
+        return len(self._letters) >= self.letters_max
+
+    def tell(self, letter: T) -> None:
+        """Put a letter in; raise MailboxFull without room."""
+        if self.full:
+            raise MailboxFull(f"{self.letters_max} letters wait already")
+        self._letters.append(letter)
+        self._wake()
+
+    async def room(self) -> None:
+        """Wait until there is room."""
+        while self.full:
+            if self._space is None:
+                self._space = trio.Event()
+            await self._space.wait()
+
+    def alarm(self) -> None:
+        """Wake the reader although no letter came; it looks around and goes on waiting."""
+        self._alarm = True
+        self._wake()
+
+    def hold(self) -> None:
+        """Let the reader wait until `release`."""
+        self.held = True
+
+    def release(self) -> None:
+        """Let the reader go on."""
+        self.held = False
+        self._wake()
+
+    async def first(self) -> T | None:
+        """Wait for the oldest letter and return it without taking it off; return nothing after an alarm."""
+        while self.held or not (self._letters or self._alarm):
+            self._reader = trio.lowlevel.current_task()
+            try:
+                await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+            finally:
+                self._reader = None
+        if self._alarm:
+            self._alarm = False
+            return None
+        return self._letters[0]
+
+    def done(self) -> None:
+        """Take the oldest letter off."""
+        del self._letters[0]
+        if self._space is not None:
+            self._space.set()
+            self._space = None
+
+    def clear(self) -> list[T]:
+        """Take all letters off and return them."""
+        letters, self._letters = self._letters, []
+        return letters
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self.held:
+            trio.lowlevel.reschedule(self._reader)
+            self._reader = None
+
+
+class OrderNews(msgspec.Struct, frozen=True):
+    """What is known of orders without an execution: each by client id, with the fact and what was said of it."""
+
+    facts: tuple[tuple[str, OrderFact, str], ...]
+
+
+class CancelNews(msgspec.Struct, frozen=True):
+    """The venue did not take a cancellation, and says nothing that ends the order."""
+
+    client_order_id: str
+
+
+DeskFact = Execution | FundingPaid | OrderNews | CancelNews
+
+
+class Inbox(Protocol):
+    """A strategy actor as the gateway and the resolver see it."""
+
+    id: str
+
+    async def deliver(self, fact: DeskFact) -> None:
+        """Put in a fact that must not be lost, waiting for room."""
+        ...
+
+
+class Swept(Protocol):
+    """A strategy actor as the feed sees it."""
+
+    id: str
+    number: int
+
+    def interest(self, symbol: str) -> tuple[Condition, ...]:
+        """Return the conditions on which the actor wants to be asked about a symbol."""
+        ...
+
+    def on_close(self, symbol: str) -> Effects | None:
+        """Decide on the symbol's last candle; what comes back is to be made durable and `settled`."""
+        ...
+
+    def go_on(self, symbol: str) -> Effects | None:
+        """Decide on a further symbol of the same sweep."""
+        ...
+
+    def settled(self, effects: list[Effects], outcome: Committed | JournalRefused | BaseException) -> None:
+        """Take note of what became of the decisions."""
+        ...
+
+
+class Writer(Protocol):
+    """The recorder as other actors see it."""
+
+    def submit(
+        self, batch: Batch, then: Callable[[Committed | JournalRefused | BaseException], None] | None = None
+    ) -> None:
+        """Hand over a batch; `then` is called once it is durable or refused."""
+        ...
+
+    async def commit(self, batch: Batch) -> Committed:
+        """Make a batch durable; raise its refusal."""
+        ...
+
+    async def read(self, function: Callable[[Reader], Answer]) -> Answer:
+        """Run a query beside the writer."""
+        ...
+
+
+class Carrier(Protocol):
+    """The gateway as strategy actors see it."""
+
+    def send(self, approved: Approved, proof: Committed) -> None:
+        """Take an order that risk approved and the journal holds."""
+        ...
+
+    def cancel(self, order: Order, proof: Committed) -> None:
+        """Take a cancellation that the journal holds."""
+        ...
+
+
+class Guard(Protocol):
+    """The budget of strategy callbacks; as a context manager it stays armed over many of them."""
+
+    def __enter__(self) -> object:
+        """Arm the timer."""
+        ...
+
+    def __exit__(self, *exc: object) -> None:
+        """Disarm the timer."""
+        ...
+
+    def run(self, number: int, callback: Callable[..., Answer], *args: object) -> Answer:
+        """Call back within the budget; an overrun is raised inside the callback and comes out of here."""
+        ...
+
+
+class Employed(Inbox, Swept, Protocol):
+    """A strategy actor as those see it who employ and command it."""
+
+    session: Session
+    loaded: bool
+    missed: dict[str, None]
+    on_load: Callable[[Session], Effects | None] | None
+
+    async def run(self) -> None:
+        """Work until cancelled; raise what a callback raised."""
+        ...
+
+    async def up(self) -> None:
+        """Wait until the session is loaded."""
+        ...
+
+    async def reload(self) -> None:
+        """Start anew from the journal, keeping the mailbox."""
+        ...
+
+    def retire(self) -> None:
+        """Let go of what was not dealt with, once `run` has been cancelled for good."""
+        ...
+
+    async def perform(self, act: Callable[[Session], Effects | None]) -> None:
+        """Have the session do something between two facts, and return once it is durable."""
+        ...
+
+    async def until(self, condition: Callable[[Session], bool]) -> None:
+        """Wait until something holds of the session."""
+        ...
+
+
+@frozen(kw_only=True)
+class Intensity:
+    """How often a child may fail within a period, and how long to wait in between (seconds)."""
+
+    restarts_max: int = RESTARTS_MAX
+    period_s: float = PERIOD_S
+    backoff_min_s: float = 0.1
+    backoff_max_s: float = 30.0
+
+
+@define
+class Failures:
+    """The failures of one child within the period, and the back-off that follows from them."""
+
+    intensity: Intensity
+    total: int = 0
+    last: str = ""
+    _times_s: deque[float] = field(factory=deque[float])
+
+    def note(self, cause: BaseException, now_s: float) -> bool:
+        """Note a failure; tell whether the child may be restarted."""
+        self.total += 1
+        self.last = f"{type(cause).__name__}: {cause}"[:500]
+        self._times_s.append(now_s)
+        while self._times_s and self._times_s[0] <= now_s - self.intensity.period_s:
+            self._times_s.popleft()
+        return len(self._times_s) <= self.intensity.restarts_max
+
+    def backoff_s(self, jitter: float) -> float:
+        """Return the wait before the next start: doubled with each failure in the period, times 0.5 to 1."""
+        exponent = min(len(self._times_s) - 1, 16)
+        full = min(self.intensity.backoff_max_s, self.intensity.backoff_min_s * float(2**exponent))
+        return full * (0.5 + 0.5 * jitter)
+
+
+def without_cancelled(trouble: BaseException) -> BaseException | None:
+    """Return what is left of a failure when cancellation is taken out of it, or nothing."""
+    if isinstance(trouble, trio.Cancelled):
+        return None
+    if isinstance(trouble, BaseExceptionGroup):
+        return trouble.split(trio.Cancelled)[1]
+    return trouble

@@ -1,0 +1,293 @@
+"""One feed per market, shared by every strategy: prices to the desks, closed candles to the sessions in one sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+import trio
+from attrs import define, field
+
+from actors.actor import Guard, Swept, Writer
+from pipaid.engine.effects import Effects, encode
+from pipaid.engine.quotes import Quotes
+from pipaid.model.candle import Candle, CandleBuilder, MarketTrade
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.order import market_step
+from pipaid.model.record import Batch, Kind, Record
+from pipaid.seams import Clock
+from pipaid.signals.series import Condition, Series
+from pipaid.storage.store import Committed, JournalRefused
+from pipaid.venues.venue import Closed, Ended, Funding, Market, MarketUpdate, Opened, Ranged
+from pipaid.wire.activity import Activity
+
+log = structlog.get_logger()
+CANDLES_LATE_MAX: Final = 3
+POSITION_EVERY_MS: Final = 3_600_000
+LOOP_GAP_MAX_S: Final = 1.0
+
+
+class MarketDesk(Protocol):
+    """A simulated desk: it matches against what the feed shows it."""
+
+    def on_market(self, update: MarketUpdate) -> None:
+        """Match resting orders against one update."""
+        ...
+
+
+class MarketPosition(msgspec.Struct, frozen=True):
+    """How far a market has been followed: venue time of the last close that everything durable includes."""
+
+    time_ms: int
+
+
+@define(eq=False)
+class Seat:
+    """One strategy's place at one series."""
+
+    actor: Swept
+    symbol: str
+    series: Series
+    conditions: tuple[Condition, ...] = ()
+
+
+@define(eq=False)
+class Feed:
+    """Follow a market: keep quotes and series, let simulated desks match, and sweep the sessions that are due.
+
+    In a sweep the sessions are called one after the other without an await; what they decide is one batch for the
+    recorder. Each candle is appended to its series before any session sees it.
+    """
+
+    market: Market
+    quotes: Quotes
+    writer: Writer
+    guard: Guard
+    clock: Clock
+    activity: Activity
+    stale_after_s: float
+    desks: list[MarketDesk] = field(factory=list)
+    instruments: Mapping[str, Instrument] = field(factory=dict)
+    candles: int = 0
+    swept: int = 0
+    ended: trio.Event = field(factory=trio.Event)
+    _series: dict[tuple[str, Timeframe], Series] = field(factory=dict)
+    _builders: dict[str, dict[Timeframe, CandleBuilder]] = field(factory=dict)
+    _seats: dict[str, dict[str, Seat]] = field(factory=dict)
+    _opening: dict[tuple[str, Timeframe], trio.Event] = field(factory=dict)
+    _position_ms: int = 0
+    _heard_s: dict[str, float] = field(factory=dict)
+
+    async def prepare(self) -> None:
+        """Learn what is listed and what it costs now, before any strategy is loaded."""
+        self.instruments = await self.market.instruments()
+        self.quotes.now_ms = self.market.now_ms()
+        self.quotes.step = market_step(self.quotes.now_ms, 2)
+        self._position_ms = self.quotes.now_ms
+        self.quotes.prices.update(await self.market.prices())
+
+    # Series and seats.
+
+    async def series(self, symbol: str, timeframe: Timeframe) -> Series:
+        """Return the shared series, opened with all the history that its values depend on."""
+        key = (symbol, timeframe)
+        while key not in self._series:
+            if key in self._opening:
+                await self._opening[key].wait()
+                continue
+            self._opening[key] = trio.Event()
+            try:
+                self._series[key] = await self._opened(symbol, timeframe)
+            finally:
+                self._opening.pop(key).set()
+        return self._series[key]
+
+    async def _opened(self, symbol: str, timeframe: Timeframe) -> Series:
+        while True:
+            now_ms = self.quotes.now_ms
+            anchor_ms = Series.anchor_ms(now_ms, timeframe)
+            count = (now_ms - anchor_ms) // timeframe.ms
+            past = await self.market.history(symbol, timeframe, end_ms=now_ms, count=count)
+            forming = await self._forming(symbol, timeframe, now_ms)
+            if self.quotes.now_ms == now_ms:
+                break
+        series = Series(symbol, timeframe)
+        for candle in past:
+            if candle.open_time_ms >= anchor_ms:
+                series.append(candle)
+        if timeframe is not Timeframe.M1:
+            builder = CandleBuilder(symbol, timeframe)
+            for candle in forming:
+                builder.add(candle)
+            self._builders.setdefault(symbol, {})[timeframe] = builder
+        return series
+
+    async def _forming(self, symbol: str, timeframe: Timeframe, now_ms: int) -> list[Candle]:
+        begun_ms = now_ms - now_ms % timeframe.ms
+        count = (now_ms - begun_ms) // Timeframe.M1.ms
+        if timeframe is Timeframe.M1 or not count:
+            return []
+        small = await self.market.history(symbol, Timeframe.M1, end_ms=now_ms, count=count)
+        return [candle for candle in small if candle.open_time_ms >= begun_ms]
+
+    def seat(self, actor: Swept, symbol: str, timeframe: Timeframe) -> None:
+        """Bring an actor's place at a series in line with what it wants to be asked about."""
+        seats = self._seats.setdefault(actor.id, {})
+        seat = seats.get(symbol)
+        if seat is not None and seat.series is not self._series[symbol, timeframe]:
+            self._vacate(seats.pop(symbol))
+            seat = None
+        wanted = actor.interest(symbol)
+        if seat is None:
+            if not wanted:
+                return
+            seat = seats[symbol] = Seat(actor, symbol, self._series[symbol, timeframe])
+        for condition in wanted:
+            seat.series.watch(condition, seat)
+        for condition in seat.conditions:
+            if condition not in wanted:
+                seat.series.unwatch(condition, seat)
+        seat.conditions = wanted
+        if not wanted:
+            del seats[symbol]
+
+    def unseat(self, actor_id: str) -> None:
+        """Take all of an actor's places away."""
+        for seat in self._seats.pop(actor_id, {}).values():
+            self._vacate(seat)
+
+    def _vacate(self, seat: Seat) -> None:
+        for condition in seat.conditions:
+            seat.series.unwatch(condition, seat)
+        seat.conditions = ()
+
+    # The market.
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the market until it ends or the feed is cancelled."""
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_age)
+            async for update in self.market.updates():
+                self._deal(update)
+                if isinstance(update, Ended):
+                    break
+            await self.activity.idle()
+            await self._note_end()
+            nursery.cancel_scope.cancel()
+
+    def _deal(self, update: MarketUpdate) -> None:
+        quotes = self.quotes
+        match update:
+            case MarketTrade():
+                quotes.now_ms, quotes.step = update.time_ms, market_step(update.time_ms, 2)
+                quotes.prices[update.symbol] = update.price
+                self._hear(update.symbol)
+                self._show(update)
+            case Opened():
+                quotes.now_ms, quotes.step = update.time_ms, market_step(update.time_ms, 0)
+                quotes.prices.update(update.prices)
+                for symbol in update.prices:
+                    self._hear(symbol)
+                self._show(update)
+            case Ranged():
+                quotes.step = market_step(update.time_ms, 1)
+                self._show(update)
+            case Funding():
+                quotes.now_ms = max(quotes.now_ms, update.time_ms)
+                self._show(update)
+            case Closed():
+                quotes.now_ms, quotes.step = update.time_ms, market_step(update.time_ms, 2)
+                for candle in update.candles:
+                    quotes.prices[candle.symbol] = candle.close
+                self._show(update)
+                self._sweep(update)
+            case Ended():
+                log.info("market.ended", market=self.market.name, venue_time_ms=update.time_ms)
+
+    def _show(self, update: MarketUpdate) -> None:
+        for desk in self.desks:
+            desk.on_market(update)
+
+    def _hear(self, symbol: str) -> None:
+        self._heard_s[symbol] = self.clock.monotonic_s()
+        self.quotes.stale.discard(symbol)
+
+    def _sweep(self, update: Closed) -> None:
+        due: list[tuple[int, str, Seat]] = []
+        for candle in update.candles:
+            self.candles += 1
+            for closed in self._closed(candle):
+                series = self._series.get((closed.symbol, closed.timeframe))
+                if series is None or closed.open_time_ms // closed.timeframe.ms <= series.index:
+                    continue
+                series.append(closed)
+                due.extend((seat.actor.number, seat.symbol, seat) for seat in series.due() if isinstance(seat, Seat))
+        if due:
+            due.sort(key=_place)
+            self._ask(due, update.time_ms)
+        elif update.time_ms - self._position_ms >= POSITION_EVERY_MS and not self.activity.count:
+            self._commit(Batch(records=[self._position(update.time_ms)]), {})
+
+    def _closed(self, candle: Candle) -> list[Candle]:
+        closed = [candle]
+        for builder in self._builders.get(candle.symbol, {}).values():
+            closed.extend(builder.add(candle))
+        return closed
+
+    def _ask(self, due: list[tuple[int, str, Seat]], time_ms: int) -> None:
+        decided: dict[Swept, list[Effects]] = {}
+        with self.guard:
+            for _, symbol, seat in due:
+                self.swept += 1
+                actor = seat.actor
+                mine = decided.get(actor)
+                effects = actor.on_close(symbol) if mine is None else actor.go_on(symbol)
+                if effects is not None:
+                    decided.setdefault(actor, []).append(effects)
+        if not decided:
+            return
+        batch = Batch(records=[self._position(time_ms)])
+        for each in decided.values():
+            for effects in each:
+                part = effects.batch()
+                batch.records.extend(part.records)
+                batch.events.extend(part.events)
+        self._commit(batch, decided)
+
+    def _position(self, time_ms: int) -> Record:
+        self._position_ms = time_ms
+        return Record("market", self.market.name, Kind.PUT, encode(MarketPosition(time_ms)))
+
+    def _commit(self, batch: Batch, decided: dict[Swept, list[Effects]]) -> None:
+        def then(outcome: Committed | JournalRefused | BaseException) -> None:
+            for actor, effects in decided.items():
+                actor.settled(effects, outcome)
+
+        self.writer.submit(batch, then)
+
+    async def _note_end(self) -> None:
+        if self.ended.is_set():
+            return
+        await self.writer.commit(Batch(records=[self._position(self.quotes.now_ms)]))
+        self.ended.set()
+
+    async def _watch_age(self) -> None:
+        """Call a symbol stale when it has been silent too long, and all of them after the loop itself stood still."""
+        before_s = self.clock.monotonic_s()
+        while True:
+            await self.clock.sleep(LOOP_GAP_MAX_S / 2)
+            now_s = self.clock.monotonic_s()
+            if now_s - before_s > 2 * LOOP_GAP_MAX_S and self.stale_after_s:
+                self.quotes.stale.update(self._heard_s)
+            before_s = now_s
+            if self.stale_after_s:
+                self.quotes.stale.update(
+                    symbol for symbol, heard_s in self._heard_s.items() if now_s - heard_s > self.stale_after_s
+                )
+
+
+def _place(entry: tuple[int, str, Seat]) -> tuple[int, str]:
+    return entry[0], entry[1]

@@ -1,0 +1,163 @@
+"""One gateway per desk: sends orders that risk approved and the journal holds, and brings back what became of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+from attrs import define, field
+
+from actors.actor import CancelNews, Inbox, OrderNews
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import Approved
+from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
+from pipaid.storage.store import Committed
+from pipaid.venues.venue import Confirmed, Desk, Refused, Unknown
+from pipaid.wire.activity import Activity
+
+log = structlog.get_logger()
+QUEUE_MAX: Final = 100_000
+OWNERS_KEPT: Final = 65_536
+REQUEST_WINDOW_MS: Final = 5_000
+NEWS_MAX: Final = 256
+
+
+@define(eq=False)
+class Gateway:
+    """Carry one desk's orders: cancellations and reducing orders first, then entries, each in the order given.
+
+    The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it says why,
+    no entry leaves any more, and those that wait are refused with the reason as proof, for they were never sent.
+    """
+
+    name: str
+    desk: Desk
+    quotes: Quotes
+    activity: Activity
+    inbox: Callable[[str], Inbox | None]
+    owner_of_position: Callable[[str], str | None]
+    doubt: Callable[[Order, int], None]
+    stopped: str = ""
+    sent: int = 0
+    unassigned: int = 0
+    _cancels: deque[Order] = field(factory=deque[Order])
+    _exits: deque[Order] = field(factory=deque[Order])
+    _entries: deque[Order] = field(factory=deque[Order])
+    _owners: OrderedDict[str, str] = field(factory=OrderedDict[str, str])
+    _work: trio.Event = field(factory=trio.Event)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many orders and cancellations have not been sent yet."""
+        return len(self._cancels) + len(self._exits) + len(self._entries)
+
+    def know(self, order: Order) -> None:
+        """Remember whose order this is, so that its executions find their way."""
+        self._owners[order.client_order_id] = order.strategy_id
+        while len(self._owners) > OWNERS_KEPT:
+            self._owners.popitem(last=False)
+
+    def send(self, approved: Approved, proof: Committed) -> None:
+        """Take an order; the proof of its commit is demanded because nothing else may be sent."""
+        assert proof.n > 0, "an order is sent only after the commit of its intent"
+        self.know(approved.order)
+        self._put(self._exits if approved.order.reduce_only else self._entries, approved.order)
+
+    def cancel(self, order: Order, proof: Committed) -> None:
+        """Take a cancellation."""
+        assert proof.n > 0, "a cancellation is sent only after its commit"
+        self._put(self._cancels, order)
+
+    def _put(self, queue: deque[Order], order: Order) -> None:
+        assert self.waiting < QUEUE_MAX, f"more than {QUEUE_MAX} orders wait for {self.name}"
+        queue.append(order)
+        self.activity.begin()
+        self._work.set()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send what comes and listen to the desk, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            task_status.started()
+            while True:
+                await self._work.wait()
+                self._work = trio.Event()
+                await self._drain()
+
+    async def _drain(self) -> None:
+        """Send all that waits; news of what was sent at once go out together, one letter a strategy."""
+        news: dict[str, list[tuple[str, OrderFact, str]]] = {}
+        units = 0
+        try:
+            while self.waiting:
+                if self._cancels:
+                    await self._cancel_one(self._cancels.popleft())
+                    self.activity.end()
+                    continue
+                order = (self._exits or self._entries).popleft()
+                units += 1
+                fact, detail = await self._send_one(order)
+                news.setdefault(order.strategy_id, []).append((order.client_order_id, fact, detail))
+                if units >= NEWS_MAX:
+                    break
+        finally:
+            for strategy_id, facts in news.items():
+                await self._tell(strategy_id, OrderNews(tuple(facts)))
+            self.activity.end(units)
+            if self.waiting:
+                self._work.set()
+
+    async def _send_one(self, order: Order) -> tuple[OrderFact, str]:
+        if self.stopped and not order.reduce_only:
+            return OrderFact.REFUSE, f"never sent: {self.stopped}"
+        self.sent += 1
+        expires_at_ms = self.quotes.now_ms + REQUEST_WINDOW_MS
+        outcome = await self.desk.place(order, expires_at_ms=expires_at_ms)
+        if isinstance(outcome, Confirmed):
+            return OrderFact.ACK, ""
+        if isinstance(outcome, Refused):
+            log.warning("order.refused", strategy_id=order.strategy_id, order_id=order.id, proof=outcome.proof)
+            return OrderFact.REFUSE, outcome.proof
+        log.warning("order.unknown", strategy_id=order.strategy_id, order_id=order.id, detail=outcome.detail)
+        self.doubt(order, expires_at_ms)
+        return OrderFact.LOSE, outcome.detail
+
+    async def _cancel_one(self, order: Order) -> None:
+        """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate."""
+        outcome = await self.desk.cancel(order)
+        if isinstance(outcome, Confirmed):
+            return
+        log.info("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
+        await self._tell(order.strategy_id, CancelNews(order.client_order_id))
+        if isinstance(outcome, Unknown):
+            self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
+
+    async def _tell(self, strategy_id: str, fact: Execution | FundingPaid | OrderNews | CancelNews) -> None:
+        inbox = self.inbox(strategy_id)
+        if inbox is not None:
+            await inbox.deliver(fact)
+            return
+        self.unassigned += 1
+        log.error("fact.unassigned", desk=self.name, strategy_id=strategy_id, fact=repr(fact)[:300])
+
+    async def _listen(self) -> None:
+        async for update in self.desk.updates():
+            try:
+                owner = self._owner(update)
+                if owner is None:
+                    self.unassigned += 1
+                    log.error("execution.unassigned", desk=self.name, fact=repr(update)[:300])
+                else:
+                    await self._tell(owner, update)
+            finally:
+                self.activity.end()
+
+    def _owner(self, update: Execution | FundingPaid) -> str | None:
+        if isinstance(update, Execution):
+            owner = self._owners.get(update.client_order_id)
+            if owner is not None:
+                return owner
+        return self.owner_of_position(update.position_id) if update.position_id else None

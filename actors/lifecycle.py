@@ -1,0 +1,428 @@
+"""Lifecycle commands: each checks, makes durable and only then answers; one transition at a time per strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from decimal import Decimal
+from typing import Any, Final, Protocol
+
+import msgspec
+import trio
+from attrs import define
+
+from actors.actor import Employed, Writer
+from pipaid.engine.definition import check_definition
+from pipaid.engine.effects import Effects, strategy_record
+from pipaid.engine.session import Session
+from pipaid.engine.telling import summary
+from pipaid.engine.template import Template
+from pipaid.errors import DuplicateName, ExchangeError, InvalidState, Unavailable
+from pipaid.model.event import Deployed, EventData, EventDraft, Paused, Stopped
+from pipaid.model.ident import random_id, strategy_id
+from pipaid.model.instrument import Instrument
+from pipaid.model.moment import iso_seconds
+from pipaid.model.position import CloseReason, Position
+from pipaid.model.record import Batch, Kind, Record
+from pipaid.model.strategy import Action, Run, Status, Strategy, StrategyDefinition, advance
+from pipaid.seams import World
+
+CLOSE_DEADLINE_S: Final = 30.0
+CANCEL_DEADLINE_S: Final = 10.0
+STRATEGIES_MAX: Final = 100_000
+
+
+class Membership(Protocol):
+    """One strategy as its commands see it."""
+
+    strategy: Strategy
+    actor: Employed | None
+    abandoned: int
+
+
+class Membering(Protocol):
+    """The roster as its commands see it."""
+
+    number: int
+    names: dict[tuple[str, str], str]
+
+    @property
+    def members(self) -> Mapping[str, Membership]:
+        """Return all members by id."""
+        ...
+
+    def member(self, account: str, strategy_id: str) -> Membership:
+        """Return one that belongs to the account."""
+        ...
+
+    def transition(self, member: Any, action: Action) -> AbstractContextManager[None]:
+        """Let one action at a time through."""
+        ...
+
+    def enlist(self, strategy: Strategy) -> Membership:
+        """Add a strategy that has just become durable."""
+        ...
+
+    def strike(self, member: Any) -> None:
+        """Remove a strategy whose deletion is durable."""
+        ...
+
+    def halted(self, strategy: Strategy, code: str, message: str) -> Strategy:
+        """Return a strategy in `error`."""
+        ...
+
+    async def dismiss(self, member: Any) -> None:
+        """Stop a member's actor."""
+        ...
+
+    async def reload(self, member: Any, on_load: Callable[[Session], Effects | None] | None = None) -> None:
+        """Have a member start anew from the journal."""
+        ...
+
+
+@define(eq=False)
+class Lifecycle:
+    """Carry out create, update, deploy, pause, stop, reset, delete, trigger and halt."""
+
+    world: World
+    writer: Writer
+    roster: Membering
+    template: Callable[[str], type[Template]]
+    instruments: Callable[[], Mapping[str, Instrument]]
+    venue_ms: Callable[[], int]
+    halt_session: Callable[[Session, Strategy], Effects]
+    forget_lots: Callable[[bool, list[str]], None]
+    closed: str = ""
+
+    def _open(self) -> None:
+        if self.closed:
+            raise Unavailable(f"the daemon is {self.closed}; no strategy can be changed now")
+
+    async def create(self, account: str, definition: StrategyDefinition, *, source: str = "") -> Strategy:
+        """Store a draft."""
+        self._open()
+        self._checked(definition)
+        if len(self.roster.members) >= STRATEGIES_MAX:
+            raise Unavailable(f"this daemon holds {STRATEGIES_MAX} strategies and takes no more")
+        with _Claim(self.roster.names, account, definition.name) as claim:
+            fresh = strategy_id(self.world.ids.entropy(4))
+            while fresh in self.roster.members:
+                fresh = strategy_id(self.world.ids.entropy(4))
+            self.roster.number += 1
+            now_us = self.world.clock.now_us()
+            strategy = Strategy(
+                id=fresh,
+                number=self.roster.number,
+                account=account,
+                definition=definition,
+                status=Status.DRAFT,
+                created_at_us=now_us,
+                updated_at_us=now_us,
+                source=source,
+            )
+            records = [_name_record(account, definition.name, Kind.ADD, fresh), strategy_record(strategy)]
+            await self.writer.commit(Batch(records=records))
+            claim.keep(fresh)
+        self.roster.enlist(strategy)
+        return strategy
+
+    async def update(self, account: str, id: str, changes: Mapping[str, Any]) -> Strategy:
+        """Change a draft or paused strategy; absent fields stay, params and symbols are replaced as a whole."""
+        self._open()
+        member = self.roster.member(account, id)
+        with self.roster.transition(member, Action.UPDATE):
+            before = member.strategy
+            definition = msgspec.structs.replace(before.definition, **changes)
+            if definition == before.definition:
+                return before
+            self._checked(definition)
+            self._check_held(member, definition)
+            after = msgspec.structs.replace(before, definition=definition, updated_at_us=self.world.clock.now_us())
+            records = [strategy_record(after)]
+            if definition.name == before.definition.name:
+                await self._replace(member, after, Batch(records=records))
+                return after
+            with _Claim(self.roster.names, account, definition.name) as claim:
+                records.append(_name_record(account, before.definition.name, Kind.DROP))
+                records.append(_name_record(account, definition.name, Kind.ADD, id))
+                await self._replace(member, after, Batch(records=records))
+                claim.keep(id)
+            self.roster.names.pop((account, before.definition.name), None)
+            return after
+
+    async def deploy(
+        self, account: str, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
+    ) -> Strategy:
+        """Start a run; capital and leverage given here are of this run only."""
+        self._open()
+        member = self.roster.member(account, id)
+        with self.roster.transition(member, Action.DEPLOY):
+            before = member.strategy
+            definition = before.definition
+            template = self._checked(definition, capital=capital, leverage=leverage)
+            self._check_held(member, definition)
+            now_ms = self.venue_ms()
+            run = Run(
+                id=random_id("run", self.world.ids.entropy(6)),
+                dry_run=dry_run,
+                capital=definition.capital if capital is None else capital,
+                leverage=definition.leverage if leverage is None else leverage,
+                started_at_ms=now_ms,
+            )
+            self._check_mode(member, run)
+            after = msgspec.structs.replace(
+                before,
+                status=advance(before.status, Action.DEPLOY),
+                run=run,
+                running=definition,
+                deployed_at_ms=now_ms,
+                template_version=template.version,
+                updated_at_us=self.world.clock.now_us(),
+            )
+            event = Deployed(
+                status=after.status.value,
+                deployed_at=iso_seconds(now_ms),
+                dry_run=dry_run,
+                capital=run.capital,
+                leverage=run.leverage,
+                template_version=template.version,
+            )
+            await self._replace(
+                member, after, Batch(records=[strategy_record(after)], events=[self._told(after, event)])
+            )
+            await self.roster.reload(member)
+            return member.strategy
+
+    async def pause(self, account: str, id: str, *, close_positions: bool) -> Strategy:
+        """Open nothing new; with `close_positions` close everything first, and say so if the venue does not confirm."""
+        self._open()
+        member = self.roster.member(account, id)
+        with self.roster.transition(member, Action.PAUSE):
+            closed = True
+            if close_positions:
+                closed = await self._close_all(member, CloseReason.PAUSE_CLOSE, "pausing")
+
+            def become_paused(session: Session) -> Effects:
+                after = self._after(session.strategy, Action.PAUSE)
+                effects = session.become(after, withdraw_entries="pause")
+                effects.event(
+                    Paused(
+                        status=after.status.value,
+                        close_positions=close_positions,
+                        open_positions=len(session.positions),
+                    )
+                )
+                return effects
+
+            await self._perform(member, become_paused)
+            if not closed:
+                raise ExchangeError(
+                    f"the venue did not confirm every close within {CLOSE_DEADLINE_S:.0f} s; the strategy is paused "
+                    "and the closing orders stay in force"
+                )
+            return member.strategy
+
+    async def stop(self, account: str, id: str, *, close_positions: bool) -> Strategy:
+        """End a strategy for good; what it still holds is reported and no longer managed."""
+        self._open()
+        member = self.roster.member(account, id)
+        with self.roster.transition(member, Action.STOP):
+            closed = True
+            if close_positions:
+                closed = await self._close_all(member, CloseReason.STOP_CLOSE, "stopping")
+            await self._cancel_all(member)
+
+            def become_stopped(session: Session) -> Effects:
+                after = self._after(session.strategy, Action.STOP, ended=True)
+                effects = session.become(after)
+                effects.event(
+                    Stopped(
+                        status=after.status.value,
+                        open_positions=tuple(summary(position) for position in session.positions.values()),
+                    )
+                )
+                return effects
+
+            await self._perform(member, become_stopped)
+            await self.roster.dismiss(member)
+            if not closed:
+                raise ExchangeError(
+                    f"the venue did not confirm every close within {CLOSE_DEADLINE_S:.0f} s; the strategy is stopped"
+                )
+            return member.strategy
+
+    async def reset(self, account: str, id: str) -> Strategy:
+        """Bring a strategy back from `error` to paused, once its definition holds again."""
+        self._open()
+        member = self.roster.member(account, id)
+        with self.roster.transition(member, Action.RESET):
+            self._checked(member.strategy.in_effect)
+            after = msgspec.structs.replace(self._after(member.strategy, Action.RESET), fault=None)
+            event = Paused(status=after.status.value, close_positions=False, open_positions=_held(member))
+            await self._replace(
+                member, after, Batch(records=[strategy_record(after)], events=[self._told(after, event)])
+            )
+            await self.roster.reload(member)
+            return member.strategy
+
+    async def delete(self, account: str, id: str) -> None:
+        """Delete what is not deployed; open live positions forbid it, paper ones are dropped."""
+        self._open()
+        member = self.roster.member(account, id)
+        with self.roster.transition(member, Action.DELETE):
+            run = member.strategy.run
+            dry = run is None or run.dry_run
+            if not dry and _held(member) and member.strategy.status is not Status.STOPPED:
+                raise InvalidState(f"{_held(member)} live positions are open; close them before deleting the strategy")
+            if member.actor is not None:
+                await self._cancel_all(member)
+                await self.roster.dismiss(member)
+            rows = await self.writer.read(
+                lambda reader: [
+                    msgspec.json.decode(row.data, type=Position)
+                    for row in reader.rows("position", owner=id, state="open")
+                ]
+            )
+            before = member.strategy
+            after = msgspec.structs.replace(
+                before, deleted_at_ms=self.world.clock.now_us() // 1000, updated_at_us=self.world.clock.now_us()
+            )
+            records = [strategy_record(after), _name_record(account, before.definition.name, Kind.DROP)]
+            records.append(Record("brain", id, Kind.DROP))
+            if dry:
+                records.extend(Record("position", position.id, Kind.DROP) for position in rows)
+            await self.writer.commit(Batch(records=records))
+            if dry:
+                self.forget_lots(True, [position.id for position in rows])
+            self.roster.strike(member)
+
+    async def trigger(self, account: str, id: str) -> list[str]:
+        """Evaluate a deployed strategy on the last closed candles now; return the ids of the evaluations."""
+        self._open()
+        member = self.roster.member(account, id)
+        runs: list[str] = []
+        with self.roster.transition(member, Action.TRIGGER):
+
+            def evaluate(session: Session) -> Effects:
+                effects = session.on_trigger()
+                runs.extend(run.id for run in effects.runs)
+                return effects
+
+            await self._perform(member, evaluate)
+        return runs
+
+    async def halt(self, account: str, id: str, *, code: str, message: str) -> Strategy:
+        """Put a strategy into `error` as the engine would."""
+        member = self.roster.member(account, id)
+        with self.roster.transition(member, Action.HALT):
+            after = self.roster.halted(member.strategy, code, message)
+            await self._perform(member, lambda session: self.halt_session(session, after))
+            await self.roster.reload(member)
+            return member.strategy
+
+    # What they share.
+
+    def _checked(
+        self, definition: StrategyDefinition, *, capital: Decimal | None = None, leverage: int | None = None
+    ) -> type[Template]:
+        template = self.template(definition.template_id)
+        check_definition(definition, template, self.instruments(), capital=capital, leverage=leverage)
+        return template
+
+    def _check_held(self, member: Membership, definition: StrategyDefinition) -> None:
+        session = member.actor.session if member.actor is not None and member.actor.loaded else None
+        if session is None or not session.positions:
+            return
+        before = member.strategy.in_effect
+        if definition.template_id != before.template_id:
+            raise InvalidState("the template cannot change while positions are open; close them first")
+        lost = {position.symbol for position in session.positions.values()} - set(definition.symbols)
+        if lost:
+            raise InvalidState(f"{', '.join(sorted(lost))} cannot be removed while positions are open there")
+
+    def _check_mode(self, member: Membership, run: Run) -> None:
+        before = member.strategy.run
+        if before is not None and before.dry_run != run.dry_run and _held(member):
+            raise InvalidState("positions of the other mode are open; close them before changing between dry and live")
+
+    def _after(self, strategy: Strategy, action: Action, *, ended: bool = False) -> Strategy:
+        run = strategy.run
+        if ended and run is not None:
+            run = msgspec.structs.replace(run, ended_at_ms=self.venue_ms())
+        return msgspec.structs.replace(
+            strategy,
+            status=advance(strategy.status, action),
+            run=run,
+            updated_at_us=self.world.clock.now_us(),
+        )
+
+    def _told(self, strategy: Strategy, data: EventData) -> EventDraft:
+        run = strategy.run
+        return EventDraft(
+            strategy_id=strategy.id,
+            data=data,
+            at_ms=self.venue_ms(),
+            run_id=run.id if run is not None else None,
+            dry_run=run.dry_run if run is not None else None,
+        )
+
+    async def _replace(self, member: Membership, after: Strategy, batch: Batch) -> None:
+        await self.writer.commit(batch)
+        member.strategy = after
+
+    async def _perform(self, member: Membership, act: Callable[[Session], Effects]) -> None:
+        assert member.actor is not None, "a running strategy has an actor"
+        await member.actor.perform(act)
+        member.strategy = member.actor.session.strategy
+
+    async def _close_all(self, member: Membership, reason: CloseReason, closing: str) -> bool:
+        def close(session: Session) -> Effects:
+            session.entries_closed = closing
+            return session.close_positions(reason)
+
+        await self._perform(member, close)
+        assert member.actor is not None
+        with trio.move_on_after(CLOSE_DEADLINE_S):
+            await member.actor.until(lambda session: not session.positions and not _entering(session))
+            return True
+        return False
+
+    async def _cancel_all(self, member: Membership) -> None:
+        await self._perform(member, lambda session: session.withdraw("engine", entries_only=False))
+        assert member.actor is not None
+        with trio.move_on_after(CANCEL_DEADLINE_S):
+            await member.actor.until(lambda session: not session.orders)
+
+
+class _Claim:
+    """Hold a name while its commit is under way, and give it back if that fails."""
+
+    def __init__(self, names: dict[tuple[str, str], str], account: str, name: str) -> None:
+        self._names, self._key, self._kept = names, (account, name), False
+
+    def __enter__(self) -> _Claim:
+        if self._key in self._names:
+            raise DuplicateName(f"another strategy is already called {self._key[1]!r}; choose another name")
+        self._names[self._key] = ""
+        return self
+
+    def keep(self, id: str) -> None:
+        """Give the name to a strategy for good."""
+        self._names[self._key], self._kept = id, True
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            del self._names[self._key]
+
+
+def _entering(session: Session) -> bool:
+    return any(not order.reduce_only for order in session.orders.values())
+
+
+def _held(member: Membership) -> int:
+    actor = member.actor
+    return len(actor.session.positions) if actor is not None and actor.loaded else member.abandoned
+
+
+def _name_record(account: str, name: str, kind: Kind, id: str = "") -> Record:
+    return Record("name", f"{account}/{name}", kind, id.encode(), account)

@@ -1,0 +1,394 @@
+"""The roster keeps every strategy, employs an actor for each that runs, and mends or gives up those that fail."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+import trio
+from attrs import define, field
+
+from actors.actor import Employed, Failures, Guard, Intensity, Swept, Writer, without_cancelled
+from pipaid.engine.assembly import Memory, Surroundings, assemble
+from pipaid.engine.effects import Brain, Effects
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import Book
+from pipaid.engine.session import Session
+from pipaid.errors import InvalidState, InvariantBroken, NotFound, PipaidError, Unavailable
+from pipaid.model.event import Halted, Resumed
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.money import ZERO
+from pipaid.model.order import Order
+from pipaid.model.position import Position
+from pipaid.model.strategy import Action, Fault, Status, Strategy, Tally, advance
+from pipaid.plugins import Catalogue
+from pipaid.seams import World
+from pipaid.signals.series import Feature, Series
+from pipaid.storage.store import Reader
+from pipaid.wire.activity import Activity
+
+log = structlog.get_logger()
+CAUSE_MAX: Final = 500
+EMPLOYED: Final = frozenset({Status.DEPLOYED, Status.PAUSED, Status.ERROR})
+
+
+class SeriesKeeper(Protocol):
+    """The feed as the roster sees it."""
+
+    instruments: Mapping[str, Instrument]
+
+    async def series(self, symbol: str, timeframe: Timeframe) -> Series:
+        """Return a shared series with its history."""
+        ...
+
+    def seat(self, actor: Swept, symbol: str, timeframe: Timeframe) -> None:
+        """Bring an actor's place in line with its interest."""
+        ...
+
+    def unseat(self, actor_id: str) -> None:
+        """Take all of an actor's places away."""
+        ...
+
+
+@define(eq=False)
+class Member:
+    """One strategy, with its actor while it has one; `transit` names the action under way."""
+
+    strategy: Strategy
+    failures: Failures
+    actor: Employed | None = None
+    transit: str = ""
+    tally: Tally = field(factory=Tally)
+    abandoned: int = 0
+    scope: trio.CancelScope | None = None
+    gone: trio.Event | None = None
+    retained: list[tuple[Series, Feature]] = field(factory=list)
+
+    @property
+    def session(self) -> Session | None:
+        """Return the session while it may be looked at."""
+        return self.actor.session if self.actor is not None and self.actor.loaded else None
+
+    def figures(self) -> tuple[Tally, int, Decimal]:
+        """Return the tally, the number of open positions and their unrealised profit."""
+        session = self.session
+        if session is None:
+            return self.tally, self.abandoned, ZERO
+        return session.brain.tally, len(session.positions), session.unrealised()
+
+
+@define(eq=False)
+class Roster:
+    """Hold all members by id; `lockstep` leaves out back-off, because a market that waits for us must not wait long."""
+
+    world: World
+    writer: Writer
+    keeper: SeriesKeeper
+    catalogue: Catalogue
+    quotes: Quotes
+    guard: Guard
+    activity: Activity
+    books: Callable[[bool], Book]
+    make_actor: Callable[[Strategy, Callable[[], Awaitable[Session]]], Employed]
+    intensity: Intensity
+    overruns_max: int
+    lockstep: bool
+    members: dict[str, Member] = field(factory=dict)
+    names: dict[tuple[str, str], str] = field(factory=dict)
+    number: int = 0
+    ready: trio.Event = field(factory=trio.Event)
+    _memories: dict[str, Memory] = field(factory=dict)
+    _overruns: dict[str, int] = field(factory=dict)
+    _nursery: trio.Nursery | None = None
+
+    async def load(self) -> None:
+        """Read every strategy from the journal, with the memories of those that run."""
+        strategies, self._memories = await self.writer.read(_everything)
+        for strategy, tally, open_positions in strategies:
+            self.number = max(self.number, strategy.number)
+            if strategy.deleted_at_ms:
+                continue
+            member = Member(strategy, Failures(self.intensity), tally=tally, abandoned=open_positions)
+            self.members[strategy.id] = member
+            self.names[strategy.account, strategy.definition.name] = strategy.id
+
+    def working(self) -> tuple[list[Order], list[Position]]:
+        """Return the working orders and open positions just read, for the desks and gateways to be restored from."""
+        orders = [order for memory in self._memories.values() for order in memory.orders]
+        positions = [position for memory in self._memories.values() for position in memory.positions]
+        return orders, positions
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Employ whoever was running, say so, and keep them all until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for member in sorted(self.members.values(), key=lambda m: m.strategy.number):
+                if member.strategy.status in EMPLOYED:
+                    self.employ(member, on_load=_resumed)
+            for member in self.members.values():
+                if member.actor is not None:
+                    await member.actor.up()
+            self._memories.clear()
+            self.ready.set()
+            task_status.started()
+            await trio.sleep_forever()
+
+    # Members.
+
+    def member(self, account: str, strategy_id: str) -> Member:
+        """Return a member that exists and belongs to the account; the two refusals look the same."""
+        member = self.members.get(strategy_id)
+        if member is None or member.strategy.account != account:
+            raise NotFound(f"there is no strategy {strategy_id!r:.60}")
+        return member
+
+    def inbox(self, strategy_id: str) -> Employed | None:
+        """Return a strategy's actor, if it has one."""
+        member = self.members.get(strategy_id)
+        return member.actor if member is not None else None
+
+    def owner_of_position(self, position_id: str) -> str | None:
+        """Return whose open position this is."""
+        for member in self.members.values():
+            session = member.session
+            if session is not None and position_id in session.positions:
+                return member.strategy.id
+        return None
+
+    @contextmanager
+    def transition(self, member: Member, action: Action) -> Iterator[None]:
+        """Let one action at a time through, and only if the lifecycle holds it; the losers are told which one won."""
+        if member.transit:
+            raise InvalidState(f"cannot {action} a strategy while its {member.transit} is under way; wait for it")
+        advance(member.strategy.status, action)
+        member.transit = action.value
+        try:
+            yield
+        finally:
+            member.transit = ""
+
+    def enlist(self, strategy: Strategy) -> Member:
+        """Add a strategy that has just become durable."""
+        member = self.members[strategy.id] = Member(strategy, Failures(self.intensity))
+        return member
+
+    def strike(self, member: Member) -> None:
+        """Remove a strategy whose deletion is durable; its name is free again."""
+        del self.members[member.strategy.id]
+        del self.names[member.strategy.account, member.strategy.definition.name]
+
+    # Employment.
+
+    def employ(self, member: Member, on_load: Callable[[Session], Effects | None] | None = None) -> None:
+        """Give a member an actor and start it under supervision."""
+        if self._nursery is None:
+            raise Unavailable("the daemon is not ready to run strategies yet; try again")
+        actor = self.make_actor(member.strategy, lambda: self._session(member))
+        actor.on_load = on_load
+        member.actor = actor
+        member.gone = trio.Event()
+        self._nursery.start_soon(self._supervise, member, actor, name=f"strategy/{member.strategy.id}")
+
+    async def dismiss(self, member: Member) -> None:
+        """Stop a member's actor; what it held stays as the journal has it."""
+        if member.actor is None or member.gone is None:
+            return
+        member.tally, member.abandoned, _ = member.figures()
+        if member.scope is not None:
+            member.scope.cancel()
+        await member.gone.wait()
+        member.actor.retire()
+        self._unseat(member)
+        self.books(_dry(member.strategy)).forget(member.strategy.id)
+        member.actor = None
+
+    async def reload(self, member: Member, on_load: Callable[[Session], Effects | None] | None = None) -> None:
+        """Have a member start anew from the journal, as after a restart, and return once it is up."""
+        if member.actor is None:
+            self.employ(member, on_load)
+            assert member.actor is not None
+            await member.actor.up()
+            return
+        self.keeper.unseat(member.strategy.id)
+        member.actor.on_load = on_load
+        await member.actor.reload()
+
+    def _unseat(self, member: Member) -> None:
+        self.keeper.unseat(member.strategy.id)
+        for series, feature in member.retained:
+            series.release(feature)
+        member.retained = []
+
+    async def _session(self, member: Member) -> Session:
+        strategy = member.strategy
+        definition = strategy.in_effect
+        series = {symbol: await self.keeper.series(symbol, definition.timeframe) for symbol in definition.symbols}
+        memory = self._memories.pop(strategy.id, None)
+        if memory is None:
+            memory = await self.writer.read(lambda reader: _memory(reader, strategy.id))
+        book = self.books(_dry(strategy))
+        book.forget(strategy.id)
+        around = Surroundings(instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book)
+        session = self.guard.run(
+            strategy.number, assemble, strategy, self.catalogue.get(definition.template_id), memory, around
+        )
+        retained = [(each, feature) for each in series.values() for feature in session.template.features()]
+        for each, feature in retained:
+            each.retain(feature)
+        for each, feature in member.retained:
+            each.release(feature)
+        member.retained = retained
+        return session
+
+    # Supervision.
+
+    async def _supervise(self, member: Member, actor: Employed) -> None:
+        assert member.gone is not None
+        gone = member.gone
+        with trio.CancelScope() as scope:
+            member.scope = scope
+            while True:
+                cause: BaseException | None = None
+                try:
+                    await actor.run()
+                except trio.Cancelled:
+                    raise
+                except BaseException as trouble:  # the one broad catch: whatever a strategy does stays its own
+                    cause = without_cancelled(trouble)
+                    if cause is None:
+                        raise
+                self.activity.begin()
+                try:
+                    await self._mend(member, actor, cause or RuntimeError("the actor ended by itself"))
+                finally:
+                    self.activity.end()
+        gone.set()
+
+    async def _mend(self, member: Member, actor: Employed, cause: BaseException) -> None:
+        actor.loaded = False
+        told = told_cause(cause)
+        log.error("strategy.crashed", strategy_id=actor.id, cause=told, failures=member.failures.total + 1)
+        code = getattr(cause, "fault_code", "ENGINE_CRASH")
+        again = member.failures.note(cause, self.world.clock.monotonic_s())
+        if isinstance(cause, InvariantBroken):
+            code, again = "INVARIANT_BROKEN", False
+        elif code != "ENGINE_CRASH":
+            overruns = self._overruns[actor.id] = self._overruns.get(actor.id, 0) + 1
+            again = again and overruns < self.overruns_max
+        elif isinstance(cause, PipaidError):
+            # The definition no longer fits its template: no restart mends that.
+            code, again = "INVALID_PARAMETER", False
+        if not again:
+            self._give_up(member, actor, code, told)
+        elif not self.lockstep:
+            await self.world.clock.sleep(member.failures.backoff_s(self.world.random.uniform(0, 1)))
+
+    def _give_up(self, member: Member, actor: Employed, code: str, told: str) -> None:
+        strategy = member.strategy
+        if strategy.status is Status.ERROR:
+            return
+        self._overruns.pop(strategy.id, None)
+        actor.missed.clear()
+        member.strategy = self.halted(strategy, code, told)
+        actor.on_load = lambda session: halt(session, member.strategy)
+        log.error("strategy.halted", strategy_id=strategy.id, code=code, cause=told)
+
+    def halted(self, strategy: Strategy, code: str, message: str) -> Strategy:
+        """Return a strategy in `error`, with the cause."""
+        return msgspec.structs.replace(
+            strategy,
+            status=advance(strategy.status, Action.HALT),
+            fault=Fault(code=code, message=message, at_ms=self.quotes.now_ms),
+            updated_at_us=self.world.clock.now_us(),
+        )
+
+
+def halt(session: Session, strategy: Strategy) -> Effects:
+    """Have a session take on its halted record: entries are withdrawn, protective orders stay."""
+    effects = session.become(strategy, withdraw_entries="engine")
+    fault = strategy.fault
+    assert fault is not None
+    effects.event(
+        Halted(
+            status=strategy.status.value,
+            code=fault.code,
+            message=fault.message,
+            open_positions=len(session.positions),
+        )
+    )
+    return effects
+
+
+def _resumed(session: Session) -> Effects:
+    effects = Effects(session.strategy, session.quotes.now_ms)
+    effects.event(Resumed(status=session.strategy.status.value))
+    return effects
+
+
+def told_cause(cause: BaseException) -> str:
+    """Say what went wrong in words a person understands: the error, and where in the template it came from."""
+    if isinstance(cause, BaseExceptionGroup):
+        leaves = list(_leaves(cause))
+        return f"{len(leaves)} errors: " + "; ".join(told_cause(leaf) for leaf in leaves[:3])[:CAUSE_MAX]
+    place = ""
+    for frame in traceback.extract_tb(cause.__traceback__):
+        ours = "/pipaid/engine/" in frame.filename or "/actors/" in frame.filename
+        if not ours:
+            place = f" (in {frame.name}, {frame.filename.rpartition('/')[2]} line {frame.lineno})"
+    text = str(cause) or "no message"
+    return f"{type(cause).__name__}: {text[:CAUSE_MAX]}{place}"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
+
+
+def _dry(strategy: Strategy) -> bool:
+    return strategy.run is None or strategy.run.dry_run
+
+
+def _memory(reader: Reader, strategy_id: str) -> Memory:
+    brain = reader.get("brain", strategy_id)
+    return Memory(
+        brain=msgspec.json.decode(brain.data, type=Brain) if brain is not None else Brain(),
+        orders=tuple(
+            msgspec.json.decode(row.data, type=Order)
+            for row in reader.rows("order", owner=strategy_id, state="working")
+        ),
+        positions=tuple(
+            msgspec.json.decode(row.data, type=Position)
+            for row in reader.rows("position", owner=strategy_id, state="open")
+        ),
+    )
+
+
+def _everything(reader: Reader) -> tuple[list[tuple[Strategy, Tally, int]], dict[str, Memory]]:
+    """Read all in a few queries: asking strategy by strategy would make a thousand restarts slow."""
+    orders: dict[str, list[Order]] = {}
+    positions: dict[str, list[Position]] = {}
+    for row in reader.rows("order", state="working"):
+        orders.setdefault(row.owner, []).append(msgspec.json.decode(row.data, type=Order))
+    for row in reader.rows("position", state="open"):
+        positions.setdefault(row.owner, []).append(msgspec.json.decode(row.data, type=Position))
+    brains = {row.key: msgspec.json.decode(row.data, type=Brain) for row in reader.rows("brain")}
+    strategies: list[tuple[Strategy, Tally, int]] = []
+    memories: dict[str, Memory] = {}
+    for row in reader.rows("strategy"):
+        strategy = msgspec.json.decode(row.data, type=Strategy)
+        brain = brains.get(strategy.id, Brain())
+        held = positions.get(strategy.id, [])
+        strategies.append((strategy, brain.tally, len(held)))
+        if strategy.status in EMPLOYED and not strategy.deleted_at_ms:
+            memories[strategy.id] = Memory(
+                brain=brain, orders=tuple(orders.get(strategy.id, [])), positions=tuple(held)
+            )
+    return strategies, memories

@@ -1,0 +1,302 @@
+"""The shell around one Session: takes facts in, makes what it decides durable, and only then carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+import trio
+from attrs import define, field
+
+from actors.actor import CancelNews, Carrier, Guard, Mailbox, MailboxFull, OrderNews, Writer
+from pipaid.engine.effects import Effects
+from pipaid.engine.session import AUTO_CLOSE, Session
+from pipaid.errors import PipaidError, Unavailable
+from pipaid.model.order import Execution, FundingPaid, Order
+from pipaid.model.strategy import Status
+from pipaid.seams import Clock
+from pipaid.signals.series import Condition
+from pipaid.storage.store import Committed, JournalRefused
+from pipaid.wire.activity import Activity
+
+log = structlog.get_logger()
+
+
+@define(eq=False)
+class Command:
+    """Something asked of the session by a person or by the roster; `answered` is set once it is durable."""
+
+    act: Callable[[Session], Effects | None]
+    answered: trio.Event = field(factory=trio.Event)
+    trouble: BaseException | None = None
+
+
+Fact = Execution | FundingPaid | OrderNews | CancelNews | Command
+
+
+@define(eq=False)
+class StrategyActor:
+    """One task and one mailbox around one Session: the unit of supervision, caps, commands, fills and restarts.
+
+    The feed's sweep calls `on_close` directly; everything else comes by mailbox and is dealt with in order by `run`.
+    While a decision is being made durable the actor is busy, and a candle that closes meanwhile waits in `missed`.
+    `on_load` is done once, right after the next load and before anything else.
+    """
+
+    id: str
+    number: int
+    writer: Writer
+    guard: Guard
+    clock: Clock
+    activity: Activity
+    load: Callable[[], Awaitable[Session]]
+    carriers: Callable[[bool], Carrier]
+    on_interest: Callable[[StrategyActor, str], None]
+    session: Session = field(init=False)
+    mailbox: Mailbox[Fact] = field(factory=Mailbox[Fact])
+    missed: dict[str, None] = field(factory=dict)
+    on_load: Callable[[Session], Effects | None] | None = None
+    loaded: bool = False
+    crashed: BaseException | None = None
+    changed: trio.Event | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether the session may not be called now."""
+        return self.mailbox.held or not self.loaded or len(self.mailbox) > 0
+
+    # What others tell.
+
+    def tell(self, fact: Fact) -> None:
+        """Put a fact into the mailbox; raise MailboxFull without room."""
+        self.mailbox.tell(fact)
+        self.activity.begin()
+
+    async def deliver(self, fact: Fact) -> None:
+        """Put a fact that must not be lost into the mailbox, waiting for room."""
+        await self.mailbox.room()
+        self.tell(fact)
+
+    async def perform(self, act: Callable[[Session], Effects | None]) -> None:
+        """Have the session do something between two facts, and return once it is durable."""
+        command = Command(act)
+        try:
+            self.tell(command)
+        except MailboxFull:
+            raise Unavailable(f"strategy {self.id} has more to do than it can take; try again") from None
+        await command.answered.wait()
+        if command.trouble is not None:
+            raise command.trouble
+
+    async def up(self) -> None:
+        """Wait until the session is loaded."""
+        await self.until(lambda _: True)
+
+    async def until(self, condition: Callable[[Session], bool]) -> None:
+        """Wait until something holds of the session."""
+        while not (self.loaded and condition(self.session)):
+            if self.changed is None:
+                self.changed = trio.Event()
+            await self.changed.wait()
+
+    # The sweep.
+
+    def interest(self, symbol: str) -> tuple[Condition, ...]:
+        """Return the conditions on which the session wants to be asked about a symbol."""
+        return self.session.interest(symbol) if self.loaded else ()
+
+    def on_close(self, symbol: str) -> Effects | None:
+        """Let the session decide on the symbol's last candle; what it returns must be committed and `settled`.
+
+        Whatever is raised is this actor's crash: it is kept for `run` to raise, and nobody else notices.
+        """
+        if self.busy:
+            self.missed[symbol] = None
+            return None
+        effects = self._guarded(symbol)
+        if effects is not None:
+            self.mailbox.hold()
+            self.activity.begin()
+        return effects
+
+    def go_on(self, symbol: str) -> Effects | None:
+        """Decide on a further symbol of the same sweep; it joins the batch that `on_close` began."""
+        return self._guarded(symbol)
+
+    def settled(self, effects: list[Effects], outcome: Committed | JournalRefused | BaseException) -> None:
+        """Carry out what the sweep made durable and go on with the mailbox."""
+        if isinstance(outcome, Committed):
+            for each in effects:
+                self._carry(each, outcome)
+        elif isinstance(outcome, BaseException):
+            self._crash(outcome)
+        self.mailbox.release()
+        if self.missed:
+            self.mailbox.alarm()
+        self.activity.end()
+
+    def _guarded(self, symbol: str) -> Effects | None:
+        try:
+            started = self.clock.monotonic_s()
+            effects = self.guard.run(self.number, self.session.on_candle, symbol)
+        except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch, for code that the sweep calls
+            self.missed[symbol] = None
+            self._crash(trouble)
+            return None
+        if effects is not None and effects.runs:
+            effects.stamp_duration(round((self.clock.monotonic_s() - started) * 1e6))
+        return effects
+
+    def _crash(self, trouble: BaseException) -> None:
+        self.crashed = trouble
+        self.loaded = False
+        self.activity.begin()
+        self.mailbox.alarm()
+
+    # The task.
+
+    async def run(self) -> None:
+        """Load the session from the journal and deal with the mailbox until cancelled; raise what callbacks raise."""
+        while True:
+            await self._load()
+            await self._begin()
+            await self._catch_up()
+            while self.loaded:
+                fact = await self.mailbox.first()
+                if self.crashed is not None:
+                    raise self.crashed
+                if fact is not None and self.loaded:
+                    await self._deal(fact)
+                await self._catch_up()
+
+    async def reload(self) -> None:
+        """Start anew from the journal, keeping the mailbox, and return once that is done."""
+        self.loaded = False
+        self.mailbox.alarm()
+        await self.up()
+
+    def retire(self) -> None:
+        """Let go of what was not dealt with, once `run` has been cancelled for good."""
+        self.loaded = False
+        for fact in self.mailbox.clear():
+            if isinstance(fact, Command):
+                fact.trouble = Unavailable(f"strategy {self.id} is not running any more")
+                fact.answered.set()
+            self.activity.end()
+        if self.crashed is not None:
+            self.crashed = None
+            self.activity.end()
+
+    async def _load(self) -> None:
+        if self.crashed is not None:
+            self.crashed = None
+            self.activity.end()
+        self.session = await self.load()
+        if self.on_load is not None:
+            effects = self.on_load(self.session)
+            self.on_load = None
+            await self._settle(effects)
+        self.loaded = True
+        for symbol in self.session.strategy.in_effect.symbols:
+            self.on_interest(self, symbol)
+        self._tell_change()
+
+    async def _begin(self) -> None:
+        """Have a deployed strategy decide for the first time, unless it did so before a restart."""
+        session = self.session
+        run = session.strategy.run
+        if session.strategy.status is Status.DEPLOYED and run is not None and session.brain.started != run.id:
+            self.activity.begin()
+            try:
+                await self._settle(self.guard.run(self.number, session.on_start))
+            finally:
+                self.activity.end()
+
+    async def _deal(self, fact: Fact) -> None:
+        self.mailbox.hold()
+        try:
+            if isinstance(fact, Command):
+                await self._obey(fact)
+            elif not isinstance(fact, Execution) or await self._recover(fact):
+                await self._settle(self._decide(fact))
+        except JournalRefused as refused:
+            # The fact was booked before: what is durable is right, and the session is rebuilt from it.
+            log.warning("fact.repeated", strategy_id=self.id, key=refused.key)
+            self.session = await self.load()
+        finally:
+            self.mailbox.release()
+        self.mailbox.done()
+        self.activity.end()
+        self._tell_change()
+
+    async def _obey(self, command: Command) -> None:
+        try:
+            await self._settle(self.guard.run(self.number, command.act, self.session))
+        except PipaidError as refusal:
+            command.trouble = refusal
+        finally:
+            command.answered.set()
+
+    async def _recover(self, execution: Execution) -> bool:
+        """Bring back the ended order that a late execution is about; tell whether there is anything to book."""
+        client_id, fill = execution.client_order_id, execution.fill
+        if client_id in self.session.orders or client_id.startswith(AUTO_CLOSE):
+            return True
+        if fill is not None and await self.writer.read(lambda reader: reader.get("fill", fill.id)) is not None:
+            return False
+        for row in await self.writer.read(lambda reader: list(reader.rows("order", owner=self.id, state="ended"))):
+            order = msgspec.json.decode(row.data, type=Order)
+            if order.client_order_id == client_id:
+                self.session.adopt(order)
+                return True
+        log.error("execution.unassigned", strategy_id=self.id, client_order_id=client_id, fact=execution.fact.value)
+        return False
+
+    def _decide(self, fact: Execution | FundingPaid | OrderNews | CancelNews) -> Effects | None:
+        session, run = self.session, self.guard.run
+        match fact:
+            case Execution():
+                return run(self.number, session.on_execution, fact)
+            case FundingPaid():
+                return run(self.number, session.on_funding, fact)
+            case OrderNews():
+                return run(self.number, session.on_outcomes, fact.facts)
+            case CancelNews():
+                return run(self.number, session.on_cancel_refused, fact.client_order_id)
+
+    async def _catch_up(self) -> None:
+        """Decide on candles that closed while the actor was busy or down."""
+        while self.missed and self.loaded and not len(self.mailbox):
+            symbol = next(iter(self.missed))
+            del self.missed[symbol]
+            self.activity.begin()
+            try:
+                effects = self._guarded(symbol)
+                if self.crashed is not None:
+                    raise self.crashed
+                await self._settle(effects)
+            finally:
+                self.activity.end()
+
+    async def _settle(self, effects: Effects | None) -> None:
+        """Make a decision durable, then visible."""
+        if effects is None or effects.empty:
+            return
+        committed = await self.writer.commit(effects.batch())
+        self._carry(effects, committed)
+
+    def _carry(self, effects: Effects, proof: Committed) -> None:
+        carrier = self.carriers(self.session.dry_run)
+        for order in effects.cancel:
+            carrier.cancel(order, proof)
+        for approved in effects.place:
+            carrier.send(approved, proof)
+        for symbol in sorted(self.session.interest_changed):
+            self.on_interest(self, symbol)
+        self.session.interest_changed.clear()
+
+    def _tell_change(self) -> None:
+        if self.changed is not None:
+            self.changed.set()
+            self.changed = None

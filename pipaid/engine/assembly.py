@@ -1,0 +1,86 @@
+"""A session put together from what the journal holds: the same way after a deployment, a crash and a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from attrs import field, frozen
+
+from pipaid.engine.definition import limits_of
+from pipaid.engine.effects import Brain
+from pipaid.engine.params import structure_params
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import Book, StrategyLimits
+from pipaid.engine.session import Session
+from pipaid.engine.template import Template
+from pipaid.model.instrument import Instrument
+from pipaid.model.order import Order
+from pipaid.model.position import Position
+from pipaid.model.strategy import Status, Strategy
+from pipaid.signals.series import Series
+
+
+class Inert(Template):
+    """Stand in for the template of a strategy in `error`: it wishes nothing, while fills are still booked."""
+
+    id = "tpl_inert"
+    description = "Wishes nothing."
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """What a session shares with its neighbours."""
+
+    instruments: Mapping[str, Instrument]
+    series: Mapping[str, Series]
+    quotes: Quotes
+    book: Book
+
+
+@frozen(kw_only=True)
+class Memory:
+    """What the journal holds of one strategy besides its definition: working orders and open positions."""
+
+    brain: Brain = field(factory=Brain)
+    orders: tuple[Order, ...] = ()
+    positions: tuple[Position, ...] = ()
+
+
+def assemble(strategy: Strategy, template: type[Template], memory: Memory, around: Surroundings) -> Session:
+    """Return the session of a strategy; one in `error` gets an inert template."""
+    definition = strategy.in_effect
+    run = strategy.run
+    capital = run.capital if run is not None else definition.capital
+    leverage = run.leverage if run is not None else definition.leverage
+    if strategy.status is Status.ERROR:
+        live: Template = Inert(None)
+        limits = StrategyLimits(ceiling=capital * leverage)
+    else:
+        params = structure_params(
+            template, definition.params, symbols=definition.symbols, timeframe=definition.timeframe, capital=capital
+        )
+        live = template(params, _state(template, memory.brain))
+        limits = limits_of(definition, template, capital=capital, leverage=leverage)
+    return Session(
+        strategy=strategy,
+        template=live,
+        instruments=around.instruments,
+        series=around.series,
+        quotes=around.quotes,
+        book=around.book,
+        limits=limits,
+        brain=memory.brain,
+        orders={order.client_order_id: order for order in _oldest_first(memory.orders)},
+        positions={
+            position.id: position for position in sorted(memory.positions, key=lambda p: (p.opened_at_ms, p.id))
+        },
+    )
+
+
+def _state(template: type[Template], brain: Brain) -> dict[str, msgspec.Struct]:
+    return {symbol: msgspec.convert(state, template.state_type) for symbol, state in brain.state.items()}
+
+
+def _oldest_first(orders: Iterable[Order]) -> list[Order]:
+    return sorted(orders, key=lambda order: order.client_order_id)

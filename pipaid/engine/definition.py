@@ -1,0 +1,89 @@
+"""What a strategy's definition must satisfy before it may be stored or deployed: every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from pipaid.engine.params import structure_params, structure_risk
+from pipaid.engine.risk import StrategyLimits
+from pipaid.engine.template import Template
+from pipaid.errors import InvalidParameter
+from pipaid.model.instrument import Instrument
+from pipaid.model.money import plain
+from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, StrategyDefinition
+
+
+def check_definition(
+    definition: StrategyDefinition,
+    template: type[Template],
+    instruments: Mapping[str, Instrument],
+    *,
+    capital: Decimal | None = None,
+    leverage: int | None = None,
+) -> Any:
+    """Return the structured params; raise InvalidParameter with every bad field. Overrides are of one deployment."""
+    mistakes = list(_frame_mistakes(definition, template, instruments, capital, leverage))
+    params: Any = None
+    try:
+        params = structure_params(
+            template,
+            definition.params,
+            symbols=definition.symbols,
+            timeframe=definition.timeframe,
+            capital=definition.capital if capital is None else capital,
+            instruments=instruments,
+        )
+    except InvalidParameter as trouble:
+        mistakes.extend(trouble.details or (("params", trouble.message),))
+    if mistakes:
+        text = "; ".join(f"{name}: {reason}" for name, reason in mistakes)
+        raise InvalidParameter(text, details=tuple(mistakes))
+    return params
+
+
+def _frame_mistakes(
+    definition: StrategyDefinition,
+    template: type[Template],
+    instruments: Mapping[str, Instrument],
+    capital: Decimal | None,
+    leverage: int | None,
+) -> list[tuple[str, str]]:
+    mistakes: list[tuple[str, str]] = []
+    if not 1 <= len(definition.name) <= NAME_MAX or not definition.name.isprintable():
+        mistakes.append(("name", f"must be 1 to {NAME_MAX} printable characters"))
+    symbols = definition.symbols
+    if not 1 <= len(symbols) <= SYMBOLS_MAX or len(set(symbols)) != len(symbols):
+        mistakes.append(("symbols", f"must be 1 to {SYMBOLS_MAX} different symbols"))
+    elif len(symbols) > 1 and not template.multi_symbol:
+        mistakes.append(("symbols", f"{template.id} trades one symbol only"))
+    for symbol in symbols:
+        if symbol not in instruments:
+            known = ", ".join(sorted(instruments)[:8])
+            mistakes.append(("symbols", f"{symbol!r:.40} is not listed; listed are {known}"))
+    least = template.capital_min
+    asked = definition.capital if capital is None else capital
+    if not asked >= least:
+        mistakes.append(("capital", f"must be at least {plain(least)} for {template.id}, got {plain(asked)}"))
+    times = definition.leverage if leverage is None else leverage
+    if not 1 <= times <= LEVERAGE_MAX:
+        mistakes.append(("leverage", f"must be 1 to {LEVERAGE_MAX}, got {times}"))
+    return mistakes
+
+
+def limits_of(
+    definition: StrategyDefinition, template: type[Template], *, capital: Decimal, leverage: int
+) -> StrategyLimits:
+    """Return the caps of one run: those of `params.risk` or the template's defaults, and the hard ceiling."""
+    risk = structure_risk(template, definition.params)
+    return StrategyLimits(
+        ceiling=capital * leverage,
+        position_notional_max=risk.max_position_notional,
+        open_positions_max=risk.max_open_positions,
+        trades_per_day_max=risk.max_trades_per_day,
+        daily_loss_max=risk.max_daily_loss,
+        drawdown_pct_max=risk.max_drawdown_pct,
+        cooldown_ms=(risk.cooldown_candles or 0) * definition.timeframe.ms,
+        orders_per_minute_max=risk.max_order_rate,
+    )
