@@ -117,6 +117,10 @@ class Net(Protocol):
         """Connect to a Unix socket."""
         ...
 
+    def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
+        """Let the system keep about so many sent bytes that the other side has not taken yet."""
+        ...
+
 
 class Env(Protocol):
     """The process environment."""
@@ -268,6 +272,9 @@ class SystemNet:
 
     async def connect_unix(self, path: Path) -> trio.SocketStream:
         return await trio.open_unix_socket(str(path))
+
+    def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
+        stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, size_bytes)
 
 
 class SystemEnv:

@@ -61,6 +61,14 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks: the key, the account it acts for, and what it may do."""
+
+    api_key: str
+    account: str
+    scopes: frozenset[Scope]
+
+
 def expand_scopes(names: Iterable[str]) -> frozenset[Scope]:
     """Return the scopes that a list of scopes and of the three permission names stands for."""
     scopes: set[Scope] = set()
@@ -138,7 +146,7 @@ class ReplayMemory:
 
     window_ms: int = WINDOW_MS
     per_key_max: int = REPLAYS_PER_KEY_MAX
-    _heard: dict[str, dict[tuple[str, str], int]] = field(factory=dict, init=False)
+    _heard: dict[str, dict[tuple[str, str], int]] = field(factory=dict[str, dict[tuple[str, str], int]], init=False)
 
     def note(self, request: SignedRequest, *, now_ms: int) -> None:
         """Note a verified mutation; refuse it if it has been heard before, or if the key's room is full."""

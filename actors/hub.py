@@ -1,0 +1,258 @@
+"""Numbered event fan-out: what the journal stored goes to every subscriber, live and from the past without a seam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from attrs import define, field
+
+from actors.actor import Writer
+from pipaid.errors import InvalidParameter
+from pipaid.storage.store import Reader, StoredEvent
+from pipaid.wire.tap import WILDCARD, Delivery, Gate, Lost, Numbered, Resumption, Tap, bundle_of
+
+# Live events travel in bundles of at most so many: what a full ring drops at once.
+BUNDLE_FRAMES_MAX: Final = 256
+REPLAY_FRAMES: Final = 256
+# One question to the journal asks for the bounds of at most so many strategies.
+BOUNDS_MAX: Final = 1_024
+
+K = TypeVar("K", str, str | None)
+
+
+class Owners(Protocol):
+    """Who knows whose strategy is whose."""
+
+    def owner_of(self, strategy_id: str) -> str | None:
+        """Return the account that owns a strategy."""
+        ...
+
+    def strategies_of(self, account: str | None) -> Sequence[str]:
+        """Return the strategies of an account, or of all."""
+        ...
+
+
+@define(eq=False)
+class _Audience:
+    """Who hears the same events: with the extended ones or without."""
+
+    strict: dict[Tap, None] = field(factory=dict[Tap, None])
+    ext: dict[Tap, None] = field(factory=dict[Tap, None])
+
+    def add(self, tap: Tap, *, ext: bool) -> None:
+        self.remove(tap)
+        (self.ext if ext else self.strict)[tap] = None
+
+    def remove(self, tap: Tap) -> None:
+        self.strict.pop(tap, None)
+        self.ext.pop(tap, None)
+
+    def hear(self, events: Sequence[StoredEvent]) -> None:
+        if self.ext:
+            _offer(self.ext, events)
+        if self.strict:
+            _offer(self.strict, [event for event in events if not event.opt_in])
+
+    def __bool__(self) -> bool:
+        return bool(self.strict or self.ext)
+
+
+def _offer(taps: Iterable[Tap], events: Sequence[StoredEvent]) -> None:
+    for start in range(0, len(events), BUNDLE_FRAMES_MAX):
+        bundle = bundle_of(events[start : start + BUNDLE_FRAMES_MAX])
+        for tap in taps:
+            tap.offer(bundle)
+
+
+@define(eq=False)
+class Hub:
+    """Publish stored events to taps, and read the past for those that ask for it.
+
+    `publish` is called with everything the journal commits, in its order, and never waits. A full ring drops its
+    oldest events and remembers exactly which.
+    """
+
+    journal: Writer
+    owners: Owners
+    _taps: dict[Tap, None] = field(factory=dict[Tap, None], init=False)
+    _by_strategy: dict[str, _Audience] = field(factory=dict[str, _Audience], init=False)
+    _by_account: dict[str | None, _Audience] = field(factory=dict[str | None, _Audience], init=False)
+
+    @property
+    def subscribers(self) -> int:
+        """Return how many subscribers there are."""
+        return len(self._taps)
+
+    def publish(self, events: Sequence[StoredEvent]) -> None:
+        """Hand stored events to everybody who subscribed to them."""
+        if self._by_account:
+            everybody = self._by_account.get(None)
+            if everybody:
+                everybody.hear(events)
+            for account, theirs in self._grouped_by_account(events).items():
+                self._by_account[account].hear(theirs)
+        if self._by_strategy:
+            for strategy_id, its in _grouped_by_strategy(events, self._by_strategy).items():
+                self._by_strategy[strategy_id].hear(its)
+
+    def open(self, account: str | None) -> Tap:
+        """Return a new subscriber; None sees every account."""
+        tap = Tap(account)
+        self._taps[tap] = None
+        return tap
+
+    def close(self, tap: Tap) -> None:
+        """Forget the subscriber."""
+        _leave(self._by_account, tap.account, tap)
+        for strategy_id in tap.subscriptions:
+            _leave(self._by_strategy, strategy_id, tap)
+        self._taps.pop(tap, None)
+
+    async def subscribe(
+        self, tap: Tap, strategy_id: str, *, since: int | dict[str, int] | None = None, ext: bool = False
+    ) -> Resumption:
+        """Let the subscriber have a strategy's events, or everybody's under `*`, from now or from a number on.
+
+        Nothing is delivered between the return and the caller's next wait, so its acknowledgement can come first.
+        """
+        if strategy_id != WILDCARD and isinstance(since, dict):
+            since = since.get(strategy_id)
+        wanted = self._wanted_past(tap, strategy_id, since)
+        whole_past = strategy_id == WILDCARD and since == 0
+        short = () if whole_past else await self._cut_short(wanted)
+        if tap not in self._taps:
+            return Resumption()
+        tap.subscriptions[strategy_id] = ext
+        self._place(tap, strategy_id)
+        for key, after_seq in wanted.items():
+            tap.forget(key)
+            # Even who seems up to date reads once: more may have been published since the journal was asked.
+            tap.begin_replay(key, Gate(after_seq=after_seq, whole_past=whole_past))
+        return Resumption(short)
+
+    def unsubscribe(self, tap: Tap, strategy_id: str) -> bool:
+        """End a subscription; tell whether there was one."""
+        if tap.subscriptions.pop(strategy_id, None) is None:
+            return False
+        if strategy_id == WILDCARD:
+            _leave(self._by_account, tap.account, tap)
+            for other in tap.subscriptions:
+                self._place(tap, other)
+            tap.forget_all_but(tap.subscriptions)
+        elif WILDCARD in tap.subscriptions:
+            self._place(tap, WILDCARD)
+        else:
+            _leave(self._by_strategy, strategy_id, tap)
+            tap.forget(strategy_id)
+        return True
+
+    async def take(self, tap: Tap) -> Delivery:
+        """Wait for what the subscriber gets next; an empty delivery means that it was woken for something else."""
+        await tap.wait()
+        replay = tap.next_replay()
+        if replay is None:
+            return tap.take_live()
+        return await self._replayed(tap, *replay)
+
+    async def _replayed(self, tap: Tap, strategy_id: str, gate: Gate) -> Delivery:
+        """Read on in a strategy's past, and join it to the present once it has been read up to what was published.
+
+        Whatever was published before the question was asked is durable, so that the answer covers it.
+        """
+        published_n = gate.head_n
+        events = await self.journal.read(
+            lambda reader: reader.events(
+                strategy_id, after_seq=gate.after_seq, after_n=gate.after_n, limit=REPLAY_FRAMES
+            )
+        )
+        if tap.gates.get(strategy_id) is not gate:
+            return Delivery()
+        ext = tap.is_ext(strategy_id)
+        # What retention took is no fault of the subscriber: a strict one has been told by the acknowledgement.
+        lost = _hole(strategy_id, gate, events) if ext else ()
+        for event in events:
+            gate.after_seq = max(gate.after_seq, event.seq)
+            gate.after_n = max(gate.after_n, event.n)
+        if len(events) < REPLAY_FRAMES and gate.head_n <= max(published_n, gate.after_n):
+            gate.after_n = max(published_n, gate.after_n)
+            tap.end_replay(strategy_id, gate)
+        else:
+            tap.resume_replay(strategy_id, gate)
+        told = [event for event in events if ext or not event.opt_in]
+        return Delivery(lost, (bundle_of(told),) if told else ())
+
+    def _wanted_past(self, tap: Tap, strategy_id: str, since: int | dict[str, int] | None) -> dict[str, int]:
+        if since is None:
+            return {}
+        if strategy_id != WILDCARD:
+            assert isinstance(since, int)
+            return {strategy_id: since}
+        if isinstance(since, int):
+            if since != 0:
+                raise InvalidParameter("under * since_seq is 0 for everything retained, or an object of numbers")
+            return dict.fromkeys(self.owners.strategies_of(tap.account), 0)
+        return {key: seq for key, seq in since.items() if self._may_see(tap, key)}
+
+    def _may_see(self, tap: Tap, strategy_id: str) -> bool:
+        owner = self.owners.owner_of(strategy_id)
+        return owner is not None and tap.account in (None, owner)
+
+    async def _cut_short(self, wanted: dict[str, int]) -> tuple[tuple[str, int], ...]:
+        """Return the oldest retained number of each strategy whose wanted past is gone in part."""
+        short: list[tuple[str, int]] = []
+        keys = list(wanted)
+        for start in range(0, len(keys), BOUNDS_MAX):
+            some = keys[start : start + BOUNDS_MAX]
+            oldest_seqs = await self.journal.read(partial(_oldest_seqs, strategy_ids=some))
+            short += [(key, oldest) for key, oldest in zip(some, oldest_seqs, strict=True) if wanted[key] + 1 < oldest]
+        return tuple(short)
+
+    def _place(self, tap: Tap, strategy_id: str) -> None:
+        """Put the subscriber where it hears each event once: under `*`, its other subscriptions wait their turn."""
+        if WILDCARD not in tap.subscriptions:
+            self._by_strategy.setdefault(strategy_id, _Audience()).add(tap, ext=tap.is_ext(strategy_id))
+            return
+        self._by_account.setdefault(tap.account, _Audience()).add(tap, ext=tap.is_ext(WILDCARD))
+        if strategy_id == WILDCARD:
+            for other in tap.subscriptions:
+                _leave(self._by_strategy, other, tap)
+
+    def _grouped_by_account(self, events: Sequence[StoredEvent]) -> dict[str | None, list[StoredEvent]]:
+        groups: dict[str | None, list[StoredEvent]] = {}
+        for event in events:
+            account = self.owners.owner_of(event.strategy_id)
+            if account is not None and account in self._by_account:
+                groups.setdefault(account, []).append(event)
+        return groups
+
+
+def _grouped_by_strategy(events: Sequence[StoredEvent], listened: dict[str, _Audience]) -> dict[str, list[StoredEvent]]:
+    groups: dict[str, list[StoredEvent]] = {}
+    for event in events:
+        if event.strategy_id in listened:
+            groups.setdefault(event.strategy_id, []).append(event)
+    return groups
+
+
+def _oldest_seqs(reader: Reader, *, strategy_ids: list[str]) -> list[int]:
+    """Return the oldest retained numbers; where nothing is retained, the number to come."""
+    return [reader.oldest_seq(key) or reader.last_seq(key) + 1 for key in strategy_ids]
+
+
+def _leave(audiences: dict[K, _Audience], key: K, tap: Tap) -> None:
+    audience = audiences.get(key)
+    if audience is not None:
+        audience.remove(tap)
+        if not audience:
+            del audiences[key]
+
+
+def _hole(strategy_id: str, gate: Gate, events: Sequence[Numbered]) -> tuple[Lost, ...]:
+    """Tell what retention took between the last number that was delivered and the first that is left."""
+    first = next((event.seq for event in events if event.seq), 0)
+    whole_past, gate.whole_past = gate.whole_past, gate.whole_past and not first
+    if whole_past or first <= gate.after_seq + 1:
+        return ()
+    return (Lost(strategy_id, gate.after_seq + 1, first - 1, ext=True),)

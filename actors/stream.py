@@ -1,0 +1,460 @@
+"""The WebSocket event stream: who may listen to what, and one sender per client that nobody else waits for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+import trio
+from attrs import define, field
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+from pipaid.errors import (
+    InsufficientPermission,
+    InvalidParameter,
+    InvalidSignature,
+    InvalidState,
+    NotFound,
+    PipaidError,
+    RateLimited,
+)
+from pipaid.model.event import STATUS_CHANNEL
+from pipaid.seams import Clock, Net
+from pipaid.wire import frames
+from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame
+from pipaid.wire.signing import Caller, Scope, SignedRequest
+from pipaid.wire.tap import WILDCARD, Bundle, Delivery, EventSource, Resumption, Tap
+from pipaid.wire.websocket import (
+    CLOSE_S,
+    FRAME_BYTES_MAX,
+    FRAMES_PER_S,
+    GOING_AWAY,
+    INVALID_PAYLOAD,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    TOO_FAST_OR_SLOW,
+    UNSUPPORTED,
+    Line,
+    Refused,
+    text_frame,
+)
+
+log = structlog.get_logger()
+
+UNAUTHENTICATED: Final = 4401
+HEARTBEAT_LOST: Final = 4408
+TOO_MANY_CONNECTIONS: Final = 4409
+INTERNAL_ERROR: Final = 1011
+_SAID_BY_LIBRARY: Final = frozenset({PROTOCOL_ERROR, UNSUPPORTED, INVALID_PAYLOAD, TOO_BIG})
+_NOBODY: Final = ""
+
+
+class Authority(Protocol):
+    """Who knows the keys."""
+
+    def authenticate(self, request: SignedRequest) -> Caller:
+        """Return who signed the request, or raise InvalidSignature or KeyExpired."""
+        ...
+
+    def is_live(self, api_key: str) -> bool:
+        """Tell whether a key still opens anything."""
+        ...
+
+
+@define(frozen=True, kw_only=True)
+class StreamLimits:
+    """The bounds of the stream; each is part of what clients are promised."""
+
+    handshake_s: float = 5.0
+    auth_s: float = 5.0
+    ping_s: float = 20.0
+    pings_missed_max: int = 2
+    stuck_s: float = 10.0
+    close_s: float = CLOSE_S
+    frame_bytes_max: int = FRAME_BYTES_MAX
+    frames_per_s: float = FRAMES_PER_S
+    unparsable_max: int = 10
+    subscriptions_max: int = 200
+    connections_per_key_max: int = 50
+    # Above these, new connections are closed at once; strangers are those that have not authenticated yet.
+    clients_max: int = 4_096
+    strangers_max: int = 1_024
+    # A storm of reconnections is let in at this pace.
+    accepts_per_s: float = 1_000.0
+
+
+@define(eq=False)
+class StreamServer:
+    """Serve the event stream on listeners until cancelled; then every client is told that the server goes away.
+
+    `hosts` are names under which the server is reached besides addresses and localhost, `origins` are origins of pages
+    that may connect besides those of the same host.
+    """
+
+    hub: EventSource
+    authority: Authority
+    owned: Callable[[str, str], bool]
+    clock: Clock
+    net: Net
+    limits: StreamLimits = field(factory=StreamLimits)
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    accepted: int = 0
+    turned_away: int = 0
+    closed: Counter[int] = field(factory=Counter[int])
+    # Values are not used: a dict keeps the order of arrival, which a set does not.
+    _clients: dict[_Client, None] = field(factory=lambda: dict[_Client, None](), init=False)
+    _per_key: Counter[str] = field(factory=Counter[str], init=False)
+    _next_accept_s: float = field(default=0.0, init=False)
+
+    @property
+    def clients(self) -> int:
+        """Return how many connections there are."""
+        return len(self._clients)
+
+    async def run(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        *,
+        task_status: trio.TaskStatus[list[trio.abc.Listener[trio.abc.Stream]]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept connections."""
+        await trio.serve_listeners(self._serve, list(listeners), task_status=task_status)
+
+    def expel(self, api_key: str) -> None:
+        """Close every connection of a key that has just been revoked."""
+        for client in list(self._clients):
+            if client.caller is not None and client.caller.api_key == api_key:
+                client.end(UNAUTHENTICATED, "the key was revoked")
+
+    def admit(self, api_key: str) -> None:
+        """Count a connection of a key, or refuse it."""
+        if self._per_key[api_key] >= self.limits.connections_per_key_max:
+            raise RateLimited(f"at most {self.limits.connections_per_key_max} connections per key")
+        self._per_key[api_key] += 1
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        strangers = len(self._clients) - self._per_key.total()
+        if len(self._clients) >= self.limits.clients_max or strangers >= self.limits.strangers_max:
+            self.turned_away += 1
+            await trio.aclose_forcefully(stream)
+            return
+        self.accepted += 1
+        line = Line(
+            stream,
+            self.clock,
+            self.net,
+            frame_bytes_max=self.limits.frame_bytes_max,
+            frames_per_s=self.limits.frames_per_s,
+            close_s=self.limits.close_s,
+        )
+        client = _Client(self, line, self.hub.open(_NOBODY))
+        self._clients[client] = None
+        try:
+            await self._pace()
+            await client.run()
+        finally:
+            self.hub.close(client.tap)
+            del self._clients[client]
+            if client.caller is not None:
+                self._per_key[client.caller.api_key] -= 1
+                self._per_key += Counter()  # Keys without connections are forgotten.
+
+    async def _pace(self) -> None:
+        now_s = self.clock.monotonic_s()
+        self._next_accept_s = max(now_s, self._next_accept_s + 1.0 / self.limits.accepts_per_s)
+        if self._next_accept_s > now_s:
+            await self.clock.sleep(self._next_accept_s - now_s)
+
+
+@define(eq=False)
+class _Client:
+    """One connection."""
+
+    server: StreamServer
+    line: Line
+    tap: Tap
+    caller: Caller | None = None
+    _path: str = ""
+    _ending: Refused | None = None
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _socket: WebSocketConnection | None = None
+    _recovering: bool = False
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the connection with a code; the first reason counts. Never waits."""
+        if self._ending is None:
+            self._ending = Refused(code, reason)
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Serve the client until either side has had enough.
+
+        This is where a client is supervised: whatever goes wrong with one costs that one its connection.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    await self._converse(nursery)
+                    nursery.cancel_scope.cancel()
+        except* (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # The other side has gone.
+        except* Exception as group:  # noqa: BLE001 - the library's parsers raise much on bytes made to break them
+            log.warning("stream.client_failed", error=repr(group.exceptions[0]))
+            self._ending = self._ending or Refused(INTERNAL_ERROR, "internal error")
+        finally:
+            word = self._last_word()
+            if self.line.upgraded:
+                self.server.closed[word.code] += 1
+            await self.line.finish(word.code, word.reason)
+
+    async def _converse(self, nursery: trio.Nursery) -> None:
+        self.line.on_end = self._scope.cancel
+        target = ""
+        with trio.move_on_after(self.server.limits.handshake_s) as handshake:
+            try:
+                target = await self._read_request()
+            except Refused as refused:
+                body = {"code": InsufficientPermission.code, "message": refused.reason}
+                await self.line.reply(refused.code, msgspec.json.encode(body))
+                return
+            self._path = target.partition("?")[0]
+            request = await wrap_server_stream(nursery, self.line, max_message_size=self.server.limits.frame_bytes_max)
+            self._socket = await request.accept()
+        if handshake.cancelled_caught:
+            return
+        assert self._socket is not None
+        self.line.upgraded = True
+        self.line.on_post = self.tap.wake
+        self.tap.on_overflow = partial(self._fall_behind, nursery)
+        nursery.start_soon(self._send)
+        nursery.start_soon(self._beat, self._socket)
+        if not await self._authenticate_by_url(target):
+            return
+        if self.caller is None:
+            nursery.start_soon(self._await_authentication)
+        await self._listen(self._socket)
+
+    async def _read_request(self) -> str:
+        """Return the request's target once its path, host and origin are in order."""
+        request = await self.line.read_request()
+        headers: dict[bytes, list[str]] = {}
+        for name, value in request.headers:
+            headers.setdefault(name, []).append(value.decode("latin-1"))
+        target = request.target.decode("ascii")
+        hostname = frames.hostname_of(headers.get(b"host", [""])[0])
+        if hostname is None or not frames.host_is_safe(hostname, self.server.hosts):
+            raise Refused(403, "this host is not served here; see the configuration of the stream's hosts")
+        for origin in headers.get(b"origin", []):
+            if not frames.origin_is_safe(origin, hostname, self.server.origins):
+                raise Refused(
+                    403, "pages of this origin may not connect; see the configuration of the stream's origins"
+                )
+        if target.partition("?")[0] not in frames.PATHS:
+            raise Refused(404, "the event stream is at /v1/ws and /ws")
+        return target
+
+    async def _listen(self, socket: WebSocketConnection) -> None:
+        unparsable = 0
+        while True:
+            message = await socket.get_message()
+            if isinstance(message, bytes):
+                return self.end(UNSUPPORTED, "frames are text")
+            try:
+                await self._answer(frames.parse_frame(message))
+                unparsable = 0
+            except frames.Unparsable as error:
+                self._say(frames.not_understood(error, error.req_id))
+                unparsable += 1
+                if unparsable >= self.server.limits.unparsable_max:
+                    return self.end(UNSUPPORTED, f"{unparsable} frames in a row could not be understood")
+
+    async def _answer(self, frame: ClientFrame) -> None:
+        match frame.op:
+            case "auth":
+                self._authenticate(frame)
+            case "ping":
+                self._say(frames.pong(frame.req_id, now_ms=self._now_ms()))
+            case "subscribe" | "unsubscribe":
+                ids: list[str | None] = [*frame.ids] or [None]
+                for strategy_id in ids:
+                    try:
+                        await self._change(frame, strategy_id)
+                    except PipaidError as error:
+                        self._say(frames.refused(frame, error, strategy_id=strategy_id))
+            case _:
+                message = "op is auth, subscribe, unsubscribe or ping"
+                raise frames.Unparsable(message, frame.req_id)
+
+    async def _change(self, frame: ClientFrame, strategy_id: str | None) -> None:
+        """Follow a subscribe or unsubscribe frame for one id."""
+        if frame.channel.startswith("market."):
+            raise InvalidParameter("market channels are not served by this daemon; strategy.status is")
+        if frame.channel != STATUS_CHANNEL:
+            raise InvalidParameter(f"there is no channel {frame.channel!r}; {STATUS_CHANNEL} is served")
+        if self.caller is None:
+            raise InvalidSignature("authenticate before subscribing to strategies")
+        if Scope.STRATEGIES_READ not in self.caller.scopes:
+            raise InsufficientPermission(f"the key lacks the scope {Scope.STRATEGIES_READ}")
+        if strategy_id is None:
+            raise InvalidParameter("id is missing: a strategy's id, several, or * for all of the account")
+        if strategy_id != WILDCARD and not self.server.owned(self.caller.account, strategy_id):
+            raise NotFound(f"there is no strategy {strategy_id}")
+        if frame.op == "unsubscribe":
+            if not self.server.hub.unsubscribe(self.tap, strategy_id):
+                raise NotFound(f"{strategy_id} is not subscribed")
+            self._say(frames.accepted(frame.channel, strategy_id, req_id=frame.req_id))
+            return
+        known = self.tap.subscriptions
+        if strategy_id not in known and len(known) >= self.server.limits.subscriptions_max:
+            raise RateLimited(f"at most {self.server.limits.subscriptions_max} subscriptions per connection")
+        resumption = await self.server.hub.subscribe(self.tap, strategy_id, since=frame.since_seq, ext=frame.ext)
+        oldest_seq = _oldest_seq(resumption, strategy_id)
+        # The sender takes what is said before any event, so that this comes before the first replayed one.
+        self._say(frames.accepted(frame.channel, strategy_id, req_id=frame.req_id, oldest_seq=oldest_seq))
+
+    def _authenticate(self, frame: ClientFrame) -> None:
+        request = SignedRequest(
+            api_key=frame.api_key,
+            timestamp=str(frame.timestamp),
+            signature=frame.signature,
+            method="GET",
+            target=self._path,
+        )
+        try:
+            if self.caller is not None and self.caller.api_key != frame.api_key:
+                raise InvalidState("this connection belongs to another key; open a new one")
+            self._let_in(request)
+            self._say(frames.accepted(AUTH_CHANNEL, req_id=frame.req_id))
+        except PipaidError as error:
+            self._turn_down(frame, error)
+
+    async def _authenticate_by_url(self, target: str) -> bool:
+        """Judge a signed URL, if it is one; tell whether the connection goes on."""
+        try:
+            given = frames.credentials_of(target)
+            if given is None:
+                return True
+            request = SignedRequest(
+                api_key=given.get("api_key", ""),
+                timestamp=given.get("timestamp", ""),
+                signature=given.get("signature", ""),
+                method="GET",
+                target=self._path,
+            )
+            self._let_in(request)
+        except PipaidError as error:
+            self._turn_down(ClientFrame(op="auth"), error)
+        return self.caller is not None
+
+    def _let_in(self, request: SignedRequest) -> None:
+        caller = self.server.authority.authenticate(request)
+        if self.caller is None:
+            self.server.admit(caller.api_key)
+            self.caller = caller
+            self.tap.account = caller.account
+
+    def _turn_down(self, frame: ClientFrame, error: PipaidError) -> None:
+        self._say(frames.refused(frame, error))
+        if self.caller is None:
+            full = isinstance(error, RateLimited)
+            self.end(TOO_MANY_CONNECTIONS if full else UNAUTHENTICATED, error.message)
+
+    async def _await_authentication(self) -> None:
+        await self.server.clock.sleep(self.server.limits.auth_s)
+        if self.caller is None:
+            self.end(UNAUTHENTICATED, f"authenticate within {self.server.limits.auth_s:g} s")
+
+    async def _send(self) -> None:
+        """Write everything that goes to this client."""
+        while True:
+            delivery = await self.server.hub.take(self.tap)
+            events = self._encoded(delivery)
+            if self._ending is not None:
+                return
+            data = self.line.take_posted() + events
+            if data:
+                await self.line.send(data)
+
+    def _encoded(self, delivery: Delivery) -> bytes:
+        if self.tap.too_far_behind:
+            self._give_up()
+        parts: list[bytes] = []
+        for lost in delivery.lost:
+            if not lost.ext:
+                self._give_up()
+            told = frames.lagged(lost.strategy_id, lost.from_seq, lost.to_seq, at_ms=self._now_ms())
+            parts.append(text_frame(told))
+        parts += [_encoded_once(bundle) for bundle in delivery.bundles]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _beat(self, socket: WebSocketConnection) -> None:
+        """Ping the client, and see to it that its key is still good."""
+        limits = self.server.limits
+        missed = 0
+        sent = 0
+        while missed < limits.pings_missed_max:
+            asked_s = self.server.clock.monotonic_s()
+            with trio.move_on_after(limits.ping_s) as patience:
+                sent += 1
+                await socket.ping(sent.to_bytes(4))
+            missed = missed + 1 if patience.cancelled_caught else 0
+            await self.server.clock.sleep(max(0.0, asked_s + limits.ping_s - self.server.clock.monotonic_s()))
+            if self.caller is not None and not self.server.authority.is_live(self.caller.api_key):
+                self.end(UNAUTHENTICATED, "the key is no longer valid")
+                return
+        self.end(HEARTBEAT_LOST, f"{missed} pings without an answer")
+
+    def _fall_behind(self, nursery: trio.Nursery) -> None:
+        """Take note that the ring ran over: strict clients could not be told what they lost, the others get time."""
+        if self.tap.lost_untold():
+            self._give_up()
+        elif not self._recovering:
+            self._recovering = True
+            nursery.start_soon(self._await_recovery)
+
+    async def _await_recovery(self) -> None:
+        while self.tap.overflowed:
+            overflows = self.tap.overflows
+            await self.server.clock.sleep(self.server.limits.stuck_s)
+            if self.tap.overflowed and self.tap.overflows == overflows:
+                self._give_up()
+        self._recovering = False
+
+    def _give_up(self) -> None:
+        self.end(TOO_FAST_OR_SLOW, "events were lost because this client reads too slowly; resume with since_seq")
+
+    def _say(self, frame: bytes) -> None:
+        self.line.post(text_frame(frame))
+
+    def _now_ms(self) -> int:
+        return self.server.clock.now_us() // 1000
+
+    def _last_word(self) -> Refused:
+        """Decide what the connection is closed with."""
+        for known in (self._ending, self.line.refused):
+            if known is not None:
+                return known
+        said = self._socket.closed if self._socket is not None else None
+        if said is None:
+            return Refused(GOING_AWAY, "the server is going away")
+        if said.code in _SAID_BY_LIBRARY:
+            return Refused(said.code, said.reason or "")
+        return Refused(1000, "")
+
+
+def _encoded_once(bundle: Bundle) -> bytes:
+    """Return a bundle's frames as they go over the wire, equal for all clients and therefore made once."""
+    if not bundle.encoded:
+        bundle.encoded = b"".join([text_frame(event.frame) for event in bundle.events])
+    return bundle.encoded
+
+
+def _oldest_seq(resumption: Resumption, strategy_id: str) -> int | dict[str, int] | None:
+    if not resumption.oldest_seqs:
+        return None
+    return dict(resumption.oldest_seqs) if strategy_id == WILDCARD else resumption.oldest_seqs[0][1]

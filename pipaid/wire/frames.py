@@ -1,0 +1,177 @@
+"""What clients of the event stream say, and what they are answered."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Annotated, Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from pipaid.errors import InvalidParameter, PipaidError
+from pipaid.model.event import EventDraft, Lagged, event_frame
+
+PATHS: Final = frozenset({"/v1/ws", "/ws"})
+AUTH_CHANNEL: Final = "auth"
+IDS_MAX: Final = 200
+_QUERY_MAX: Final = 16
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_\-]{1,63}(?:\.[A-Za-z0-9_\-]{1,63})*)(?::[0-9]{1,5})?")
+
+_Short = Annotated[str, msgspec.Meta(max_length=128)]
+_Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class ClientFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """Anything a client may send; which fields count depends on `op`."""
+
+    op: _Short
+    channel: _Short = ""
+    id: _Short | Annotated[list[_Short], msgspec.Meta(min_length=1, max_length=IDS_MAX)] | None = None
+    since_seq: _Seq | dict[_Short, _Seq] | None = None
+    ext: bool = False
+    req_id: _Short | int | None = None
+    api_key: _Short = ""
+    timestamp: _Seq | _Short = ""
+    signature: _Short = ""
+
+    @property
+    def ids(self) -> list[str]:
+        """Return what the frame names, be it one or several."""
+        if self.id is None:
+            return []
+        return [self.id] if isinstance(self.id, str) else self.id
+
+
+class _ReqId(msgspec.Struct, frozen=True):
+    req_id: _Short | int | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    op: str
+    channel: str | None = None
+    id: str | None = None
+    ok: bool | None = None
+    code: str | None = None
+    message: str | None = None
+    oldest_seq: int | dict[str, int] | None = None
+    ts: int | None = None
+    req_id: str | int | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(ClientFrame)
+_REQ_ID: Final = msgspec.json.Decoder(_ReqId)
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class Unparsable(InvalidParameter):
+    """A frame that cannot be understood; `req_id` is echoed if at least that could be read."""
+
+    def __init__(self, message: str, req_id: str | int | None) -> None:
+        super().__init__(message)
+        self.req_id = req_id
+
+
+def parse_frame(text: str) -> ClientFrame:
+    """Decode a client's frame."""
+    try:
+        return _DECODER.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Unparsable(f"the frame cannot be understood: {error}", _req_id_of(text)) from error
+
+
+def pong(req_id: str | int | None, *, now_ms: int) -> bytes:
+    """Answer a ping frame."""
+    return _ENCODER.encode(_Answer(op="pong", ts=now_ms, req_id=req_id))
+
+
+def accepted(
+    channel: str,
+    strategy_id: str | None = None,
+    *,
+    req_id: str | int | None = None,
+    oldest_seq: int | dict[str, int] | None = None,
+) -> bytes:
+    """Acknowledge a frame."""
+    answer = _Answer(op="ack", channel=channel, id=strategy_id, ok=True, oldest_seq=oldest_seq, req_id=req_id)
+    return _ENCODER.encode(answer)
+
+
+def refused(frame: ClientFrame, error: PipaidError, *, strategy_id: str | None = None) -> bytes:
+    """Acknowledge a frame that is not followed."""
+    answer = _Answer(
+        op="ack",
+        channel=frame.channel if frame.op != "auth" else AUTH_CHANNEL,
+        id=strategy_id,
+        ok=False,
+        code=error.code,
+        message=error.message,
+        req_id=frame.req_id,
+    )
+    return _ENCODER.encode(answer)
+
+
+def not_understood(error: PipaidError, req_id: str | int | None) -> bytes:
+    """Answer a frame that cannot be understood."""
+    return _ENCODER.encode(_Answer(op="error", code=error.code, message=error.message, req_id=req_id))
+
+
+def lagged(strategy_id: str, from_seq: int, to_seq: int, *, at_ms: int) -> bytes:
+    """Tell a subscriber which numbers of a strategy it will not get."""
+    data = Lagged(from_seq=from_seq, to_seq=to_seq)
+    draft = EventDraft(strategy_id=strategy_id, data=data, at_ms=at_ms, run_id=None, dry_run=None)
+    # Ordinals of stored events count upwards from 0, so that this one collides with none of them.
+    return event_frame(draft, seq=from_seq - 1, ordinal=-to_seq)
+
+
+def credentials_of(target: str) -> dict[str, str] | None:
+    """Return key, timestamp and signature of a signed URL; None if it carries none of them."""
+    query = target.partition("?")[2]
+    if not query:
+        return None
+    try:
+        given = parse_qs(query, keep_blank_values=True, max_num_fields=_QUERY_MAX)
+    except ValueError as error:
+        raise InvalidParameter(f"the query cannot be read: {error}") from error
+    found = {name: given[name] for name in ("api_key", "timestamp", "signature") if name in given}
+    if any(len(values) > 1 for values in found.values()):
+        raise InvalidParameter("each parameter of a signed URL stands there once")
+    return {name: values[0] for name, values in found.items()} or None
+
+
+def hostname_of(host: str) -> str | None:
+    """Return the name or address of a Host header in lower case, None if it is malformed."""
+    match = _HOST.fullmatch(host)
+    return match[1].strip("[]").lower() if match else None
+
+
+def host_is_safe(hostname: str, names: frozenset[str]) -> bool:
+    """Tell whether a request for this host was meant for this server.
+
+    A page can make its own name point here, an address and `localhost` it cannot.
+    """
+    if hostname == "localhost" or hostname in names:
+        return True
+    try:
+        ip_address(hostname)
+    except ValueError:
+        return False
+    return True
+
+
+def origin_is_safe(origin: str, hostname: str, origins: frozenset[str]) -> bool:
+    """Tell whether a page may connect: one of the same host, or of an origin that was allowed."""
+    if origin.lower() in origins:
+        return True
+    try:
+        parts = urlsplit(origin)
+        return parts.scheme in ("http", "https") and parts.hostname == hostname
+    except ValueError:
+        return False
+
+
+def _req_id_of(text: str) -> str | int | None:
+    try:
+        return _REQ_ID.decode(text).req_id
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
