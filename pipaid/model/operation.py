@@ -1,0 +1,208 @@
+"""The operation table: each operation declared once; control socket, command line, HTTP and OpenAPI derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from pipaid.errors import InvalidParameter, NotFound
+from pipaid.model import reply, report, request
+from pipaid.model.reply import Reply
+from pipaid.model.request import Request, parse_request
+
+READ: Final = "strategies:read"
+WRITE: Final = "strategies:write"
+ADMIN: Final = "admin"
+PUBLIC: Final = ""
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation.
+
+    `scope` is what a key needs, empty for none; `weight` is charged to its rate budget. `mutating` ones are refused on
+    the observing socket and may carry an idempotency key. `admin_only` ones have no signed form: the socket's file
+    permissions are the authentication. `method` and `path` are empty where there is no HTTP form, `http_status` is that
+    of success. `id_field` names the argument that addresses an object. The reply of a `secret` one holds a secret that
+    may not be kept; a `streaming` one is answered by many frames.
+    """
+
+    name: str
+    summary: str
+    request: type[Request]
+    reply: type[Reply]
+    scope: str
+    weight: int
+    mutating: bool = False
+    admin_only: bool = False
+    method: str = ""
+    path: str = ""
+    http_status: int = 200
+    id_field: str | None = None
+    secret: bool = False
+    streaming: bool = False
+
+
+def _read(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
+    return _row(name, summary, asked, answered, **({"scope": READ, "weight": 2, "method": "GET"} | more))
+
+
+def _write(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
+    common = {"scope": WRITE, "weight": 5, "method": "POST", "mutating": True}
+    return _row(name, summary, asked, answered, **(common | more))
+
+
+def _admin(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
+    return _row(name, summary, asked, answered, **({"scope": ADMIN, "weight": 2, "admin_only": True} | more))
+
+
+def _row(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
+    id_field = "id" if "id" in asked.__struct_fields__ else None
+    return Operation(name=name, summary=summary, request=asked, reply=answered, id_field=id_field, **more)
+
+
+_STRATEGIES: Final = "/v1/strategies"
+_STRATEGY: Final = "/v1/strategies/{id}"
+
+_ROWS: Final = (
+    _write(
+        "strategy.create", "Create a strategy in draft", request.StrategyCreate, reply.StrategyObject,
+        path=_STRATEGIES, http_status=201,
+    ),
+    _read(
+        "strategy.list", "List strategies, newest first", request.StrategyList, reply.StrategyPage, path=_STRATEGIES
+    ),
+    _read("strategy.get", "Show a strategy", request.Addressed, reply.StrategyObject, weight=1, path=_STRATEGY),
+    _write(
+        "strategy.update", "Change a draft or paused strategy", request.StrategyUpdate, reply.StrategyObject,
+        method="PATCH", path=_STRATEGY,
+    ),
+    _write(
+        "strategy.delete", "Delete a strategy that is not deployed", request.Addressed, reply.Deleted,
+        method="DELETE", path=_STRATEGY,
+    ),
+    _write(
+        "strategy.deploy", "Let a draft or paused strategy trade", request.StrategyDeploy, reply.StrategyObject,
+        weight=10, path=f"{_STRATEGY}/deploy",
+    ),
+    _write(
+        "strategy.pause", "Open nothing new; exits go on", request.StrategyLeave, reply.StrategyObject,
+        path=f"{_STRATEGY}/pause",
+    ),
+    _write(
+        "strategy.stop", "End a strategy for good", request.StrategyLeave, reply.StrategyObject,
+        path=f"{_STRATEGY}/stop",
+    ),
+    _write(
+        "strategy.reset", "Bring a strategy from error to paused", request.Addressed, reply.StrategyObject,
+        path=f"{_STRATEGY}/reset",
+    ),
+    _write(
+        "strategy.trigger", "Evaluate on the last closed candle now", request.Addressed, reply.Triggered,
+        path=f"{_STRATEGY}/trigger", http_status=202,
+    ),
+    _read(
+        "strategy.orders", "List a strategy's orders", request.StrategyOrders, reply.OrderPage,
+        path=f"{_STRATEGY}/orders",
+    ),
+    _read(
+        "strategy.positions", "List a strategy's positions", request.StrategyPositions, reply.PositionPage,
+        path=f"{_STRATEGY}/positions",
+    ),
+    _read(
+        "strategy.trades", "List a strategy's closed trades", request.StrategyTrades, reply.TradePage,
+        path=f"{_STRATEGY}/trades",
+    ),
+    _read(
+        "strategy.runs", "List the evaluations that decided something", request.StrategyRuns, reply.RunPage,
+        path=f"{_STRATEGY}/runs",
+    ),
+    _read(
+        "strategy.why", "Explain what a strategy did at a moment, and why", request.StrategyWhy, report.Why,
+        path=f"{_STRATEGY}/why",
+    ),
+    _read(
+        "strategy.stats", "Show a strategy's win rate, profit and costs", request.StrategyStats,
+        report.StrategyStatistics, path=f"{_STRATEGY}/stats",
+    ),
+    _read(
+        "strategy.state", "Show what a strategy holds and remembers", request.Addressed, report.StrategyState,
+        path=f"{_STRATEGY}/state",
+    ),
+    _read("run.get", "Show one evaluation with its steps", request.Addressed, reply.RunObject, path="/v1/runs/{id}"),
+    _read("template.list", "List templates", request.Nothing, report.TemplateList, path="/v1/templates"),
+    _read(
+        "template.get", "Show a template and its params", request.Addressed, report.TemplateObject,
+        path="/v1/templates/{id}",
+    ),
+    _read("kill.get", "Show the kill switch", request.Nothing, report.KillSwitch, path="/v1/kill-switch"),
+    _write(
+        "kill.activate", "Block entries everywhere", request.KillActivate, report.KillSwitch,
+        path="/v1/kill-switch/activate",
+    ),
+    _write(
+        "kill.deactivate", "Allow entries again", request.KillDeactivate, report.KillSwitch,
+        path="/v1/kill-switch/deactivate",
+    ),
+    _read(
+        "kill.logs", "List changes of the kill switch", request.KillLogs, report.KillLogPage,
+        path="/v1/kill-switch/logs",
+    ),
+    _read("risk.get", "Show the account's caps", request.Nothing, report.RiskObject, path="/v1/risk"),
+    _write(
+        "risk.set", "Change the account's caps", request.RiskSet, report.RiskObject, method="PUT", path="/v1/risk"
+    ),
+    _admin("events.tail", "Follow events as they happen", request.EventsTail, Reply, streaming=True),
+    _admin("events.stop", "End a tail of this connection", request.EventsStop, report.TailsStopped),
+    _admin(
+        "key.create", "Create an API key; its secret is shown once", request.KeyCreate, report.KeyWithSecret,
+        weight=5, mutating=True, secret=True,
+    ),
+    _admin("key.list", "List API keys", request.Page, report.KeyPage),
+    _admin("key.revoke", "End an API key", request.Addressed, report.KeyObject, weight=5, mutating=True),
+    _admin(
+        "key.rotate", "Give an API key a new secret", request.KeyRotate, report.KeyWithSecret,
+        weight=5, mutating=True, secret=True,
+    ),
+    _admin("ping", "Ask whether the daemon answers", request.Nothing, report.Pong, weight=0),
+    _admin("status", "Show the daemon at a glance", request.Nothing, report.DaemonStatus),
+    _admin(
+        "health", "Tell whether the daemon is healthy", request.Nothing, report.Health,
+        scope=PUBLIC, weight=0, method="GET", path="/health",
+    ),
+    _admin("actors", "Show the supervision tree", request.Nothing, report.ActorTree),
+    _admin(
+        "metrics", "Show counters and gauges", request.Nothing, report.Metrics,
+        scope=PUBLIC, weight=0, method="GET", path="/metrics",
+    ),
+    _admin("reload", "Read the configuration again", request.Nothing, report.Reloaded, weight=5, mutating=True),
+    _admin("drain", "Take no entries any more; exits go on", request.Nothing, report.Draining, weight=5, mutating=True),
+    _admin("shutdown", "End the daemon in order", request.Nothing, report.ShuttingDown, weight=5, mutating=True),
+    _admin("log.level", "Change what is logged", request.LogLevel, report.LogLevelSet, weight=5, mutating=True),
+    _admin(
+        "sim.halt", "Halt a strategy as if beyond repair (simulated venue)", request.Addressed, reply.StrategyObject,
+        weight=5, mutating=True,
+    ),
+)  # fmt: skip
+
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def operation_named(name: str) -> Operation:
+    """Return an operation; refuse a name that the table does not hold."""
+    try:
+        return OPERATIONS[name]
+    except KeyError:
+        raise NotFound(f"there is no operation {name[:64]!r}") from None
+
+
+def decode_request(operation: Operation, args: object) -> Request:
+    """Return the request out of JSON text or decoded JSON; raise InvalidParameter that names every bad field."""
+    if isinstance(args, bytes | msgspec.Raw):
+        try:
+            args = msgspec.json.decode(args)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as trouble:
+            raise InvalidParameter(f"args are not JSON: {trouble}"[:200]) from None
+    return parse_request(operation.request, args)

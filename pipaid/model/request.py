@@ -1,0 +1,421 @@
+"""What may be asked: the arguments of each operation, and their check, which names every bad field at once."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from pipaid.errors import InvalidParameter
+from pipaid.model.instrument import Timeframe
+from pipaid.model.moment import parse_iso
+from pipaid.model.money import parse_decimal
+from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, Status
+
+ID_MAX: Final = 64
+LIMIT_MAX: Final = 100
+LIMIT_DEFAULT: Final = 20
+RUNS_LIMIT_DEFAULT: Final = 50
+LOGS_LIMIT_DEFAULT: Final = 50
+REASON_MAX: Final = 200
+CURSOR_MAX: Final = 512
+GRACE_S_MAX: Final = 30 * 86_400
+SINCE_STRATEGIES_MAX: Final = 1_000
+MOMENT_MS_MAX: Final = 253_402_300_799_999
+DETAILS_MAX: Final = 100
+SHOWN_MAX: Final = 60
+
+# The description of each type says what is allowed: it stands in refusals and in the published schema. A lone `$` also
+# matches before a final line break, hence what follows it in the patterns.
+Id = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="an id, such as strat_5e07c1d9")]
+TemplateId = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="a template, such as tpl_grid")]
+Name = Annotated[
+    str, Meta(pattern=rf"^[^\x00-\x1f\x7f]{{1,{NAME_MAX}}}$(?!\n)", description=f"1 to {NAME_MAX} printable characters")
+]
+Symbol = Annotated[
+    str, Meta(pattern=r"^[A-Z0-9]{2,20}$(?!\n)", description="a symbol in capital letters, such as BTCUSDT")
+]
+Symbols = Annotated[
+    tuple[Symbol, ...],
+    Meta(
+        min_length=1,
+        max_length=SYMBOLS_MAX,
+        description=f"1 to {SYMBOLS_MAX} different symbols in capital letters, such as BTCUSDT",
+        extra={"distinct": True},
+    ),
+]
+Params = Annotated[dict[str, Any], Meta(description="an object with the template's params")]
+Candles = Annotated[Timeframe, Meta(description=f"one of {', '.join(Timeframe)}")]
+Capital = Annotated[
+    Decimal,
+    Meta(description='an amount above zero as a decimal string, such as "2500.00"', extra={"above": Decimal(0)}),
+]
+Leverage = Annotated[int, Meta(ge=1, le=LEVERAGE_MAX, description=f"a whole number from 1 to {LEVERAGE_MAX}")]
+Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description=f"a whole number from 1 to {LIMIT_MAX}")]
+Cursor = Annotated[
+    str, Meta(min_length=1, max_length=CURSOR_MAX, description="the next_cursor of the page before, unchanged")
+]
+# Held as Unix milliseconds, however it was written.
+Moment = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=MOMENT_MS_MAX,
+        description="a moment in ISO 8601, such as 2026-02-03T04:05:06Z, or in Unix milliseconds",
+        extra={"moment": True},
+    ),
+]
+Token = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="the token that the refusal named")]
+Everything = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="the id of a strategy, or * for all")]
+Reason = Annotated[str, Meta(max_length=REASON_MAX, description=f"text of at most {REASON_MAX} characters")]
+Amount = Annotated[Decimal, Meta(description="an amount above zero as a decimal string", extra={"above": Decimal(0)})]
+Percent = Annotated[
+    Decimal,
+    Meta(
+        description='a percentage above 0 up to 100 as a decimal string, such as "10.0"',
+        extra={"above": Decimal(0), "most": Decimal(100)},
+    ),
+]
+Share = Annotated[
+    Decimal,
+    Meta(
+        description='a share above 0 up to 1 as a decimal string, such as "0.30"',
+        extra={"above": Decimal(0), "most": Decimal(1)},
+    ),
+]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000, description="a whole number from 1 on")]
+Seq = Annotated[int, Meta(ge=0)]
+Since = Annotated[
+    Seq | Annotated[dict[Id, Seq], Meta(max_length=SINCE_STRATEGIES_MAX)],
+    Meta(description='the number of the last event already known, or under "*" an object of such numbers by strategy'),
+]
+ScopeName = Literal[
+    "strategies:read", "strategies:write", "backtest:read", "backtest:write", "webhooks:read", "webhooks:write",
+    "admin", "read-only", "trade", "withdraw",
+]  # fmt: skip
+Scopes = Annotated[
+    tuple[ScopeName, ...],
+    Meta(
+        min_length=1,
+        max_length=len(get_args(ScopeName)),
+        description=f"different ones of {', '.join(get_args(ScopeName))}",
+        extra={"distinct": True},
+    ),
+]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The arguments of an operation; what is not declared is refused."""
+
+
+class Nothing(Request, frozen=True, kw_only=True):
+    """An operation without arguments."""
+
+
+class Addressed(Request, frozen=True, kw_only=True):
+    """An operation that needs nothing but the object's id."""
+
+    id: Id
+
+
+class Page(Request, frozen=True, kw_only=True):
+    """A listing without filters."""
+
+    limit: Limit = LIMIT_DEFAULT
+    cursor: Cursor | None = None
+
+
+class StrategyCreate(Request, frozen=True, kw_only=True):
+    """A new strategy."""
+
+    name: Name
+    template_id: TemplateId
+    params: Params
+    symbols: Symbols
+    timeframe: Candles
+    capital: Capital
+    leverage: Leverage = 1
+
+
+class StrategyList(Page, frozen=True, kw_only=True):
+    """Strategies, newest first."""
+
+    status: Annotated[Status, Meta(description=f"one of {', '.join(Status)}")] | None = None
+    template_id: TemplateId | None = None
+
+
+class StrategyUpdate(Request, frozen=True, kw_only=True):
+    """Changes to a definition; what is absent stays, `params` and `symbols` are replaced in full."""
+
+    id: Id
+    name: Name | UnsetType = UNSET
+    template_id: TemplateId | UnsetType = UNSET
+    params: Params | UnsetType = UNSET
+    symbols: Symbols | UnsetType = UNSET
+    timeframe: Candles | UnsetType = UNSET
+    capital: Capital | UnsetType = UNSET
+    leverage: Leverage | UnsetType = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were given, by the names of the definition."""
+        given = msgspec.structs.asdict(self)
+        return {name: value for name, value in given.items() if name != "id" and value is not UNSET}
+
+
+class StrategyDeploy(Request, frozen=True, kw_only=True):
+    """A deployment; `capital` and `leverage` hold for this run only."""
+
+    id: Id
+    capital: Capital | None = None
+    leverage: Leverage | None = None
+    dry_run: bool = False
+
+
+class StrategyLeave(Request, frozen=True, kw_only=True):
+    """A pause or a stop, with or without closing what is open."""
+
+    id: Id
+    close_positions: bool = False
+
+
+class StrategyOrders(Page, frozen=True, kw_only=True):
+    """A strategy's orders, newest first."""
+
+    id: Id
+    state: Literal["working", "ended"] | None = None
+
+
+class StrategyPositions(Page, frozen=True, kw_only=True):
+    """A strategy's positions, newest first."""
+
+    id: Id
+    state: Literal["open", "closed"] | None = None
+
+
+class StrategyTrades(Page, frozen=True, kw_only=True):
+    """A strategy's closed positions, newest first; answers for deleted strategies too."""
+
+    id: Id
+
+
+class StrategyRuns(Page, frozen=True, kw_only=True):
+    """A strategy's evaluations that decided something, newest first."""
+
+    id: Id
+    status: Literal["running", "completed", "hold", "skipped", "failed"] | None = None
+    limit: Limit = RUNS_LIMIT_DEFAULT
+
+
+class StrategyWhy(Request, frozen=True, kw_only=True):
+    """A past evaluation computed anew: the last one, or the one at or before a moment."""
+
+    id: Id
+    symbol: Symbol | None = None
+    at: Moment | None = None
+
+
+class StrategyStats(Request, frozen=True, kw_only=True):
+    """A strategy's figures over its live runs, its paper runs or all."""
+
+    id: Id
+    mode: Literal["all", "live", "paper"] = "all"
+
+
+class KillActivate(Request, frozen=True, kw_only=True):
+    """Block entries everywhere; exits go on, or all positions are closed."""
+
+    reason: Annotated[Reason, Meta(min_length=1)]
+    close_positions: bool = False
+
+
+class KillDeactivate(Request, frozen=True, kw_only=True):
+    """Allow entries again."""
+
+    reason: Reason = ""
+
+
+class KillLogs(Page, frozen=True, kw_only=True):
+    """What was done to the kill switch, newest first."""
+
+    limit: Limit = LOGS_LIMIT_DEFAULT
+
+
+class RiskSet(Request, frozen=True, kw_only=True):
+    """Changes to the account's caps; what is absent stays, null lifts a cap.
+
+    A change that loosens anything is first refused with a token and takes effect when it is sent again as `confirm`.
+    """
+
+    drawdown_check_enabled: bool | UnsetType = UNSET
+    max_drawdown_pct: Percent | UnsetType = UNSET
+    position_limit_enabled: bool | UnsetType = UNSET
+    max_open_positions: Count | UnsetType = UNSET
+    rate_limit_enabled: bool | UnsetType = UNSET
+    rate_limit_max_trades: Count | UnsetType = UNSET
+    rate_limit_window_hours: Amount | UnsetType = UNSET
+    hedging_allowed: bool | UnsetType = UNSET
+    portfolio_drawdown_max: Share | UnsetType | None = UNSET
+    order_notional_max: Amount | UnsetType | None = UNSET
+    exposure_max: Amount | UnsetType | None = UNSET
+    open_orders_max: Count | UnsetType | None = UNSET
+    orders_per_second_max: Count | UnsetType | None = UNSET
+    orders_per_minute_max: Count | UnsetType | None = UNSET
+    notional_per_minute_max: Amount | UnsetType | None = UNSET
+    daily_loss_max: Amount | UnsetType | None = UNSET
+    price_collar_pct: Share | UnsetType | None = UNSET
+    leverage_max: Leverage | UnsetType | None = UNSET
+    confirm: Token | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the caps that were given."""
+        given = msgspec.structs.asdict(self)
+        return {name: value for name, value in given.items() if name != "confirm" and value is not UNSET}
+
+
+class EventsTail(Request, frozen=True, kw_only=True):
+    """The events of one strategy or of all, from now or from a number on; `ext` adds the extended ones."""
+
+    id: Everything = "*"
+    since_seq: Since | None = None
+    ext: bool = False
+
+
+class EventsStop(Request, frozen=True, kw_only=True):
+    """The end of one tail of the same connection, named by the id of its request, or of all."""
+
+    tail: int | Id | None = None
+
+
+class KeyCreate(Request, frozen=True, kw_only=True):
+    """A new API key."""
+
+    name: Name
+    scopes: Scopes
+    account_id: Id | None = None
+    expires_at: Moment | None = None
+
+
+class KeyRotate(Request, frozen=True, kw_only=True):
+    """A new secret for a key; the old one is good for the grace time."""
+
+    id: Id
+    grace_s: (
+        Annotated[int, Meta(ge=0, le=GRACE_S_MAX, description=f"a number of seconds from 0 to {GRACE_S_MAX}")] | None
+    ) = None
+
+
+class LogLevel(Request, frozen=True, kw_only=True):
+    """What is logged from now on."""
+
+    level: Literal["debug", "info", "warning", "error"]
+
+
+class _Field(NamedTuple):
+    hint: Any
+    required: bool
+    nullable: bool
+    allowed: str
+    extra: dict[str, Any]
+    is_decimal: bool
+
+
+_Mistakes = list[tuple[str, str]]
+
+
+def parse_request(request: type[Request], args: object) -> Request:
+    """Return the request that decoded JSON stands for; raise InvalidParameter that names every bad field."""
+    if not isinstance(args, dict):
+        raise InvalidParameter(f"args must be an object, got {_shown(args)}")
+    sent = cast("dict[str, Any]", args)
+    fields = _fields(request)
+    mistakes: _Mistakes = []
+    values: dict[str, Any] = {}
+    for name, about in fields.items():
+        if name in sent:
+            try:
+                values[name] = _value(about, sent[name])
+            except ValueError as wrong:
+                mistakes.append((name, str(wrong)))
+        elif about.required:
+            mistakes.append((name, f"is required: {about.allowed}"))
+    for name in sent:
+        if name not in fields:
+            known = ", ".join(fields) or "none"
+            mistakes.append((name[:SHOWN_MAX], f"is unknown; known are {known}"))
+    if mistakes:
+        raise invalid(mistakes[:DETAILS_MAX])
+    return request(**values)
+
+
+def invalid(mistakes: _Mistakes) -> InvalidParameter:
+    """Return the refusal of several fields."""
+    return InvalidParameter("; ".join(f"{name} {reason}" for name, reason in mistakes), details=tuple(mistakes))
+
+
+def allowed_values(request: type[Request]) -> dict[str, str]:
+    """Return what is allowed in each field, in words."""
+    return {name: about.allowed for name, about in _fields(request).items()}
+
+
+def _value(about: _Field, value: Any) -> Any:
+    """Return a field's value as the request holds it; raise ValueError with what is wrong."""
+    if value is None and about.nullable:
+        return None
+    refusal = f"must be {about.allowed}, got {_shown(value)}"
+    if about.is_decimal:
+        try:
+            number = parse_decimal(value, field="value")
+        except InvalidParameter:
+            raise ValueError(refusal) from None
+        if not about.extra.get("above", number - 1) < number <= about.extra.get("most", number):
+            raise ValueError(refusal)
+        return number
+    try:
+        written = parse_iso(value) if about.extra.get("moment") and isinstance(value, str) else value
+        converted = msgspec.convert(written, about.hint)
+    except (ValueError, OverflowError):
+        raise ValueError(refusal) from None
+    if about.extra.get("distinct") and len(set(converted)) < len(converted):
+        raise ValueError(refusal)
+    return converted
+
+
+def _shown(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
+
+
+@cache
+def _fields(request: type[Request]) -> dict[str, _Field]:
+    """Take the declaration of a request apart, once."""
+    hints = get_type_hints(request, include_extras=True)
+    return {info.name: _field(hints[info.name], required=info.required) for info in msgspec.structs.fields(request)}
+
+
+def _field(hint: Any, *, required: bool) -> _Field:
+    kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
+    nullable = NoneType in kinds
+    kinds = [kind for kind in kinds if kind not in (NoneType, UnsetType)]
+    kind: Any = kinds[0]
+    for other in kinds[1:]:
+        kind = kind | other
+    marks = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    metas = [mark for mark in marks if isinstance(mark, Meta)]
+    described = [meta.description for meta in metas if meta.description]
+    extra = {key: value for meta in metas for key, value in (meta.extra or {}).items()}
+    bare = get_args(kind)[0] if metas else kind
+    return _Field(
+        kind, required, nullable, described[0] if described else _in_words(bare), extra, is_decimal=bare is Decimal
+    )
+
+
+def _in_words(kind: Any) -> str:
+    if kind is bool:
+        return "true or false"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return "a string or a whole number"
