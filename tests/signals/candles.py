@@ -1,0 +1,66 @@
+"""Candles for tests: built from closes, drawn at random, or read from the real EURUSD hours."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from pipaid.model.candle import Candle
+from pipaid.model.instrument import Timeframe
+
+
+def make_candle(
+    close: Decimal | str | float,
+    *,
+    index: int = 0,
+    high: Decimal | str | None = None,
+    low: Decimal | str | None = None,
+    timeframe: Timeframe = Timeframe.H1,
+) -> Candle:
+    """Return a candle of EURUSD; without extremes it opened where it closed."""
+    last = Decimal(str(close))
+    top = last if high is None else Decimal(str(high))
+    bottom = last if low is None else Decimal(str(low))
+    return Candle("EURUSD", timeframe, index * timeframe.ms, last, top, bottom, last, Decimal(1))
+
+
+def candles_of(closes: Iterable[Decimal | str | float], *, start: int = 0) -> list[Candle]:
+    """Return candles without extremes, one after another."""
+    return [make_candle(close, index=start + offset) for offset, close in enumerate(closes)]
+
+
+def eurusd_hours(path: Path, *, count: int | None = None) -> list[Candle]:
+    """Read the real hours, oldest first; hours in which nothing was traded are missing in the file."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))[:count]
+    return [_read(row) for row in rows]
+
+
+def _read(row: dict[str, str]) -> Candle:
+    opened = datetime.fromisoformat(row[""]).replace(tzinfo=UTC)
+    prices = [Decimal(row[name]) for name in ("Open", "High", "Low", "Close", "Volume")]
+    return Candle("EURUSD", Timeframe.H1, int(opened.timestamp()) * 1000, *prices)
+
+
+@st.composite
+def walks(draw: st.DrawFn, *, count: int, gap_max: int = 1, first_max: int = 40) -> Sequence[Candle]:
+    """Draw a random walk of candles; up to `gap_max` - 1 candles are missing between two."""
+    steps = draw(st.lists(st.tuples(st.integers(-30, 30), st.integers(0, 9), st.integers(0, 9)), min_size=count,
+                          max_size=count))  # fmt: skip
+    gaps = draw(st.lists(st.integers(1, gap_max), min_size=count, max_size=count))
+    index = draw(st.integers(0, first_max))
+    close = Decimal("100.00")
+    candles: list[Candle] = []
+    for (step, up, down), gap in zip(steps, gaps, strict=True):
+        opened, close = close, max(Decimal("1.00"), close + Decimal(step) / 20)
+        high = max(opened, close) + Decimal(up) / 20
+        low = max(Decimal("0.05"), min(opened, close) - Decimal(down) / 20)
+        start = index * Timeframe.H1.ms
+        candles.append(Candle("EURUSD", Timeframe.H1, start, opened, high, low, close, Decimal(up)))
+        index += gap
+    return candles
