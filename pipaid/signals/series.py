@@ -231,7 +231,7 @@ class Series:
         if len(self._lives) >= FEATURES_MAX:
             raise ValueError(f"{self.symbol} {self.timeframe} already computes {FEATURES_MAX} features")
         indicator = make_indicator(feature.name, feature.params)
-        self._replay([indicator], self._next_block - 2 * self._block)
+        self._replay([indicator])
         live = self._lives[feature] = Live(feature, indicator)
         self._updates = None
         if self._unprepared is not None:
@@ -255,7 +255,7 @@ class Series:
                 live.indicator = make_indicator(feature.name, feature.params)
                 late.append(live.indicator)
             live.successor = None
-        self._replay(late, start - self._block)
+        self._replay(late)
 
     def _prepare(self, index: int) -> None:
         """Warm the successors of a few features, as many as it takes to be done before the next block."""
@@ -274,8 +274,8 @@ class Series:
         self._replay(fresh, self._next_block - self._block)
         self._updates = None
 
-    def _replay(self, indicators: Sequence[Indicator], from_index: int) -> None:
-        """Feed the kept candles from an index on to fresh indicators."""
+    def _replay(self, indicators: Sequence[Indicator], from_index: int = 0) -> None:
+        """Feed the kept candles from an index on to fresh indicators; all of them are the current anchor's."""
         updates = [indicator.update for indicator in indicators]
         if not updates:
             return

@@ -57,7 +57,7 @@ def readings(
     return found
 
 
-@given(candles=walks(count=60, gap_max=4), late=st.integers(0, 59), block=st.sampled_from([4, 7, 8, 16]))
+@given(candles=walks(count=60, gap_max=10), late=st.integers(0, 59), block=st.sampled_from([4, 7, 8, 16]))
 def test_a_feature_made_late_equals_one_made_early(candles: Sequence[Candle], late: int, block: int) -> None:
     early = readings(make_series(block=block), candles)
 
@@ -65,7 +65,7 @@ def test_a_feature_made_late_equals_one_made_early(candles: Sequence[Candle], la
         assert shown == early[index]
 
 
-@given(candles=walks(count=60, gap_max=3), stop=st.integers(1, 59), block=st.sampled_from([4, 7, 8, 16]))
+@given(candles=walks(count=60, gap_max=10), stop=st.integers(1, 59), block=st.sampled_from([4, 7, 8, 16]))
 def test_a_restart_from_the_anchor_reproduces_every_bit(candles: Sequence[Candle], stop: int, block: int) -> None:
     whole = readings(make_series(block=block), candles)
     history, rest = candles[:stop], candles[stop:]
