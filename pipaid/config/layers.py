@@ -1,0 +1,278 @@
+"""Default, file, credential, environment, command line: the later layer wins, and each value remembers its source."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import attrs
+from attrs import define, field, frozen
+
+from pipaid.config.fields import Beside, Objection, hints_of, mark_of, shown, structure
+from pipaid.config.secret import MASTER_CREDENTIAL, credential_path
+from pipaid.config.sections import Config
+from pipaid.config.sense import contradictions
+from pipaid.config.toml import Document, Mistake, Mistaken, Route, WrittenFloat, nearest, parse, unknown_key
+from pipaid.seams import Disk, World
+
+PREFIX: Final = "PIPAID__"
+COMMAND_LINE: Final = "command line"
+# What systemd may hand over as a credential instead of a path in the file.
+CREDENTIALS: Final[Mapping[str, str]] = {
+    "stream.tls_certificate": "pipaid.tls-certificate",
+    "stream.tls_key": "pipaid.tls-key",
+}
+# Folders that systemd makes for the service and names in its environment.
+FOLDERS: Final[Mapping[str, str]] = {
+    "daemon.state_dir": "STATE_DIRECTORY",
+    "daemon.runtime_dir": "RUNTIME_DIRECTORY",
+}
+
+
+@frozen
+class Effective:
+    """A value in effect: its key, how it would be written, and where it came from."""
+
+    key: str
+    value: str
+    source: str
+
+
+@frozen
+class Examined:
+    """What became of a configuration: the config, unless there are mistakes, and every value in effect."""
+
+    config: Config | None
+    values: tuple[Effective, ...]
+    mistakes: tuple[Mistake, ...]
+
+
+def load_config(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Config:
+    """Return the config; raise Mistaken with all mistakes. `overrides` are keys given on the command line."""
+    examined = examine(path, world, overrides=overrides)
+    if examined.config is None:
+        raise Mistaken(examined.mistakes)
+    return examined.config
+
+
+def examine(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Examined:
+    """Read every layer, and report each value with its source and each mistake with its remedy."""
+    mistakes: list[Mistake] = []
+    document = None
+    if path is not None:
+        try:
+            document = read_document(path, world.disk)
+        except Mistaken as trouble:
+            mistakes.extend(trouble.mistakes)
+    reading = _Reading(document, world, _given(world, overrides or {}), mistakes)
+    config = cast(Config, reading.section(Config, ()))
+    reading.refuse_unread()
+    # A value that was refused stands as its default here, so that what depends on it is still looked at.
+    sources = {effective.key: effective.source for effective in reading.effective}
+    mistakes.extend(contradictions(config, sources, uid=world.env.uid()))
+    values = (*reading.effective, *_secrets(config, world))
+    return Examined(None if mistakes else config, values, tuple(mistakes))
+
+
+def read_document(path: Path, disk: Disk) -> Document:
+    """Read and parse a file; raise Mistaken when it is not there or no TOML."""
+    try:
+        data = disk.read(path)
+    except OSError as trouble:
+        mistake = Mistake(
+            place=str(path),
+            key="",
+            wrong=f"cannot be read: {trouble.strerror or trouble}",
+            allowed="a readable TOML file",
+            remedy="check the path and its permissions; config/pipaid.toml shows every key",
+        )
+        raise Mistaken([mistake]) from None
+    return parse(path, data)
+
+
+@frozen
+class _Given:
+    """A value from outside the file, still as text."""
+
+    text: str
+    source: str
+
+
+def _given(world: World, overrides: Mapping[str, str]) -> dict[str, _Given]:
+    """Return what environment and command line say, by key; the command line wins."""
+    variables = world.env.variables()
+    given: dict[str, _Given] = {}
+    for key, name in FOLDERS.items():
+        if variables.get(name):
+            # systemd lists several folders with colons between them; the first is ours.
+            given[key] = _Given(variables[name].partition(":")[0], f"environment {name}")
+    for key, name in CREDENTIALS.items():
+        found = credential_path(name, world)
+        if found is not None:
+            given[key] = _Given(str(found), f"credential {name}")
+    for name in sorted(variables):
+        if name.startswith(PREFIX):
+            given[name.removeprefix(PREFIX).lower().replace("__", ".")] = _Given(variables[name], f"environment {name}")
+    for key, text in overrides.items():
+        given[key] = _Given(text, COMMAND_LINE)
+    return given
+
+
+@define
+class _Reading:
+    """One pass over the sections; it keeps what was found and what was wrong."""
+
+    document: Document | None
+    world: World
+    given: dict[str, _Given]
+    mistakes: list[Mistake]
+    effective: list[Effective] = field(factory=lambda: list[Effective]())
+    known: list[str] = field(factory=lambda: list[str]())
+
+    def section(self, kind: type[attrs.AttrsInstance], route: Route) -> attrs.AttrsInstance:
+        hints = hints_of(kind)
+        self._refuse_unknown(route, list(hints))
+        defaults = kind()
+        values: dict[str, Any] = {}
+        for name, hint in hints.items():
+            inner = (*route, name)
+            if attrs.has(hint):
+                values[name] = self.section(hint, inner)
+            else:
+                values[name] = self._value(inner, hint, getattr(defaults, name))
+        return kind(**values)
+
+    def _value(self, route: Route, hint: Any, default: object) -> object:
+        key = ".".join(map(str, route))
+        self.known.append(key)
+        value: object = default
+        source = "default"
+        written, place = self._written(route)
+        if written is not None:
+            value, source = self._structured(written, hint, key, place), place
+        given = self.given.pop(key, None)
+        if given is not None:
+            value, source = self._structured(_meant(given.text, hint), hint, key, given.source), given.source
+        if isinstance(value, _Refused):
+            # Its mistake is noted; the default stands in so that everything else is still examined.
+            source = f"default, because {value.source} was refused"
+            value = default
+        elif source != "default" and mark_of(hint, Beside) is not None:
+            folder = self.document.path.parent if self.document and source == place else Path()
+            value = _beside(folder, value)
+        self.effective.append(Effective(key, shown(value), source))
+        return value
+
+    def _written(self, route: Route) -> tuple[object, str]:
+        if self.document is None:
+            return None, ""
+        node: object = self.document.table
+        for name in route:
+            if not isinstance(node, dict) or name not in node:
+                return None, ""
+            node = cast("dict[object, object]", node)[name]
+        return node, self.document.place(route)
+
+    def _structured(self, written: object, hint: Any, key: str, source: str) -> object:
+        try:
+            return structure(written, hint)
+        except Objection as objection:
+            self.mistakes.append(
+                Mistake(
+                    place=source,
+                    key=key,
+                    wrong=objection.wrong,
+                    allowed=objection.allowed,
+                    remedy=_remedy(key, objection.better, source),
+                )
+            )
+            return _Refused(source)
+
+    def _refuse_unknown(self, route: Route, names: list[str]) -> None:
+        table, place = self._written(route)
+        if table is None:
+            return
+        assert self.document is not None
+        if not isinstance(table, dict):
+            section = ".".join(map(str, route))
+            self.mistakes.append(
+                Mistake(
+                    place=place,
+                    key=section,
+                    wrong=f"{shown(table)} stands where a table must be",
+                    allowed=f"[{section}] with keys {', '.join(names)}",
+                    remedy=f"write [{section}] on a line of its own, and its keys below",
+                )
+            )
+            return
+        for name in cast("dict[str, object]", table):
+            if name not in names:
+                inner = (*route, name)
+                key = ".".join(map(str, inner))
+                self.mistakes.append(unknown_key(self.document.place(inner), key, name, names))
+
+    def refuse_unread(self) -> None:
+        for key, given in self.given.items():
+            meant = nearest(key, self.known)
+            spelled = PREFIX + meant.upper().replace(".", "__") if meant else ""
+            remedy = f"remove it; `{COMMAND_LINE}` gave it" if given.source == COMMAND_LINE else "unset the variable"
+            self.mistakes.append(
+                Mistake(
+                    place=given.source,
+                    key=key,
+                    wrong="no such key",
+                    allowed=f"{PREFIX}SECTION__KEY for a key of config/pipaid.toml",
+                    remedy=f"did you mean {spelled}?" if spelled else remedy,
+                )
+            )
+
+
+@frozen
+class _Refused:
+    """Stands for a value that was no good; its mistake is noted elsewhere."""
+
+    source: str
+
+
+def _meant(text: str, hint: Any) -> object:
+    """Read text as the TOML value it would be in the file; whatever is none is text."""
+    inner = attrs_free(hint)
+    if inner in (str, Path):
+        return text
+    try:
+        value: object = tomllib.loads(f"value = {text}", parse_float=WrittenFloat)["value"]
+    except tomllib.TOMLDecodeError:
+        listed = [part.strip() for part in text.split(",") if part.strip()]
+        return listed if "tuple" in str(inner) else text
+    # A variable has no quotes to put around a decimal, so its digits are taken as they stand.
+    return text if isinstance(value, WrittenFloat) and "Decimal" in str(inner) else value
+
+
+def attrs_free(hint: Any) -> Any:
+    """Return a type without the marks on it."""
+    return getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
+
+
+def _remedy(key: str, better: str, source: str) -> str:
+    name = key.rpartition(".")[2]
+    if source.startswith("environment"):
+        variable = source.removeprefix("environment ")
+        bare = better.strip('"')
+        return f"set {variable}={bare}" if better else f"set {variable} to an allowed value, or unset it"
+    if source == COMMAND_LINE:
+        return "give an allowed value"
+    return f"write: {name} = {better}" if better else "write an allowed value, or remove the line for the default"
+
+
+def _beside(folder: Path, value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(str(folder / str(each)) for each in cast("tuple[object, ...]", value))
+    return folder / value if isinstance(value, Path) else value
+
+
+def _secrets(config: Config, world: World) -> Iterator[Effective]:
+    path = credential_path(MASTER_CREDENTIAL, world)
+    source = f"credential {MASTER_CREDENTIAL}" if path else f"file {config.daemon.state_dir / 'master.key'}"
+    yield Effective("master key", "[secret]", source)

@@ -1,0 +1,196 @@
+"""The sections of the configuration: every key with its type, its range and its default."""
+
+from __future__ import annotations
+
+import glob
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from attrs import field, frozen
+
+from pipaid.config.fields import Beside, Between, Spelled
+
+Symbol = Annotated[str, Spelled("[A-Z0-9]{2,20}", "a symbol in capital letters and digits, such as BTCUSDT")]
+Glob = Annotated[str, Spelled(".+", "a path in which * stands for any characters, relative to this file")]
+Seconds = Annotated[float, Between("0.001", 86_400)]
+Count = Annotated[int, Between(1, 1_000_000_000)]
+Amount = Annotated[Decimal, Between(0, 10**15)]
+Share = Annotated[Decimal, Between("0.000001", 1)]
+Bps = Annotated[Decimal, Between(0, 1_000)]
+
+
+@frozen(kw_only=True)
+class Daemon:
+    """Where the daemon keeps its state, and when it ends."""
+
+    state_dir: Path = Path("var")
+    runtime_dir: Path | None = None
+    exit_at_end: bool = False
+    strategies: Annotated[tuple[Glob, ...], Beside()] = ()
+    shutdown_s: Annotated[float, Between(1, 60)] = 10.0
+
+
+@frozen(kw_only=True)
+class Market:
+    """The market of the simulated venue: made from a seed, or replayed from files."""
+
+    kind: Literal["synthetic", "replay"] = "synthetic"
+    seed: Annotated[int, Between(0, 2**63 - 1)] = 1
+    symbols: tuple[Symbol, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT")
+    speed: Annotated[float | Literal["max"], Between("0.001", 1_000_000)] = 1.0
+    start: Annotated[str, Spelled(r"|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?Z?)?", "such as 2025-06-01T00:00:00Z")] = ""
+    files: Annotated[tuple[Glob, ...], Beside()] = ()
+    funding_files: Annotated[tuple[Glob, ...], Beside()] = ()
+    instruments_file: Annotated[Path | None, Beside()] = None
+
+
+@frozen(kw_only=True)
+class Desk:
+    """How the simulated venue fills orders; `fill_ratio_max` is the share of a candle's volume one order may take."""
+
+    maker_bps: Bps = Decimal(2)
+    taker_bps: Bps = Decimal(5)
+    slippage_bps: Bps = Decimal(1)
+    fill_ratio_max: Share = Decimal("0.25")
+
+
+@frozen(kw_only=True)
+class Control:
+    """The control socket and the read-only one beside it."""
+
+    mode: Annotated[str, Spelled("0[0-7]{3}", 'four octal digits in quotes, such as "0660"')] = "0660"
+    clients_max: Annotated[int, Between(1, 1_024)] = 32
+    idle_s: Seconds = 30.0
+
+    @property
+    def mode_bits(self) -> int:
+        """Return the mode as a number."""
+        return int(self.mode, 8)
+
+
+@frozen(kw_only=True)
+class Stream:
+    """The event stream over WebSocket."""
+
+    enabled: bool = True
+    host: Annotated[str, Spelled("[0-9A-Za-z.:-]{1,253}", "an address or a host name")] = "127.0.0.1"
+    port: Annotated[int, Between(0, 65_535)] = 5002
+    allowed_origins: tuple[
+        Annotated[str, Spelled(r"https?://[^/\s]+", "scheme, host and port: https://a.b:8443")], ...
+    ] = ()
+    tls_certificate: Annotated[Path | None, Beside()] = None
+    tls_key: Annotated[Path | None, Beside()] = None
+    clients_max: Annotated[int, Between(1, 100_000)] = 1_000
+    clients_per_key_max: Annotated[int, Between(1, 10_000)] = 50
+    subscriptions_max: Annotated[int, Between(1, 10_000)] = 200
+    frames_per_second_max: Annotated[int, Between(1, 10_000)] = 20
+    queue_frames_max: Annotated[int, Between(16, 1_000_000)] = 4_096
+    queue_bytes_max: Annotated[int, Between(65_536, 2**30)] = 4 * 1024 * 1024
+    authentication_s: Annotated[float, Between(1, 60)] = 5.0
+    ping_s: Annotated[float, Between(1, 3_600)] = 20.0
+    stuck_s: Annotated[float, Between(1, 600)] = 10.0
+
+
+@frozen(kw_only=True)
+class RiskCaps:
+    """Caps over many strategies, of one account or of all; "off" means no limit. Amounts in quote currency."""
+
+    order_notional_max: Amount | None = Decimal(1_000_000)
+    exposure_max: Amount | None = None
+    open_positions_max: Count | None = None
+    open_orders_max: Count | None = 20_000
+    orders_per_second_max: Count | None = None
+    orders_per_minute_max: Count | None = None
+    orders_per_day_max: Count | None = None
+    notional_per_minute_max: Amount | None = None
+    daily_loss_max: Amount | None = None
+    drawdown_pct_max: Share | None = Decimal("0.30")
+    price_collar_pct: Share | None = Decimal("0.50")
+    leverage_max: Annotated[int, Between(1, 125)] | None = 20
+
+
+@frozen(kw_only=True)
+class Risk:
+    """What no strategy may exceed together with the others, and how old a price may be for an entry."""
+
+    account: RiskCaps = field(factory=RiskCaps)
+    daemon: RiskCaps = field(factory=RiskCaps)
+    data_age_max_s: Seconds = 10.0
+
+
+@frozen(kw_only=True)
+class Supervision:
+    """How often a crashed strategy is started again before it is given up, and how long each start waits."""
+
+    restarts_max: Annotated[int, Between(0, 1_000)] = 5
+    period_s: Seconds = 600.0
+    backoff_min_s: Seconds = 0.5
+    backoff_max_s: Seconds = 30.0
+
+
+@frozen(kw_only=True)
+class Guard:
+    """How long one callback of a strategy may take, in CPU time and while it blocks."""
+
+    budget_ms: Annotated[int, Between(5, 1_000)] = 20
+    blocked_ms: Annotated[int, Between(50, 5_000)] = 250
+    overruns_max: Annotated[int, Between(1, 100)] = 3
+
+
+@frozen(kw_only=True)
+class Log:
+    """What is logged to standard error, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+@frozen(kw_only=True)
+class Journal:
+    """How much of the past stays at hand for subscribers that resume."""
+
+    events_kept: Annotated[int, Between(100, 10_000_000)] = 10_000
+    events_kept_hours: Annotated[int, Between(1, 8_760)] = 24
+
+
+@frozen(kw_only=True)
+class Config:
+    """All that can be configured; every field has a default, so an empty file works."""
+
+    daemon: Daemon = field(factory=Daemon)
+    market: Market = field(factory=Market)
+    desk: Desk = field(factory=Desk)
+    control: Control = field(factory=Control)
+    stream: Stream = field(factory=Stream)
+    risk: Risk = field(factory=Risk)
+    supervision: Supervision = field(factory=Supervision)
+    guard: Guard = field(factory=Guard)
+    log: Log = field(factory=Log)
+    journal: Journal = field(factory=Journal)
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Return the folder of the sockets: the state directory unless something else is set."""
+        return self.daemon.runtime_dir or self.daemon.state_dir
+
+    @property
+    def control_socket(self) -> Path:
+        """Return where commands are taken."""
+        return self.runtime_dir / "control.sock"
+
+    @property
+    def observe_socket(self) -> Path:
+        """Return where questions are answered and commands refused."""
+        return self.runtime_dir / "observe.sock"
+
+    @property
+    def strategy_files(self) -> tuple[Path, ...]:
+        """Return the declarations that are there now, in a stable order."""
+        return matching(self.daemon.strategies)
+
+
+def matching(patterns: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the files that match any of the patterns, each once, sorted by name."""
+    found = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
+    return tuple(Path(path) for path in sorted(found) if Path(path).is_file())

@@ -1,0 +1,163 @@
+"""Contradictions between values that are each allowed: what cannot work, or must not, although every key is right."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from pipaid.config.secret import objection_to_mode
+from pipaid.config.sections import Config, matching
+from pipaid.config.toml import Mistake
+from pipaid.model.moment import parse_iso
+
+CANDLES_REMEDY: Final = (
+    "get 1m candles as CSV with the columns open_time_ms,open,high,low,close,volume (Binance publishes them, a file a "
+    "month, at https://data.binance.vision under futures/um/monthly/klines), name them SYMBOL-1m-*.csv or .csv.gz, and "
+    'write their path here: files = ["/path/to/*-1m-*.csv.gz"]'
+)
+
+
+def contradictions(config: Config, sources: Mapping[str, str], *, uid: int) -> Iterator[Mistake]:
+    """Yield what cannot work; `sources` says where each value came from."""
+    yield from _strategies(config, sources)
+    yield from _market(config, sources)
+    yield from _stream(config, sources, uid)
+    yield from _backoff(config, sources)
+
+
+def _strategies(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
+    for pattern in config.daemon.strategies:
+        if not matching((pattern,)):
+            yield Mistake(
+                place=sources["daemon.strategies"],
+                key="daemon.strategies",
+                wrong=f"no file matches {pattern}",
+                allowed="patterns of TOML files with [[strategy]] tables, relative to the config file",
+                remedy="correct the path, or write: strategies = []",
+            )
+
+
+def _market(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
+    market = config.market
+    if market.start:
+        try:
+            parse_iso(market.start)
+        except ValueError as trouble:
+            yield Mistake(
+                place=sources["market.start"],
+                key="market.start",
+                wrong=f'"{market.start}" is no moment: {trouble}',
+                allowed="a UTC moment, such as 2025-06-01T00:00:00Z",
+                remedy='write one, or start = "" for the beginning',
+            )
+    if market.kind == "synthetic":
+        if not market.symbols:
+            yield Mistake(
+                place=sources["market.symbols"],
+                key="market.symbols",
+                wrong="a synthetic market without symbols has nothing to trade",
+                allowed="at least one symbol",
+                remedy='write: symbols = ["BTCUSDT"]',
+            )
+        return
+    if not market.files:
+        yield Mistake(
+            place=sources["market.kind"],
+            key="market.files",
+            wrong="a replay needs files of candles, and none are named",
+            allowed="patterns of CSV files, relative to the config file",
+            remedy=CANDLES_REMEDY,
+        )
+    for key, patterns in (("market.files", market.files), ("market.funding_files", market.funding_files)):
+        for pattern in patterns:
+            if not matching((pattern,)):
+                yield Mistake(
+                    place=sources[key],
+                    key=key,
+                    wrong=f"no file matches {pattern}",
+                    allowed="patterns that match at least one file, relative to the config file",
+                    remedy=CANDLES_REMEDY
+                    if key == "market.files"
+                    else "correct the path, or write: funding_files = []",
+                )
+    if market.instruments_file and not market.instruments_file.is_file():
+        yield Mistake(
+            place=sources["market.instruments_file"],
+            key="market.instruments_file",
+            wrong=f"{market.instruments_file} is not there",
+            allowed="a CSV file of ticks and lots, relative to the config file",
+            remedy="correct the path, or remove the line",
+        )
+
+
+def _stream(config: Config, sources: Mapping[str, str], uid: int) -> Iterator[Mistake]:
+    stream = config.stream
+    if not stream.enabled:
+        return
+    certificate, key = stream.tls_certificate, stream.tls_key
+    if not is_loopback(stream.host) and not (certificate and key):
+        place = sources["stream.host"]
+        yield Mistake(
+            place=place,
+            key="stream.host",
+            wrong=f'"{stream.host}" can be reached from other machines, and there is no TLS',
+            allowed="127.0.0.1, ::1 or localhost; any other address with tls_certificate and tls_key",
+            remedy=f'change {place} to: host = "127.0.0.1", or set tls_certificate and tls_key in [stream]',
+        )
+    if (certificate is None) != (key is None):
+        has, lacks = ("tls_certificate", "tls_key") if certificate else ("tls_key", "tls_certificate")
+        yield Mistake(
+            place=sources[f"stream.{has}"],
+            key=f"stream.{lacks}",
+            wrong=f"{has} is set and {lacks} is not",
+            allowed="both or neither",
+            remedy=f"set {lacks} as well, or remove {has}",
+        )
+        return
+    if certificate and key:
+        trouble = _tls_trouble(certificate, key, uid)
+        if trouble:
+            yield Mistake(
+                place=sources["stream.tls_key"],
+                key="stream.tls_key",
+                wrong=trouble,
+                allowed="a PEM certificate chain and its private key, the key readable by the daemon alone",
+                remedy=f"chmod 600 {key}, and check that it is the key of {certificate}",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls_trouble(certificate: Path, key: Path, uid: int) -> str | None:
+    try:
+        objection = objection_to_mode(key, uid=uid)
+        if objection:
+            return f"{key}: {objection}"
+        # An empty password makes a key that is encrypted fail here instead of asking at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as trouble:
+        return f"the certificate or its key cannot be used: {trouble}"
+    return None
+
+
+def _backoff(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
+    low, high = config.supervision.backoff_min_s, config.supervision.backoff_max_s
+    if low > high:
+        yield Mistake(
+            place=sources["supervision.backoff_min_s"],
+            key="supervision.backoff_min_s",
+            wrong=f"{low:g} is above backoff_max_s, which is {high:g}",
+            allowed="at most backoff_max_s",
+            remedy=f"write: backoff_min_s = {high:g}",
+        )

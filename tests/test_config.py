@@ -1,0 +1,316 @@
+"""A configuration is read whole: every value has a source, and every mistake a place, a reason and a remedy."""
+
+from __future__ import annotations
+
+import subprocess
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from pipaid.config import Config, Examined, Mistake, Mistaken, examine, load_config
+from tests.worlds import make_world
+
+TEN_MISTAKES = """\
+[daemon]
+exit_at_end = "yes"
+strategis = ["x/*.toml"]
+
+[market]
+kind = "replya"
+speed = 0
+symbols = ["BTCUSDT", "ethusdt"]
+
+[desk]
+taker_bps = 5.50
+
+[stream]
+host = "0.0.0.0"
+port = "5002"
+
+[supervision]
+backoff_min_s = 60
+
+[risks]
+data_age_max_s = 5
+"""
+
+
+def written(folder: Path, text: str, name: str = "pipaid.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def examined(folder: Path, text: str, **variables: str) -> Examined:
+    return examine(written(folder, text), make_world(**variables))
+
+
+def only_mistake(folder: Path, text: str, **variables: str) -> Mistake:
+    (mistake,) = examined(folder, text, **variables).mistakes
+    return mistake
+
+
+def value_of(found: Examined, key: str) -> tuple[str, str]:
+    (effective,) = [each for each in found.values if each.key == key]
+    return effective.value, effective.source
+
+
+def test_an_empty_file_and_no_file_are_the_defaults(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, ""), make_world()) == Config()
+    assert load_config(None, make_world()) == Config()
+
+
+def test_ten_mistakes_are_reported_at_once_each_at_its_line(tmp_path: Path) -> None:
+    found = examined(tmp_path, TEN_MISTAKES)
+
+    assert found.config is None
+    places = {mistake.key: mistake.place.removeprefix(f"{tmp_path}/pipaid.toml:") for mistake in found.mistakes}
+    assert places == {
+        "daemon.exit_at_end": "2",
+        "daemon.strategis": "3",
+        "market.kind": "6",
+        "market.speed": "7",
+        "market.symbols": "8",
+        "desk.taker_bps": "11",
+        "stream.host": "14",
+        "stream.port": "15",
+        "supervision.backoff_min_s": "18",
+        "risks": "20",
+    }
+    assert all(mistake.wrong and mistake.allowed and mistake.remedy for mistake in found.mistakes)
+
+
+def test_all_mistakes_stand_in_what_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(Mistaken) as caught:
+        load_config(written(tmp_path, TEN_MISTAKES), make_world())
+
+    assert len(caught.value.mistakes) == 10
+    assert caught.value.message.startswith("10 mistakes:")
+    assert "pipaid.toml:11: desk.taker_bps: 5.50 is a float, which cannot hold money" in caught.value.message
+    assert caught.value.code == "INVALID_PARAMETER"
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ('[daemon]\nexit_at_end = "on"', "write: exit_at_end = true"),
+        ("[desk]\ntaker_bps = 5.50", 'write: taker_bps = "5.50"'),
+        ('[stream]\nport = "6000"', "write: port = 6000"),
+        ("[stream]\nport = 70000", "write: port = 65535"),
+        ('[market]\nsymbols = ["BTCUSDT", "ethusdt"]', 'write: symbols = ["BTCUSDT", "ETHUSDT"]'),
+        ('[market]\nsymbols = "BTCUSDT"', 'write: symbols = ["BTCUSDT"]'),
+        ('[log]\nlevel = "INFO"', 'write: level = "info"'),
+        ("[logg]", "did you mean `log`?"),
+        ("[log]\nlevle = 1", "did you mean `level`?"),
+        ("[log]\nzzzzz = 1", "remove the line"),
+        ("log = 3", "write [log] on a line of its own, and its keys below"),
+        ("[risk.account]\nleverage_max = 500", "write: leverage_max = 125"),
+        ('[control]\nmode = "660"', "write an allowed value, or remove the line for the default"),
+    ],
+)
+def test_the_remedy_is_what_to_write(tmp_path: Path, text: str, remedy: str) -> None:
+    assert only_mistake(tmp_path, text).remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "wrong"),
+    [
+        ("[log]\nlevel = = 3\n", "2", "not TOML: Invalid value at column 9"),
+        ("[log]\n[log]\n", "2", "not TOML: Cannot declare ('log',) twice at column 5"),
+        ("a = " + "[" * 5000, "1", "not TOML: "),
+    ],
+)
+def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path, text: str, place: str, wrong: str) -> None:
+    mistake = only_mistake(tmp_path, text)
+
+    assert mistake.place == f"{tmp_path}/pipaid.toml:{place}"
+    assert mistake.wrong.startswith(wrong)
+
+
+def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "pipaid.toml"
+    path.write_bytes(b'[log]\nlevel = "\xff"\n')
+
+    (mistake,) = examine(path, make_world()).mistakes
+
+    assert (mistake.place, mistake.wrong) == (f"{path}:2", "not TOML: byte 0xff is not UTF-8")
+
+
+def test_a_missing_file_is_a_mistake_and_not_the_defaults(tmp_path: Path) -> None:
+    found = examine(tmp_path / "absent.toml", make_world())
+
+    assert found.config is None
+    assert "cannot be read" in found.mistakes[0].wrong
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path: Path) -> None:
+    path = written(tmp_path, '[stream]\nport = 6000\nhost = "::1"\n[daemon]\nstate_dir = "a"\n')
+    world = make_world(PIPAID__STREAM__PORT="6001", PIPAID__DAEMON__STATE_DIR="b", STATE_DIRECTORY="/never")
+
+    found = examine(path, world, overrides={"daemon.state_dir": "c"})
+
+    assert found.config is not None
+    assert value_of(found, "stream.port") == ("6001", "environment PIPAID__STREAM__PORT")
+    assert value_of(found, "stream.host") == ('"::1"', f"{path}:3")
+    assert value_of(found, "stream.ping_s") == ("20", "default")
+    assert value_of(found, "daemon.state_dir") == ('"c"', "command line")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key", "value"),
+    [
+        ("PIPAID__MARKET__SPEED", "max", "market.speed", '"max"'),
+        ("PIPAID__MARKET__SPEED", "60.5", "market.speed", "60.5"),
+        ("PIPAID__MARKET__SYMBOLS", "BTCUSDT, ETHUSDT", "market.symbols", '["BTCUSDT", "ETHUSDT"]'),
+        ("PIPAID__MARKET__SYMBOLS", '["SOLUSDT"]', "market.symbols", '["SOLUSDT"]'),
+        ("PIPAID__DESK__TAKER_BPS", "4.50", "desk.taker_bps", '"4.5"'),
+        ("PIPAID__RISK__ACCOUNT__EXPOSURE_MAX", "1000", "risk.account.exposure_max", '"1000"'),
+        ("PIPAID__RISK__DAEMON__ORDER_NOTIONAL_MAX", "off", "risk.daemon.order_notional_max", '"off"'),
+        ("PIPAID__CONTROL__MODE", "0600", "control.mode", '"0600"'),
+        ("PIPAID__DAEMON__EXIT_AT_END", "true", "daemon.exit_at_end", "true"),
+        ("STATE_DIRECTORY", "/var/lib/pipaid", "daemon.state_dir", '"/var/lib/pipaid"'),
+        ("RUNTIME_DIRECTORY", "/run/pipaid:/run/other", "daemon.runtime_dir", '"/run/pipaid"'),
+    ],
+)
+def test_a_variable_is_read_as_it_would_be_written(name: str, text: str, key: str, value: str) -> None:
+    found = examine(None, make_world(**{name: text}))
+
+    assert value_of(found, key) == (value, f"environment {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "remedy"),
+    [
+        ("PIPAID__STREAM__PROT", "1", "did you mean PIPAID__STREAM__PORT?"),
+        ("PIPAID__STREAM__PORT", "x", "set PIPAID__STREAM__PORT to an allowed value, or unset it"),
+        ("PIPAID__LOG__LEVEL", "Debug", "set PIPAID__LOG__LEVEL=debug"),
+        ("PIPAID__QQQQ", "1", "unset the variable"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, text: str, remedy: str) -> None:
+    (mistake,) = examine(None, make_world(**{name: text})).mistakes
+
+    assert (mistake.place, mistake.remedy) == (f"environment {name}", remedy)
+
+
+def test_an_unknown_key_of_the_command_line_is_a_mistake() -> None:
+    found = examine(None, make_world(), overrides={"daemon.sate_dir": "x"})
+
+    assert found.mistakes[0].place == "command line"
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400"])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    assert only_mistake(tmp_path, f"[stream]\nping_s = {text}").key == "stream.ping_s"
+    assert only_mistake(tmp_path, f'[desk]\nmaker_bps = "{text}"').key == "desk.maker_bps"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_an_address_others_can_reach_needs_tls(tmp_path: Path, host: str) -> None:
+    mistake = only_mistake(tmp_path, f'[stream]\nenabled = true\nhost = "{host}"')
+
+    assert mistake.place.endswith("pipaid.toml:3")
+    assert 'to: host = "127.0.0.1"' in mistake.remedy
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_a_loopback_address_needs_none(tmp_path: Path, host: str) -> None:
+    assert examined(tmp_path, f'[stream]\nhost = "{host}"').config is not None
+
+
+def test_a_stream_that_is_off_may_name_any_address(tmp_path: Path) -> None:
+    assert examined(tmp_path, '[stream]\nenabled = false\nhost = "0.0.0.0"').config is not None
+
+
+def tls_files(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
+         "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    return certificate, key
+
+
+def test_tls_opens_other_addresses_when_the_key_is_kept(tmp_path: Path) -> None:
+    _, key = tls_files(tmp_path)
+    text = '[stream]\nhost = "0.0.0.0"\ntls_certificate = "cert.pem"\ntls_key = "key.pem"'
+
+    assert examined(tmp_path, text).config is not None
+    key.chmod(0o644)
+    assert "its mode is 0644" in only_mistake(tmp_path, text).wrong
+    key.chmod(0o600)
+    key.write_text("not a key", encoding="utf-8")
+    assert "cannot be used" in only_mistake(tmp_path, text).wrong
+
+
+def test_half_of_tls_is_a_mistake(tmp_path: Path) -> None:
+    found = examined(tmp_path, '[stream]\ntls_key = "key.pem"')
+
+    assert [mistake.key for mistake in found.mistakes] == ["stream.tls_certificate"]
+
+
+def test_tls_files_may_come_as_credentials(tmp_path: Path) -> None:
+    certificate, key = tls_files(tmp_path)
+    certificate.rename(tmp_path / "pipaid.tls-certificate")
+    key.rename(tmp_path / "pipaid.tls-key")
+
+    found = examined(tmp_path, '[stream]\nhost = "0.0.0.0"', CREDENTIALS_DIRECTORY=str(tmp_path))
+
+    assert found.config is not None
+    assert value_of(found, "stream.tls_key")[1] == "credential pipaid.tls-key"
+
+
+def test_patterns_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None:
+    (tmp_path / "candles").mkdir()
+    written(tmp_path / "candles", "", "BTCUSDT-1m-x.csv")
+    written(tmp_path, "", "b.toml")
+    written(tmp_path, "", "a.toml")
+    text = (
+        '[daemon]\nstrategies = ["[ab].toml"]\n'
+        '[market]\nkind = "replay"\nfiles = ["candles/*.csv"]\nspeed = "max"\nstart = "2025-06-01T00:00:00Z"'
+    )
+
+    config = examined(tmp_path, text).config
+
+    assert config is not None
+    assert config.market.files == (str(tmp_path / "candles/*.csv"),)
+    assert config.strategy_files == (tmp_path / "a.toml", tmp_path / "b.toml")
+    assert config.market.speed == "max"
+
+
+def test_a_replay_without_candles_says_how_to_get_some(tmp_path: Path) -> None:
+    none_named = only_mistake(tmp_path, '[market]\nkind = "replay"')
+    none_found = only_mistake(tmp_path, '[market]\nkind = "replay"\nfiles = ["no/*.csv"]')
+
+    assert "none are named" in none_named.wrong
+    assert none_found.place.endswith(":3")
+    for mistake in (none_named, none_found):
+        assert "open_time_ms,open,high,low,close,volume" in mistake.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[market]\nsymbols = []", "market.symbols"),
+        ('[market]\nsymbols = ["BTCUSDT", "BTCUSDT"]', "market.symbols"),
+        ('[market]\nstart = "2025-13-01"', "market.start"),
+        ('[market]\nstart = "yesterday"', "market.start"),
+        ('[daemon]\nstrategies = ["no/*.toml"]', "daemon.strategies"),
+        ('[stream]\nallowed_origins = ["example.org"]', "stream.allowed_origins"),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    assert only_mistake(tmp_path, text).key == key
+
+
+def test_sockets_lie_in_the_runtime_directory_or_in_the_state_directory() -> None:
+    beside_state = load_config(None, make_world())
+    in_runtime = load_config(None, make_world(RUNTIME_DIRECTORY="/run/pipaid"))
+
+    assert beside_state.control_socket == Path("var/control.sock")
+    assert in_runtime.observe_socket == Path("/run/pipaid/observe.sock")
+    assert in_runtime.control.mode_bits == 0o660
+    assert in_runtime.risk.account.drawdown_pct_max == Decimal("0.30")
