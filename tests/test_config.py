@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from decimal import Decimal
 from pathlib import Path
 
@@ -223,13 +222,31 @@ def test_a_stream_that_is_off_may_name_any_address(tmp_path: Path) -> None:
     assert examined(tmp_path, '[stream]\nenabled = false\nhost = "0.0.0.0"').config is not None
 
 
+# A throw-away pair for localhost, made for these tests and trusted by nobody.
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBfzCCASWgAwIBAgIUcIxcYdw6CThVsBzmzA4nOLAHZ6YwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMTAwNDYxM1oYDzIxMjYxMDI4
+MDA0NjEzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARXc1FA7oUbbNdgLxGI2I5SruAWrLDkz97dYIJ9eCrwlMdR9z39JHU2
+M66v61tm9vzjf0fX6sfbUd29+sIce6Aco1MwUTAdBgNVHQ4EFgQU5GnknGbRydnq
+BlOCC91/tKCa47QwHwYDVR0jBBgwFoAU5GnknGbRydnqBlOCC91/tKCa47QwDwYD
+VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiAA4kpaJJrw19Ev1CKFqE5Q
+Bxv4vq5YnwyRzRV8savtPAIhAO9atQyuQvI+9luu/zehEmZ7394JolgXF1L/S3oo
+eX2K
+-----END CERTIFICATE-----
+"""
+PRIVATE_KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgY3vQGucU8lwBahgC
+oULHGstAX/sd0ieLBkWKKd3J5WmhRANCAARXc1FA7oUbbNdgLxGI2I5SruAWrLDk
+z97dYIJ9eCrwlMdR9z39JHU2M66v61tm9vzjf0fX6sfbUd29+sIce6Ac
+-----END PRIVATE KEY-----
+"""
+
+
 def tls_files(folder: Path) -> tuple[Path, Path]:
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
-         "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate, key = written(folder, CERTIFICATE, "cert.pem"), written(folder, PRIVATE_KEY, "key.pem")
     key.chmod(0o600)
     return certificate, key
 
