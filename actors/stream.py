@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
@@ -26,6 +26,7 @@ from pipaid.model.event import STATUS_CHANNEL
 from pipaid.seams import Clock, Net
 from pipaid.wire import frames
 from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame
+from pipaid.wire.handshake import credentials_of, judge_request
 from pipaid.wire.signing import Caller, Scope, SignedRequest
 from pipaid.wire.tap import WILDCARD, Bundle, Delivery, EventSource, Resumption, Tap
 from pipaid.wire.websocket import (
@@ -51,6 +52,8 @@ TOO_MANY_CONNECTIONS: Final = 4409
 INTERNAL_ERROR: Final = 1011
 _SAID_BY_LIBRARY: Final = frozenset({PROTOCOL_ERROR, UNSUPPORTED, INVALID_PAYLOAD, TOO_BIG})
 _NOBODY: Final = ""
+# So many clients are written to between two looks at everything else that goes on.
+WRITES_AT_ONCE: Final = 64
 
 
 class Authority(Protocol):
@@ -109,6 +112,9 @@ class StreamServer:
     # Values are not used: a dict keeps the order of arrival, which a set does not.
     _clients: dict[_Client, None] = field(factory=lambda: dict[_Client, None](), init=False)
     _per_key: Counter[str] = field(factory=Counter[str], init=False)
+    # Each client stands here at most once.
+    _announced: deque[_Client] = field(factory=lambda: deque[_Client](), init=False)
+    _somebody_waits: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _next_accept_s: float = field(default=0.0, init=False)
 
     @property
@@ -123,7 +129,14 @@ class StreamServer:
         task_status: trio.TaskStatus[list[trio.abc.Listener[trio.abc.Stream]]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept connections."""
-        await trio.serve_listeners(self._serve, list(listeners), task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_at_once)
+            await trio.serve_listeners(self._serve, list(listeners), task_status=task_status)
+
+    def announce(self, client: _Client) -> None:
+        """Note that there are events for a client whose sender sleeps."""
+        self._announced.append(client)
+        self._somebody_waits.unpark_all()
 
     def expel(self, api_key: str) -> None:
         """Close every connection of a key that has just been revoked."""
@@ -136,6 +149,31 @@ class StreamServer:
         if self._per_key[api_key] >= self.limits.connections_per_key_max:
             raise RateLimited(f"at most {self.limits.connections_per_key_max} connections per key")
         self._per_key[api_key] += 1
+
+    async def _write_at_once(self) -> None:
+        """Write events to those whose sender sleeps: most can take them at once, and it need not wake.
+
+        The others cost one system call here; their own senders do the waiting.
+        """
+        written = 0
+        bundles: tuple[Bundle, ...] = ()
+        data = b""
+        while True:
+            if not self._announced:
+                await self._somebody_waits.park()
+            elif written >= WRITES_AT_ONCE:
+                written = 0
+                await trio.lowlevel.checkpoint()
+            else:
+                written += 1
+                client = self._announced.popleft()
+                theirs = client.tap.take_if_idle()
+                if theirs:
+                    # Most get the same bundles, so the bytes of the one before will do.
+                    if theirs != bundles:
+                        bundles, data = theirs, b"".join([_encoded_once(bundle) for bundle in theirs])
+                    if not client.line.send_now(data) or client.tap.pending_frames:
+                        client.tap.wake()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         strangers = len(self._clients) - self._per_key.total()
@@ -217,7 +255,8 @@ class _Client:
         target = ""
         with trio.move_on_after(self.server.limits.handshake_s) as handshake:
             try:
-                target = await self._read_request()
+                request_head = await self.line.read_request()
+                target = judge_request(request_head, hosts=self.server.hosts, origins=self.server.origins)
             except Refused as refused:
                 body = {"code": InsufficientPermission.code, "message": refused.reason}
                 await self.line.reply(refused.code, msgspec.json.encode(body))
@@ -230,6 +269,8 @@ class _Client:
         assert self._socket is not None
         self.line.upgraded = True
         self.line.on_post = self.tap.wake
+        if self.line.writes_at_once:
+            self.tap.on_ready = partial(self.server.announce, self)
         self.tap.on_overflow = partial(self._fall_behind, nursery)
         nursery.start_soon(self._send)
         nursery.start_soon(self._beat, self._socket)
@@ -238,25 +279,6 @@ class _Client:
         if self.caller is None:
             nursery.start_soon(self._await_authentication)
         await self._listen(self._socket)
-
-    async def _read_request(self) -> str:
-        """Return the request's target once its path, host and origin are in order."""
-        request = await self.line.read_request()
-        headers: dict[bytes, list[str]] = {}
-        for name, value in request.headers:
-            headers.setdefault(name, []).append(value.decode("latin-1"))
-        target = request.target.decode("ascii")
-        hostname = frames.hostname_of(headers.get(b"host", [""])[0])
-        if hostname is None or not frames.host_is_safe(hostname, self.server.hosts):
-            raise Refused(403, "this host is not served here; see the configuration of the stream's hosts")
-        for origin in headers.get(b"origin", []):
-            if not frames.origin_is_safe(origin, hostname, self.server.origins):
-                raise Refused(
-                    403, "pages of this origin may not connect; see the configuration of the stream's origins"
-                )
-        if target.partition("?")[0] not in frames.PATHS:
-            raise Refused(404, "the event stream is at /v1/ws and /ws")
-        return target
 
     async def _listen(self, socket: WebSocketConnection) -> None:
         unparsable = 0
@@ -336,7 +358,7 @@ class _Client:
     async def _authenticate_by_url(self, target: str) -> bool:
         """Judge a signed URL, if it is one; tell whether the connection goes on."""
         try:
-            given = frames.credentials_of(target)
+            given = credentials_of(target)
             if given is None:
                 return True
             request = SignedRequest(
@@ -376,9 +398,7 @@ class _Client:
             events = self._encoded(delivery)
             if self._ending is not None:
                 return
-            data = self.line.take_posted() + events
-            if data:
-                await self.line.send(data)
+            await self.line.send(self.line.take_posted() + events)
 
     def _encoded(self, delivery: Delivery) -> bytes:
         if self.tap.too_far_behind:
@@ -395,18 +415,19 @@ class _Client:
     async def _beat(self, socket: WebSocketConnection) -> None:
         """Ping the client, and see to it that its key is still good."""
         limits = self.server.limits
-        missed = 0
-        sent = 0
+        clock = self.server.clock
+        missed = sent = 0
+        next_s = clock.monotonic_s()
         while missed < limits.pings_missed_max:
-            asked_s = self.server.clock.monotonic_s()
+            next_s += limits.ping_s
+            await clock.sleep(max(0.0, next_s - clock.monotonic_s()))
+            if self.caller is not None and not self.server.authority.is_live(self.caller.api_key):
+                self.end(UNAUTHENTICATED, "the key is no longer valid")
+                return
             with trio.move_on_after(limits.ping_s) as patience:
                 sent += 1
                 await socket.ping(sent.to_bytes(4))
             missed = missed + 1 if patience.cancelled_caught else 0
-            await self.server.clock.sleep(max(0.0, asked_s + limits.ping_s - self.server.clock.monotonic_s()))
-            if self.caller is not None and not self.server.authority.is_live(self.caller.api_key):
-                self.end(UNAUTHENTICATED, "the key is no longer valid")
-                return
         self.end(HEARTBEAT_LOST, f"{missed} pings without an answer")
 
     def _fall_behind(self, nursery: trio.Nursery) -> None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_address
 from typing import Annotated, Final
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from pipaid.errors import InvalidParameter, PipaidError
 from pipaid.model.event import EventDraft, Lagged, event_frame
 
-PATHS: Final = frozenset({"/v1/ws", "/ws"})
 AUTH_CHANNEL: Final = "auth"
 IDS_MAX: Final = 200
-_QUERY_MAX: Final = 16
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_\-]{1,63}(?:\.[A-Za-z0-9_\-]{1,63})*)(?::[0-9]{1,5})?")
 
 _Short = Annotated[str, msgspec.Meta(max_length=128)]
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -122,52 +116,6 @@ def lagged(strategy_id: str, from_seq: int, to_seq: int, *, at_ms: int) -> bytes
     draft = EventDraft(strategy_id=strategy_id, data=data, at_ms=at_ms, run_id=None, dry_run=None)
     # Ordinals of stored events count upwards from 0, so that this one collides with none of them.
     return event_frame(draft, seq=from_seq - 1, ordinal=-to_seq)
-
-
-def credentials_of(target: str) -> dict[str, str] | None:
-    """Return key, timestamp and signature of a signed URL; None if it carries none of them."""
-    query = target.partition("?")[2]
-    if not query:
-        return None
-    try:
-        given = parse_qs(query, keep_blank_values=True, max_num_fields=_QUERY_MAX)
-    except ValueError as error:
-        raise InvalidParameter(f"the query cannot be read: {error}") from error
-    found = {name: given[name] for name in ("api_key", "timestamp", "signature") if name in given}
-    if any(len(values) > 1 for values in found.values()):
-        raise InvalidParameter("each parameter of a signed URL stands there once")
-    return {name: values[0] for name, values in found.items()} or None
-
-
-def hostname_of(host: str) -> str | None:
-    """Return the name or address of a Host header in lower case, None if it is malformed."""
-    match = _HOST.fullmatch(host)
-    return match[1].strip("[]").lower() if match else None
-
-
-def host_is_safe(hostname: str, names: frozenset[str]) -> bool:
-    """Tell whether a request for this host was meant for this server.
-
-    A page can make its own name point here, an address and `localhost` it cannot.
-    """
-    if hostname == "localhost" or hostname in names:
-        return True
-    try:
-        ip_address(hostname)
-    except ValueError:
-        return False
-    return True
-
-
-def origin_is_safe(origin: str, hostname: str, origins: frozenset[str]) -> bool:
-    """Tell whether a page may connect: one of the same host, or of an origin that was allowed."""
-    if origin.lower() in origins:
-        return True
-    try:
-        parts = urlsplit(origin)
-        return parts.scheme in ("http", "https") and parts.hostname == hostname
-    except ValueError:
-        return False
 
 
 def _req_id_of(text: str) -> str | int | None:

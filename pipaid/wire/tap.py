@@ -131,6 +131,8 @@ class Tap:
     bytes_max: int = RING_BYTES_MAX
     # Called when events are lost, at most once until the ring has been emptied again; it must not wait.
     on_overflow: Callable[[], None] | None = None
+    # Called instead of waking a sleeping sender when events have come, once until `take_if_idle`; it must not wait.
+    on_ready: Callable[[], None] | None = None
     # What is subscribed, and whether with extended events.
     subscriptions: dict[str, bool] = field(factory=dict[str, bool])
     gates: dict[str, Gate] = field(factory=dict[str, Gate])
@@ -150,6 +152,7 @@ class Tap:
     _lost: dict[str, tuple[int, int]] = field(factory=dict[str, tuple[int, int]])
     _sleeper: trio.lowlevel.Task | None = None
     _woken: bool = False
+    _announced: bool = False
 
     @property
     def pending_frames(self) -> int:
@@ -168,8 +171,25 @@ class Tap:
         self._bytes += bundle.size_bytes
         if self._frames > self.frames_max or self._bytes > self.bytes_max:
             self._drop_oldest()
-        if self._sleeper is not None:
+        if self._sleeper is not None and not self._announced:
+            if self.on_ready is None:
+                self.wake()
+            else:
+                self._announced = True
+                self.on_ready()
+
+    def take_if_idle(self) -> tuple[Bundle, ...]:
+        """Take what came while the sender slept, for somebody who can write it without waking the sender.
+
+        Nothing is returned if the sender is awake or has to be, since then it is the sender's to take.
+        """
+        self._announced = False
+        if self._sleeper is None:
+            return ()
+        if self._lost or self._replays:
             self.wake()
+            return ()
+        return self.take_live().bundles
 
     def wake(self) -> None:
         """Make the subscriber's sender look again, now or at its next wait."""

@@ -6,6 +6,7 @@ kept, every byte for a client goes through its one sender, and whoever is closed
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -218,8 +219,26 @@ class Line(trio.abc.Stream):
         self._posted_bytes = 0
         return data
 
+    @property
+    def writes_at_once(self) -> bool:
+        """Tell whether `send_now` works on this stream."""
+        return isinstance(self.stream, trio.SocketStream)
+
+    def send_now(self, data: bytes) -> bool:
+        """Write what the system takes without waiting; tell whether that was all, else `send` has to go on."""
+        assert isinstance(self.stream, trio.SocketStream)
+        assert not self._unsent
+        try:
+            sent = os.write(self.stream.socket.fileno(), data)
+        except OSError:  # The system takes nothing now, or never again: the sender will find out which.
+            sent = 0
+        if sent < len(data):
+            self._unsent = memoryview(data)[sent:]
+        return not self._unsent
+
     async def send(self, data: bytes) -> None:
         """Write everything. When this is cancelled, `finish` knows what is left of a frame and completes it."""
+        await self._flush()
         self._unsent = memoryview(data)
         await self._flush()
 
@@ -239,7 +258,6 @@ class Line(trio.abc.Stream):
         if isinstance(self.stream, trio.SocketStream):
             # A client that does not read has filled its buffer: make room for the last word behind it.
             self.net.bound_send_buffer(self.stream, CLOSING_BUFFER_BYTES)
-        await self._flush()
         goodbye = b"" if self._close_posted else close_frame(code, reason)
         await self.send(self.take_posted() + goodbye)
 
@@ -255,6 +273,8 @@ class Line(trio.abc.Stream):
             drained += len(data)
 
     async def _flush(self) -> None:
+        if not self._unsent:
+            return
         if not isinstance(self.stream, trio.SocketStream):
             # How much another kind of stream has taken cannot be told when it is interrupted.
             data, self._unsent = self._unsent, memoryview(b"")
@@ -264,7 +284,11 @@ class Line(trio.abc.Stream):
             return
         try:
             while self._unsent:
-                sent = await self.stream.socket.send(self._unsent)
+                try:
+                    # Most writes succeed at once, and this way cost the system call and no trip through the scheduler.
+                    sent = os.write(self.stream.socket.fileno(), self._unsent)
+                except BlockingIOError:
+                    sent = await self.stream.socket.send(self._unsent)
                 self._unsent = self._unsent[sent:]
         except OSError as error:
             self._broken = True
