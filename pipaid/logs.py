@@ -233,7 +233,7 @@ def _explain_exception(_: Any, __: str, fields: Fields) -> Fields:
 
 def _redact(_: Any, __: str, fields: Fields) -> Fields:
     kept = list(fields.items())[-FIELDS_MAX:] if len(fields) > FIELDS_MAX else fields.items()
-    return {str(name)[:64]: _safe(str(name), value, DEPTH_MAX) for name, value in kept}
+    return {_hidden(str(name))[:64]: _safe(str(name), value, DEPTH_MAX) for name, value in kept}
 
 
 def _safe(name: str, value: object, depth: int) -> Any:
