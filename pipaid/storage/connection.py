@@ -11,9 +11,11 @@ from typing import Final
 from pipaid.storage.store import JournalCorrupt, JournalUnusable
 
 BUSY_TIMEOUT_S: Final = 5.0
-CACHE_KIB: Final = 4_096
+WRITER_CACHE_KIB: Final = 4_096
+READER_CACHE_KIB: Final = 512
 CHECKPOINT_PAGES: Final = 2_000
 LOG_BYTES_KEPT: Final = 32 * 1024 * 1024
+SQLITE_MIN: Final = (3, 33, 0)  # The first with UPDATE ... FROM, which a migration uses.
 STATEMENTS_KEPT: Final = 256
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
@@ -21,12 +23,15 @@ _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlit
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
     """Open the database for its one writer, making it if need be; `set_durable` is to follow."""
-    return _connect(path, "rwc")
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        wanted = ".".join(map(str, SQLITE_MIN))
+        raise JournalUnusable(f"the journal needs SQLite {wanted} or later, this Python has {sqlite3.sqlite_version}")
+    return _connect(path, "rwc", WRITER_CACHE_KIB)
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open an existing database for reading alone."""
-    connection = _connect(path, "ro")
+    connection = _connect(path, "ro", READER_CACHE_KIB)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
@@ -77,7 +82,7 @@ def copy_database(source: sqlite3.Connection, target: Path) -> None:
     os.replace(partial, target)
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, cache_kib: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -86,7 +91,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=STATEMENTS_KEPT,
     )
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     return connection

@@ -115,7 +115,9 @@ def digest(path: Path) -> Digest:
     """Digest the fills, positions and statistics of all strategies that are not deleted."""
     reader = SqliteReader(path)
     with closing(reader), reader.snapshot():
-        strategies = [msgspec.json.decode(row.data, type=Strategy) for row in reader.rows("strategy")]
+        strategies = [
+            msgspec.json.decode(row.data, type=Strategy) for row in reader.rows("strategy") if row.state != "deleted"
+        ]
         kept = sorted((s for s in strategies if not s.deleted_at_ms), key=lambda s: (s.account, s.definition.name))
         digests = tuple(_strategy_digest(reader, strategy) for strategy in kept)
     lines = [f"{each.account}\t{each.name}\t{each.digest}" for each in digests]

@@ -53,8 +53,9 @@ class SqliteReader:
     def rows(self, entity: str, *, owner: str | None = None, state: str | None = None) -> Iterator[Row]:
         """Yield rows in key order; all come from one moment, that of the call."""
         where, arguments = _narrowed(entity, owner, state)
-        # The plus keeps the planner from reading the whole entity in key order rather than the few rows and sorting.
-        found = self._fetch(_SELECT + where + " ORDER BY +key", arguments)
+        # The plus keeps the planner from reading the whole entity in key order rather than sorting the few rows.
+        order = " ORDER BY key" if owner is state is None else " ORDER BY +key"
+        found = self._fetch(_SELECT + where + order, arguments)
         return (Row(*columns) for columns in found)
 
     def page(

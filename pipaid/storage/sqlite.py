@@ -70,12 +70,12 @@ class SqliteJournal(SqliteReader):
             who = f"process {holder.pid}" if holder else "another process"
             raise JournalHeld(f"{who} holds the journal {path}: one daemon per state directory") from None
         try:
-            return cls(path, held=held, clock=clock, pid=pid)
+            return cls(path, held=held, disk=disk, clock=clock, pid=pid)
         except BaseException:
             held.release()
             raise
 
-    def __init__(self, path: Path, *, held: HeldFile, clock: Clock, pid: int) -> None:
+    def __init__(self, path: Path, *, held: HeldFile, disk: Disk, clock: Clock, pid: int) -> None:
         self._held = held
         self._clock = clock
         self._pid = pid
@@ -84,6 +84,11 @@ class SqliteJournal(SqliteReader):
         found = held.read()
         witness = decode_witness(found)
         self._warnings = _doubts(path, found, witness)
+        if witness is not None and witness.n and not (disk.exists(path) and path.stat().st_size):
+            raise damaged(path, f"it is missing or empty, but record {witness.n} was durable")
+        if not disk.exists(path):
+            # SQLite would make it as readable as the umask allows.
+            disk.write_atomically(path, b"", mode=0o600)
         try:
             self._writing = connect_to_write(path)
             try:
@@ -268,7 +273,8 @@ def _checked_end(connection: sqlite3.Connection, path: Path, witness: Witness | 
 def _raised_fence(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return the epoch of this opening, durable from here on, and when the last mark was made."""
     connection.execute("BEGIN IMMEDIATE")
-    (epoch,) = connection.execute("UPDATE fence SET epoch = epoch + 1 RETURNING epoch").fetchone()
+    connection.execute("UPDATE fence SET epoch = epoch + 1")
+    (epoch,) = connection.execute("SELECT epoch FROM fence").fetchone()
     (marked_us,) = connection.execute("SELECT max(at_us) FROM mark").fetchone()
     connection.execute("COMMIT")
     return epoch, marked_us or 0

@@ -308,6 +308,9 @@ def test_closing_leaves_one_file_beside_the_witness(tmp_path: Path) -> None:
     journal.close()
 
     assert during == {"journal.db", "journal.db-wal", "journal.db-shm", "journal.witness"}
-    assert {path.name for path in tmp_path.iterdir()} == {"journal.db", "journal.witness"}
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "journal.db": 0o600,
+        "journal.witness": 0o600,
+    }
     with closing(sqlite3.connect(journal_path(tmp_path))) as plain:
         assert plain.execute("SELECT count(*) FROM record").fetchone() == (1,)
