@@ -190,14 +190,10 @@ class Carrier(Protocol):
 
 
 class Guard(Protocol):
-    """The budget of strategy callbacks; as a context manager it stays armed over many of them."""
+    """The budget of strategy callbacks."""
 
-    def __enter__(self) -> object:
-        """Arm the timer."""
-        ...
-
-    def __exit__(self, *exc: object) -> None:
-        """Disarm the timer."""
+    def rest(self) -> None:
+        """Note that no callback runs any more."""
         ...
 
     def run(self, number: int, callback: Callable[..., Answer], *args: object) -> Answer:
@@ -210,8 +206,14 @@ class Employed(Inbox, Swept, Protocol):
 
     session: Session
     loaded: bool
+    waiting_max: int
     missed: dict[str, None]
     on_load: Callable[[Session], Effects | None] | None
+
+    @property
+    def waiting(self) -> int:
+        """Return how many letters wait."""
+        ...
 
     async def run(self) -> None:
         """Work until cancelled; raise what a callback raised."""
@@ -265,6 +267,11 @@ class Failures:
         while self._times_s and self._times_s[0] <= now_s - self.intensity.period_s:
             self._times_s.popleft()
         return len(self._times_s) <= self.intensity.restarts_max
+
+    @property
+    def recent(self) -> int:
+        """Return how many failures the current period has."""
+        return len(self._times_s)
 
     def backoff_s(self, jitter: float) -> float:
         """Return the wait before the next start: doubled with each failure in the period, times 0.5 to 1."""

@@ -58,7 +58,8 @@ class Feed:
     """Follow a market: keep quotes and series, let simulated desks match, and sweep the sessions that are due.
 
     In a sweep the sessions are called one after the other without an await; what they decide is one batch for the
-    recorder. Each candle is appended to its series before any session sees it.
+    recorder. Each candle is appended to its series before any session sees it. After the first close the feed waits for
+    `gate`: strategies that are declared in files start on it, whatever time it takes to deploy them.
     """
 
     market: Market
@@ -72,6 +73,8 @@ class Feed:
     instruments: Mapping[str, Instrument] = field(factory=dict)
     candles: int = 0
     swept: int = 0
+    first_close: trio.Event = field(factory=trio.Event)
+    gate: trio.Event = field(factory=trio.Event)
     ended: trio.Event = field(factory=trio.Event)
     _series: dict[tuple[str, Timeframe], Series] = field(factory=dict)
     _builders: dict[str, dict[Timeframe, CandleBuilder]] = field(factory=dict)
@@ -87,6 +90,11 @@ class Feed:
         self.quotes.step = market_step(self.quotes.now_ms, 2)
         self._position_ms = self.quotes.now_ms
         self.quotes.prices.update(await self.market.prices())
+
+    @property
+    def over(self) -> bool:
+        """Tell whether the market has no more data."""
+        return self.ended.is_set()
 
     # Series and seats.
 
@@ -174,6 +182,8 @@ class Feed:
                 self._deal(update)
                 if isinstance(update, Ended):
                     break
+                if isinstance(update, Closed) and not self.gate.is_set():
+                    await self.gate.wait()
             await self.activity.idle()
             await self._note_end()
             nursery.cancel_scope.cancel()
@@ -204,6 +214,7 @@ class Feed:
                     quotes.prices[candle.symbol] = candle.close
                 self._show(update)
                 self._sweep(update)
+                self.first_close.set()
             case Ended():
                 log.info("market.ended", market=self.market.name, venue_time_ms=update.time_ms)
 
@@ -239,14 +250,14 @@ class Feed:
 
     def _ask(self, due: list[tuple[int, str, Seat]], time_ms: int) -> None:
         decided: dict[Swept, list[Effects]] = {}
-        with self.guard:
-            for _, symbol, seat in due:
-                self.swept += 1
-                actor = seat.actor
-                mine = decided.get(actor)
-                effects = actor.on_close(symbol) if mine is None else actor.go_on(symbol)
-                if effects is not None:
-                    decided.setdefault(actor, []).append(effects)
+        for _, symbol, seat in due:
+            self.swept += 1
+            actor = seat.actor
+            mine = decided.get(actor)
+            effects = actor.on_close(symbol) if mine is None else actor.go_on(symbol)
+            if effects is not None:
+                decided.setdefault(actor, []).append(effects)
+        self.guard.rest()
         if not decided:
             return
         batch = Batch(records=[self._position(time_ms)])

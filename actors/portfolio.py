@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -15,8 +16,11 @@ from pipaid.engine.effects import encode
 from pipaid.engine.risk import Book, Caps
 from pipaid.errors import InvalidState
 from pipaid.model.ident import random_id
+from pipaid.model.moment import iso_millis
+from pipaid.model.money import ZERO, plain
 from pipaid.model.position import CloseReason
 from pipaid.model.record import Batch, Kind, Record
+from pipaid.model.report import Latch, RiskObject
 from pipaid.model.strategy import Status
 from pipaid.seams import World
 from pipaid.storage.store import Reader
@@ -52,7 +56,7 @@ class Stoppable(Protocol):
 
 
 class SavedCaps(msgspec.Struct, frozen=True, kw_only=True):
-    """Account caps set at run time: what was changed against the configuration, in plain JSON values."""
+    """Account caps set at run time: what was changed against the configuration, in the words of `risk set`."""
 
     values: dict[str, Any] = {}
 
@@ -63,16 +67,19 @@ class Portfolio:
 
     world: World
     writer: Writer
-    books: list[Book]
+    books: dict[bool, Book]
     gateways: list[Stoppable]
     employed: Callable[[], Iterable[Employed]]
-    caps: Caps
+    configured: Caps
+    capital: Callable[[], dict[bool, Decimal]]
     kill: KillState = field(factory=KillState)
+    draining: str = ""
+    changed: dict[str, Any] = field(factory=dict[str, Any])
 
     async def load(self) -> None:
         """Take up the latches of the time before the restart."""
         self.kill, saved = await self.writer.read(_latches)
-        self.caps = caps_with(self.caps, saved.values)
+        self.changed = dict(saved.values)
         self._apply()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -80,7 +87,9 @@ class Portfolio:
         task_status.started()
         while True:
             await self.world.clock.sleep(WATCH_EVERY_S)
-            for book in self.books:
+            for dry, capital in self.capital().items():
+                self.books[dry].capital = capital
+            for book in self.books.values():
                 if book.tripped and not self.kill.is_active:
                     await self.activate(book.tripped, by="portfolio", close_positions=False)
 
@@ -98,6 +107,11 @@ class Portfolio:
                 nursery.start_soon(_withdraw, actor, close_positions)
         return self.kill
 
+    def drain(self) -> None:
+        """Let no entry through any more until the daemon ends."""
+        self.draining = "draining"
+        self._apply()
+
     async def deactivate(self, *, by: str) -> KillState:
         """Let entries through again, once that is durable."""
         if not self.kill.is_active:
@@ -109,36 +123,81 @@ class Portfolio:
         except BaseException:
             self.kill = before
             raise
-        for book in self.books:
+        for book in self.books.values():
             book.release()
         self._apply()
         log.warning("kill.deactivated", by=by)
         return self.kill
 
-    async def logs(self, limit: int) -> list[KillLog]:
+    async def logs(self, limit: int, before: tuple[int, str] | None = None) -> list[KillLog]:
         """Return the last turns of the kill switch, newest first."""
         rows = await self.writer.read(
-            lambda reader: reader.page("kill_log", owner=None, state=None, before=None, limit=limit)
+            lambda reader: reader.page("kill_log", owner=None, state=None, before=before, limit=limit)
         )
         return [msgspec.json.decode(row.data, type=KillLog) for row in rows]
 
-    async def set_caps(self, values: dict[str, Any], caps: Caps, *, by: str) -> Caps:
-        """Put account caps in force; they outlive restarts."""
-        record = Record("setting", "risk", Kind.PUT, encode(SavedCaps(values=values)))
+    def risk(self) -> RiskObject:
+        """Return the caps in force, and the breakers that have closed."""
+        values = {**_words(self.configured), **self.changed}
+        latches = [
+            Latch(
+                scope="account",
+                limit=plain(self._caps().drawdown_pct_max or ZERO),
+                value=book.tripped,
+                tripped_at=iso_millis(self.kill.activated_at_us // 1000),
+                release="pipaid kill deactivate",
+            )
+            for book in self.books.values()
+            if book.tripped
+        ]
+        return RiskObject(**{name: _wire(value) for name, value in values.items()}, latches=tuple(latches))
+
+    async def set_caps(self, values: dict[str, Any], *, by: str) -> None:
+        """Put account caps in force, once they are durable; they outlive restarts."""
+        changed = {**self.changed, **values}
         audit = Record(
-            "audit", random_id("aud", self.world.ids.entropy(6)), Kind.ADD, encode({"risk": values, "by": by}),
+            "audit",
+            random_id("aud", self.world.ids.entropy(6)),
+            Kind.ADD,
+            encode({"risk": values, "by": by}),
             sort=self.world.clock.now_us(),
-        )  # fmt: skip
+        )
+        record = Record("setting", "risk", Kind.PUT, encode(SavedCaps(values=changed)))
         await self.writer.commit(Batch(records=[record, audit]))
-        self.caps = caps
+        self.changed = changed
         self._apply()
-        return caps
+
+    def _caps(self) -> Caps:
+        values = {**_words(self.configured), **self.changed}
+        falls = [values["portfolio_drawdown_max"]]
+        if values["drawdown_check_enabled"]:
+            falls.append(Decimal(str(values["max_drawdown_pct"])) / 100)
+        limits = [Decimal(str(fall)) for fall in falls if fall is not None]
+        limited, rated = values["position_limit_enabled"], values["rate_limit_enabled"]
+        return Caps(
+            order_notional_max=_decimal(values["order_notional_max"]),
+            exposure_max=_decimal(values["exposure_max"]),
+            open_positions_max=values["max_open_positions"] if limited else self.configured.open_positions_max,
+            open_orders_max=values["open_orders_max"],
+            orders_per_second_max=values["orders_per_second_max"],
+            orders_per_minute_max=values["orders_per_minute_max"],
+            orders_per_day_max=self.configured.orders_per_day_max,
+            notional_per_minute_max=_decimal(values["notional_per_minute_max"]),
+            daily_loss_max=_decimal(values["daily_loss_max"]),
+            drawdown_pct_max=min(limits, default=None),
+            price_collar_pct=_decimal(values["price_collar_pct"]),
+            leverage_max=values["leverage_max"],
+            rate_limit_max_trades=values["rate_limit_max_trades"] if rated else None,
+            rate_limit_window_hours=Decimal(str(values["rate_limit_window_hours"])),
+            hedging_allowed=values["hedging_allowed"],
+        )
 
     def _apply(self) -> None:
         reason = f"kill switch: {self.kill.reason}" if self.kill.is_active else ""
-        for book in self.books:
-            book.caps = self.caps
-            book.blocked = reason
+        caps = self._caps()
+        for book in self.books.values():
+            book.caps = caps
+            book.blocked = reason or self.draining
         for gateway in self.gateways:
             gateway.stopped = reason
 
@@ -166,13 +225,23 @@ async def _withdraw(actor: Employed, close_positions: bool) -> None:
         await actor.perform(lambda session: session.withdraw("engine", entries_only=True))
 
 
-def caps_with(caps: Caps, values: dict[str, Any]) -> Caps:
-    """Return caps with some replaced by plain JSON values, as `risk set` takes them."""
-    return msgspec.convert({**_plain(caps), **values}, type=Caps, strict=False)
+def _words(caps: Caps) -> dict[str, Any]:
+    """Return configured caps in the words of `risk set`, with that operation's defaults for the rest."""
+    values = {name: value for name, value in msgspec.structs.asdict(RiskObject()).items() if name != "latches"}
+    for name in ("order_notional_max", "exposure_max", "open_orders_max", "orders_per_second_max",
+                 "orders_per_minute_max", "notional_per_minute_max", "daily_loss_max", "price_collar_pct",
+                 "leverage_max"):  # fmt: skip
+        values[name] = getattr(caps, name)
+    values["portfolio_drawdown_max"] = caps.drawdown_pct_max
+    return values
 
 
-def _plain(caps: Caps) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.to_builtins(caps).items() if value is not None}
+def _decimal(value: object) -> Decimal | None:
+    return None if value is None else Decimal(str(value))
+
+
+def _wire(value: Any) -> Any:
+    return plain(value) if isinstance(value, Decimal) else value
 
 
 def _latches(reader: Reader) -> tuple[KillState, SavedCaps]:

@@ -74,6 +74,11 @@ class Member:
         """Return the session while it may be looked at."""
         return self.actor.session if self.actor is not None and self.actor.loaded else None
 
+    @property
+    def restarts(self) -> int:
+        """Return how many failures the current period has."""
+        return self.failures.recent
+
     def figures(self) -> tuple[Tally, int, Decimal]:
         """Return the tally, the number of open positions and their unrealised profit."""
         session = self.session
@@ -151,6 +156,19 @@ class Roster:
         """Return a strategy's actor, if it has one."""
         member = self.members.get(strategy_id)
         return member.actor if member is not None else None
+
+    def owner_of(self, strategy_id: str) -> str | None:
+        """Return the account that owns a strategy."""
+        member = self.members.get(strategy_id)
+        return member.strategy.account if member is not None else None
+
+    def strategies_of(self, account: str | None) -> list[str]:
+        """Return the strategies of an account, or of all."""
+        return [key for key, member in self.members.items() if account in (None, member.strategy.account)]
+
+    def employed(self) -> list[Employed]:
+        """Return every actor there is."""
+        return [member.actor for member in self.members.values() if member.actor is not None]
 
     def owner_of_position(self, position_id: str) -> str | None:
         """Return whose open position this is."""

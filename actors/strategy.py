@@ -9,7 +9,7 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import CancelNews, Carrier, Guard, Mailbox, MailboxFull, OrderNews, Writer
+from actors.actor import MAILBOX_MAX, CancelNews, Carrier, Guard, Mailbox, MailboxFull, OrderNews, Writer
 from pipaid.engine.effects import Effects
 from pipaid.engine.session import AUTO_CLOSE, Session
 from pipaid.errors import PipaidError, Unavailable
@@ -60,6 +60,13 @@ class StrategyActor:
     loaded: bool = False
     crashed: BaseException | None = None
     changed: trio.Event | None = None
+
+    waiting_max: int = MAILBOX_MAX
+
+    @property
+    def waiting(self) -> int:
+        """Return how many letters wait."""
+        return len(self.mailbox)
 
     @property
     def busy(self) -> bool:

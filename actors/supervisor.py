@@ -54,6 +54,16 @@ class Child:
     scope: trio.CancelScope | None = None
     ended: trio.Event = field(factory=trio.Event)
 
+    @property
+    def name(self) -> str:
+        """Return its name."""
+        return self.spec.name
+
+    @property
+    def told_state(self) -> str:
+        """Return where it stands, in a word."""
+        return self.state.value
+
 
 @define(eq=False)
 class Supervisor:

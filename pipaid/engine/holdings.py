@@ -93,6 +93,16 @@ class Holdings:
                 return order
         return None
 
+    def may_not_enter(self) -> str:
+        """Return why nothing may be opened now by the strategy's own standing or its account's, or nothing."""
+        status = self.strategy.status
+        own = self.entries_closed or ("" if status is Status.DEPLOYED else status.value)
+        return own or self.book.blocked or self.book.tripped
+
+    def exposure(self) -> Decimal:
+        """Return the notional at risk: open lots, and working entries at their worst price."""
+        return self.book.exposure(self.strategy.id).total if self.orders or self.positions else ZERO
+
     def _keep(self, order: Order) -> None:
         self._effects.orders[order.id] = order
         if order.working:

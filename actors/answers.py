@@ -1,0 +1,346 @@
+"""What strategies' operations answer: commands go to the lifecycle, questions to the roster and the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from attrs import define
+
+from actors.actor import Employed, Writer
+from pipaid.engine.explanation import Explainer
+from pipaid.engine.params import params_schema
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.session import Session
+from pipaid.engine.statistics import strategy_statistics
+from pipaid.engine.template import Template
+from pipaid.errors import InvalidParameter, NotFound
+from pipaid.model import paging, reply, report, request
+from pipaid.model.moment import iso_millis
+from pipaid.model.money import ZERO, plain, quote_text
+from pipaid.model.order import Order
+from pipaid.model.position import Position
+from pipaid.model.run import Evaluation
+from pipaid.model.strategy import Strategy, StrategyDefinition, Tally
+from pipaid.plugins import Catalogue
+from pipaid.storage.store import Reader, Row
+from pipaid.wire.signing import Caller
+
+T = TypeVar("T", bound=msgspec.Struct)
+Shown = TypeVar("Shown")
+
+
+class Listed(Protocol):
+    """One strategy as the answers see it."""
+
+    strategy: Strategy
+    actor: Employed | None
+
+    @property
+    def session(self) -> Session | None:
+        """Return the session while it may be looked at."""
+        ...
+
+    @property
+    def restarts(self) -> int:
+        """Return how often the actor was restarted in the current period."""
+        ...
+
+    def figures(self) -> tuple[Tally, int, Decimal]:
+        """Return the tally, the number of open positions and their unrealised profit."""
+        ...
+
+
+class Listing(Protocol):
+    """The roster as the answers see it."""
+
+    @property
+    def members(self) -> Mapping[str, Listed]:
+        """Return all strategies by id."""
+        ...
+
+    def member(self, account: str, strategy_id: str) -> Listed:
+        """Return one that belongs to the account."""
+        ...
+
+
+class Commands(Protocol):
+    """The lifecycle as the answers see it."""
+
+    async def create(self, account: str, definition: StrategyDefinition, *, source: str = "") -> Strategy: ...
+
+    async def update(self, account: str, id: str, changes: Mapping[str, Any]) -> Strategy: ...
+
+    async def deploy(
+        self, account: str, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
+    ) -> Strategy: ...
+
+    async def pause(self, account: str, id: str, *, close_positions: bool) -> Strategy: ...
+
+    async def stop(self, account: str, id: str, *, close_positions: bool) -> Strategy: ...
+
+    async def reset(self, account: str, id: str) -> Strategy: ...
+
+    async def delete(self, account: str, id: str) -> None: ...
+
+    async def trigger(self, account: str, id: str) -> list[str]: ...
+
+    async def halt(self, account: str, id: str, *, code: str, message: str) -> Strategy: ...
+
+
+@define(eq=False)
+class Answers:
+    """Answer the operations on strategies, evaluations and templates; each method is named after its operation."""
+
+    roster: Listing
+    lifecycle: Commands
+    writer: Writer
+    quotes: Quotes
+    catalogue: Catalogue
+    explainer: Explainer
+    last_seq: Callable[[Reader, str], int]
+
+    async def strategy_create(self, caller: Caller, asked: request.StrategyCreate) -> reply.StrategyObject:
+        """Create a draft."""
+        fields = msgspec.structs.asdict(asked)
+        strategy = await self.lifecycle.create(caller.account, StrategyDefinition(**fields))
+        return self._object(strategy.id, caller)
+
+    async def strategy_list(self, caller: Caller, asked: request.StrategyList) -> reply.StrategyPage:
+        """List strategies, newest first."""
+        if asked.template_id is not None:
+            self.catalogue.get(asked.template_id)
+        filters = paging.filters_hash("strategy.list", asked)
+        before = paging.decode_cursor(asked.cursor, filters=filters)
+        chosen = [
+            member
+            for member in self.roster.members.values()
+            if member.strategy.account == caller.account
+            and asked.status in (None, member.strategy.status)
+            and asked.template_id in (None, member.strategy.definition.template_id)
+            and (before is None or (member.strategy.created_at_us, member.strategy.id) < before)
+        ]
+        chosen.sort(key=lambda member: (member.strategy.created_at_us, member.strategy.id), reverse=True)
+        page, rest = chosen[: asked.limit], chosen[asked.limit :]
+        cursor = None
+        if rest:
+            last = page[-1].strategy
+            cursor = paging.encode_cursor(last.created_at_us, last.id, filters=filters)
+        return reply.StrategyPage(data=tuple(shown(member) for member in page), next_cursor=cursor)
+
+    async def strategy_get(self, caller: Caller, asked: request.Addressed) -> reply.StrategyObject:
+        """Show one."""
+        return self._object(asked.id, caller)
+
+    async def strategy_update(self, caller: Caller, asked: request.StrategyUpdate) -> reply.StrategyObject:
+        """Change one."""
+        await self.lifecycle.update(caller.account, asked.id, asked.changes())
+        return self._object(asked.id, caller)
+
+    async def strategy_deploy(self, caller: Caller, asked: request.StrategyDeploy) -> reply.StrategyObject:
+        """Let one trade."""
+        await self.lifecycle.deploy(
+            caller.account, asked.id, capital=asked.capital, leverage=asked.leverage, dry_run=asked.dry_run
+        )
+        return self._object(asked.id, caller)
+
+    async def strategy_pause(self, caller: Caller, asked: request.StrategyLeave) -> reply.StrategyObject:
+        """Let one open nothing new."""
+        await self.lifecycle.pause(caller.account, asked.id, close_positions=asked.close_positions)
+        return self._object(asked.id, caller)
+
+    async def strategy_stop(self, caller: Caller, asked: request.StrategyLeave) -> reply.StrategyObject:
+        """End one for good."""
+        await self.lifecycle.stop(caller.account, asked.id, close_positions=asked.close_positions)
+        return self._object(asked.id, caller)
+
+    async def strategy_reset(self, caller: Caller, asked: request.Addressed) -> reply.StrategyObject:
+        """Bring one back from error."""
+        await self.lifecycle.reset(caller.account, asked.id)
+        return self._object(asked.id, caller)
+
+    async def strategy_delete(self, caller: Caller, asked: request.Addressed) -> reply.Deleted:
+        """Delete one."""
+        await self.lifecycle.delete(caller.account, asked.id)
+        return reply.Deleted(id=asked.id)
+
+    async def strategy_trigger(self, caller: Caller, asked: request.Addressed) -> reply.Triggered:
+        """Evaluate one now."""
+        return reply.Triggered(run_ids=tuple(await self.lifecycle.trigger(caller.account, asked.id)))
+
+    async def sim_halt(self, caller: Caller, asked: request.Addressed) -> reply.StrategyObject:
+        """Halt one as if beyond repair."""
+        await self.lifecycle.halt(caller.account, asked.id, code="SIM_HALT", message="halted by an operator's request")
+        return self._object(asked.id, caller)
+
+    async def strategy_orders(self, caller: Caller, asked: request.StrategyOrders) -> reply.OrderPage:
+        """List its orders."""
+        self.roster.member(caller.account, asked.id)
+        rows, cursor = await self._page("order", asked.id, asked, state=asked.state, time_field="placed_at")
+        return reply.OrderPage(data=tuple(map(reply.order_object, _decoded(rows, Order))), next_cursor=cursor)
+
+    async def strategy_positions(self, caller: Caller, asked: request.StrategyPositions) -> reply.PositionPage:
+        """List its positions."""
+        self.roster.member(caller.account, asked.id)
+        rows, cursor = await self._page("position", asked.id, asked, state=asked.state, time_field="opened_at")
+        data = tuple(self._position(position) for position in _decoded(rows, Position))
+        return reply.PositionPage(data=data, next_cursor=cursor)
+
+    async def strategy_trades(self, caller: Caller, asked: request.StrategyTrades) -> reply.TradePage:
+        """List its closed positions; those of a deleted strategy stay readable."""
+        await self._ever_owned(caller, asked.id)
+        rows, cursor = await self._page("position", asked.id, asked, state="closed", time_field="closed_at")
+        return reply.TradePage(data=tuple(map(reply.trade_object, _decoded(rows, Position))), next_cursor=cursor)
+
+    async def strategy_runs(self, caller: Caller, asked: request.StrategyRuns) -> reply.RunPage:
+        """List its evaluations."""
+        self.roster.member(caller.account, asked.id)
+        rows, cursor = await self._page("run", asked.id, asked, state=asked.status, time_field="created_at")
+        return reply.RunPage(data=tuple(map(reply.run_object, _decoded(rows, Evaluation))), next_cursor=cursor)
+
+    async def run_get(self, caller: Caller, asked: request.Addressed) -> reply.RunObject:
+        """Show one evaluation."""
+        row = await self.writer.read(lambda reader: reader.get("run", asked.id))
+        run = msgspec.json.decode(row.data, type=Evaluation) if row is not None else None
+        if run is None or run.account != caller.account:
+            raise NotFound(f"there is no evaluation {asked.id!r:.60}; the last thousand of each strategy are kept")
+        return reply.run_object(run, steps=True)
+
+    async def strategy_stats(self, caller: Caller, asked: request.StrategyStats) -> report.StrategyStatistics:
+        """Show its figures."""
+        member = self.roster.member(caller.account, asked.id)
+        rows = await self.writer.read(lambda reader: list(reader.rows("position", owner=asked.id)))
+        tally, _, _ = member.figures()
+        marks = {symbol: self.quotes.price(symbol) for symbol in member.strategy.in_effect.symbols}
+        return strategy_statistics(asked.id, asked.mode, _decoded(rows, Position), tally, marks)
+
+    async def strategy_state(self, caller: Caller, asked: request.Addressed) -> report.StrategyState:
+        """Show what it holds and remembers."""
+        member = self.roster.member(caller.account, asked.id)
+        seq = await self.writer.read(lambda reader: reader.last_seq(asked.id))
+        session = member.session
+        symbols: tuple[report.SymbolState, ...] = ()
+        limits: dict[str, str | None] = {}
+        if session is not None:
+            symbols = tuple(self._symbol_state(session, symbol) for symbol in session.strategy.in_effect.symbols)
+            limits = {name: _text(value) for name, value in msgspec.to_builtins(session.limits).items()}
+        return report.StrategyState(
+            id=asked.id,
+            status=member.strategy.status.value,
+            may_not_enter=session.may_not_enter() if session is not None else member.strategy.status.value,
+            limits=limits,
+            exposure=quote_text(session.exposure() if session is not None else ZERO),
+            evaluations=session.brain.runs_made if session is not None else 0,
+            restarts=member.restarts,
+            last_seq=seq,
+            symbols=symbols,
+        )
+
+    async def strategy_why(self, caller: Caller, asked: request.StrategyWhy) -> report.Why:
+        """Compute a past evaluation anew."""
+        strategy = self.roster.member(caller.account, asked.id).strategy
+        symbol = asked.symbol or strategy.in_effect.symbols[0]
+        if symbol not in strategy.in_effect.symbols:
+            allowed = ", ".join(strategy.in_effect.symbols)
+            reason = f"must be one of {allowed}, got {symbol}"
+            raise InvalidParameter(f"symbol {reason}", details=(("symbol", reason),))
+        at_ms = self.quotes.now_ms if asked.at is None else asked.at
+        if at_ms > self.quotes.now_ms:
+            reason = f"must not be later than venue time {iso_millis(self.quotes.now_ms)}"
+            raise InvalidParameter(f"at {reason}", details=(("at", reason),))
+        return await self.explainer.why(strategy, symbol, at_ms)
+
+    async def template_list(self, caller: Caller, asked: request.Nothing) -> report.TemplateList:
+        """List templates."""
+        refused = tuple(
+            report.RefusedTemplate(template_id=name, reason=reason)
+            for name, reason in sorted(self.catalogue.broken.items())
+        )
+        data = tuple(template_object(template) for _, template in sorted(self.catalogue.templates.items()))
+        return report.TemplateList(data=data, refused=refused)
+
+    async def template_get(self, caller: Caller, asked: request.Addressed) -> report.TemplateObject:
+        """Show a template."""
+        template = self.catalogue.templates.get(asked.id)
+        if template is None:
+            known = ", ".join(sorted(self.catalogue.templates))
+            raise NotFound(f"there is no template {asked.id!r:.60}; known: {known}")
+        return template_object(template)
+
+    # What they share.
+
+    def _object(self, id: str, caller: Caller) -> reply.StrategyObject:
+        return shown(self.roster.member(caller.account, id))
+
+    def _position(self, position: Position) -> reply.PositionObject:
+        return reply.position_object(position, self.quotes.price(position.symbol) or None)
+
+    def _symbol_state(self, session: Session, symbol: str) -> report.SymbolState:
+        series = session.series[symbol]
+        price = self.quotes.price(symbol)
+        evaluated_ms = session.brain.evaluated.get(symbol)
+        state = session.template.state.get(symbol)
+        return report.SymbolState(
+            symbol=symbol,
+            price=plain(price) if price else None,
+            capital=quote_text(session.capital[symbol]),
+            state=msgspec.to_builtins(state) if state is not None else {},
+            features={
+                f"{feature.name}{list(feature.params)}": series.feature(feature).value
+                for feature in session.template.features()
+            },
+            positions=tuple(self._position(lot) for lot in session.positions.values() if lot.symbol == symbol),
+            orders=tuple(reply.order_object(order) for order in session.orders.values() if order.symbol == symbol),
+            evaluated_at=iso_millis(evaluated_ms) if evaluated_ms else None,
+        )
+
+    async def _ever_owned(self, caller: Caller, id: str) -> None:
+        if id in self.roster.members:
+            self.roster.member(caller.account, id)
+            return
+        row = await self.writer.read(lambda reader: reader.get("strategy", id))
+        if row is None or row.owner != caller.account:
+            raise NotFound(f"there is no strategy {id!r:.60}")
+
+    async def _page(
+        self, entity: str, owner: str, asked: request.Page, *, state: str | None, time_field: str
+    ) -> tuple[list[Row], str | None]:
+        filters = paging.filters_hash(f"{entity}.{owner}", asked)
+        unit = paging.US_PER_MS
+        before = paging.decode_cursor(asked.cursor, filters=filters, time_field=time_field, unit_us=unit)
+        rows = await self.writer.read(
+            lambda reader: reader.page(entity, owner=owner, state=state, before=before, limit=asked.limit + 1)
+        )
+        if len(rows) <= asked.limit:
+            return rows, None
+        last = rows[asked.limit - 1]
+        return rows[: asked.limit], paging.encode_cursor(last.sort, last.key, filters=filters, unit_us=unit)
+
+
+def shown(member: Listed) -> reply.StrategyObject:
+    """Return a strategy with its figures of this moment."""
+    tally, open_positions, unrealised = member.figures()
+    return reply.strategy_object(member.strategy, tally, open_positions=open_positions, unrealised=unrealised)
+
+
+def template_object(template: type[Template]) -> report.TemplateObject:
+    """Return a template as listings show it."""
+    return report.TemplateObject(
+        template_id=template.id,
+        version=template.version,
+        description=template.description,
+        min_capital=quote_text(template.capital_min),
+        multi_symbol=template.multi_symbol,
+        params_schema=params_schema(template),
+    )
+
+
+def _decoded(rows: Iterable[Row], kind: type[T]) -> list[T]:
+    decoder = msgspec.json.Decoder(kind)
+    return [decoder.decode(row.data) for row in rows]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

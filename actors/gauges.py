@@ -1,0 +1,185 @@
+"""Figures of the daemon's parts, read where they are kept and nowhere copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from attrs import define
+
+from actors.actor import Failures
+from pipaid.engine.quotes import Quotes
+from pipaid.model.report import ActorObject, ClientFigures, JournalFigures, MarketFigures
+from pipaid.wire.activity import Activity
+
+
+class Fed(Protocol):
+    """The feed as the gauges see it."""
+
+    instruments: Mapping[str, Any]
+    candles: int
+    swept: int
+    over: bool
+
+
+class Written(Protocol):
+    """The recorder as the gauges see it."""
+
+    commits: int
+    batches: int
+    records: int
+    refusals: int
+    group_last: int
+    group_largest: int
+    latency_last_s: float
+
+    @property
+    def pending(self) -> int:
+        """Return how many batches wait."""
+        ...
+
+
+class Sent(Protocol):
+    """A gateway as the gauges see it."""
+
+    name: str
+    stopped: str
+    sent: int
+    unassigned: int
+
+    @property
+    def waiting(self) -> int:
+        """Return how many orders wait."""
+        ...
+
+
+class Doubted(Protocol):
+    """A resolver as the gauges see it."""
+
+    name: str
+    frozen: set[str]
+    doubts: dict[str, Any]
+
+
+class Supervised(Protocol):
+    """A child of the root as the gauges see it."""
+
+    failures: Failures
+
+    @property
+    def name(self) -> str:
+        """Return its name."""
+        ...
+
+    @property
+    def told_state(self) -> str:
+        """Return where it stands, in a word."""
+        ...
+
+
+@define(eq=False)
+class Gauges:
+    """Read the daemon's figures for reports."""
+
+    kind: str
+    speed: str
+    market_name: str
+    feed: Fed
+    quotes: Quotes
+    recorder: Written
+    journal_path: Path
+    last_record: Callable[[], int]
+    gateways: Sequence[Sent]
+    resolvers: Sequence[Doubted]
+    activity: Activity
+    children: Callable[[], Iterable[Supervised]]
+    control_clients: Callable[[], int]
+    control_clients_max: int
+    stream_clients: Callable[[], int]
+    stream_clients_max: int
+    complaints: Callable[[], Iterable[str]]
+
+    def market(self) -> MarketFigures:
+        """Return what the market does."""
+        return MarketFigures(
+            name=self.market_name,
+            kind=self.kind,
+            speed=self.speed,
+            symbols=tuple(sorted(self.feed.instruments)),
+            candles=self.feed.candles,
+            stale_symbols=tuple(sorted(self.quotes.stale)),
+            ended=self.feed.over,
+        )
+
+    def journal(self) -> JournalFigures:
+        """Return what the journal does."""
+        recorder = self.recorder
+        return JournalFigures(
+            n=self.last_record(),
+            commits=recorder.commits,
+            batches=recorder.batches,
+            records=recorder.records,
+            refusals=recorder.refusals,
+            pending=recorder.pending,
+            group_last=recorder.group_last,
+            group_largest=recorder.group_largest,
+            latency_last_ms=round(recorder.latency_last_s * 1000, 3),
+            size_bytes=self.journal_path.stat().st_size,
+        )
+
+    def clients(self) -> ClientFigures:
+        """Return who is connected."""
+        return ClientFigures(
+            control=self.control_clients(),
+            control_max=self.control_clients_max,
+            stream=self.stream_clients(),
+            stream_max=self.stream_clients_max,
+        )
+
+    def infrastructure(self) -> list[ActorObject]:
+        """Return the children of the root, in start order."""
+        return [
+            ActorObject(
+                name=child.name,
+                kind="infrastructure",
+                state=child.told_state,
+                restarts=child.failures.recent,
+                last_failure=child.failures.last or None,
+                mailbox=0,
+                mailbox_max=None,
+            )
+            for child in self.children()
+        ]
+
+    def degraded(self) -> tuple[str, ...]:
+        """Return why the daemon does not do all it should."""
+        found = [f"{gate.name}: {gate.stopped}" for gate in self.gateways if gate.stopped]
+        found += [f"{each.name}: entries frozen on {', '.join(sorted(each.frozen))}" for each in self.resolvers if each.frozen]
+        if self.quotes.stale:
+            found.append(f"stale prices: {', '.join(sorted(self.quotes.stale))}")
+        found.extend(self.complaints())
+        return tuple(found)
+
+    def counters(self) -> dict[str, int | float]:
+        """Return counters and gauges by name; labels stand in braces."""
+        figures: dict[str, int | float] = {
+            "pipaid_candles_total": self.feed.candles,
+            "pipaid_evaluations_total": self.feed.swept,
+            "pipaid_journal_commits_total": self.recorder.commits,
+            "pipaid_journal_batches_total": self.recorder.batches,
+            "pipaid_journal_records_total": self.recorder.records,
+            "pipaid_journal_refusals_total": self.recorder.refusals,
+            "pipaid_journal_pending": self.recorder.pending,
+            "pipaid_journal_latency_seconds": self.recorder.latency_last_s,
+            "pipaid_activity": self.activity.count,
+            "pipaid_control_clients": self.control_clients(),
+            "pipaid_stream_clients": self.stream_clients(),
+        }
+        for gate in self.gateways:
+            figures[f'pipaid_orders_sent_total{{desk="{gate.name}"}}'] = gate.sent
+            figures[f'pipaid_orders_waiting{{desk="{gate.name}"}}'] = gate.waiting
+            figures[f'pipaid_executions_unassigned_total{{desk="{gate.name}"}}'] = gate.unassigned
+        for each in self.resolvers:
+            figures[f'pipaid_orders_in_doubt{{desk="{each.name}"}}'] = len(each.doubts)
+        return figures

@@ -1,0 +1,299 @@
+"""What the daemon answers about itself: status, health, actors, metrics, kill switch, caps, log level."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from decimal import Decimal
+from typing import Any, Final, Protocol
+
+import msgspec
+from attrs import define, field
+
+from actors.actor import Employed, Failures
+from pipaid import __version__
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import Caps
+from pipaid.errors import InvalidState
+from pipaid.logs import Level, level, set_level
+from pipaid.model import paging, reply, report, request
+from pipaid.model.ident import derived_id
+from pipaid.model.moment import iso_millis
+from pipaid.model.money import ZERO, quote_text
+from pipaid.model.operation import OPERATIONS
+from pipaid.model.strategy import Strategy, Tally
+from pipaid.seams import World
+from pipaid.wire.signing import Caller
+
+CONFIRM_S: Final = 300.0
+# A cap that is set higher, or lifted, is loosened; of these, lower is looser.
+_ON_IS_TIGHTER: Final = frozenset({"drawdown_check_enabled", "position_limit_enabled", "rate_limit_enabled"})
+
+
+class Gauge(Protocol):
+    """Where figures come from; the daemon wires these to its parts."""
+
+    def market(self) -> report.MarketFigures:
+        """Return what the market does."""
+        ...
+
+    def journal(self) -> report.JournalFigures:
+        """Return what the journal does."""
+        ...
+
+    def clients(self) -> report.ClientFigures:
+        """Return who is connected."""
+        ...
+
+    def infrastructure(self) -> list[report.ActorObject]:
+        """Return the children of the root, in start order."""
+        ...
+
+    def degraded(self) -> tuple[str, ...]:
+        """Return why the daemon does not do all it should, or nothing."""
+        ...
+
+    def counters(self) -> dict[str, int | float]:
+        """Return counters and gauges by name."""
+        ...
+
+
+class Switch(Protocol):
+    """The portfolio as the reports see it."""
+
+    caps: Caps
+    kill: Any
+
+    async def activate(self, reason: str, *, by: str, close_positions: bool) -> Any: ...
+
+    async def deactivate(self, *, by: str) -> Any: ...
+
+    async def logs(self, limit: int, before: tuple[int, str] | None) -> list[Any]: ...
+
+    async def set_caps(self, values: dict[str, Any], *, by: str) -> Caps: ...
+
+    def risk(self) -> report.RiskObject: ...
+
+
+class Reported(Protocol):
+    """One strategy as the reports see it."""
+
+    strategy: Strategy
+    actor: Employed | None
+    failures: Failures
+
+    def figures(self) -> tuple[Tally, int, Decimal]: ...
+
+
+@define(eq=False)
+class Reports:
+    """Answer the daemon's own operations; each method is named after its operation."""
+
+    world: World
+    quotes: Quotes
+    gauge: Gauge
+    switch: Switch
+    members: Callable[[], Iterable[Reported]]
+    epoch: int
+    end: Callable[[], None]
+    reread: Callable[[], Awaitable[report.Reloaded]]
+    stop_entries: Callable[[], None]
+    started_s: float
+    state: str = "starting"
+    _confirmations: dict[str, float] = field(factory=dict[str, float])
+
+    async def ping(self, caller: Caller, asked: request.Nothing) -> report.Pong:
+        """Answer."""
+        return report.Pong(ts=iso_millis(self.world.clock.now_us() // 1000))
+
+    async def status(self, caller: Caller, asked: request.Nothing) -> report.DaemonStatus:
+        """Show everything at a glance."""
+        statuses: Counter[str] = Counter()
+        positions, orders, total = 0, 0, ZERO
+        for member in self.members():
+            statuses[member.strategy.status.value] += 1
+            tally, held, unrealised = member.figures()
+            positions += held
+            total += tally.pnl + unrealised
+            if member.actor is not None and member.actor.loaded:
+                orders += len(member.actor.session.orders)
+        return report.DaemonStatus(
+            version=__version__,
+            epoch=self.epoch,
+            pid=self.world.env.pid(),
+            state=self.state,
+            uptime_s=int(self.world.clock.monotonic_s() - self.started_s),
+            venue_time=iso_millis(self.quotes.now_ms) if self.quotes.now_ms else None,
+            market=self.gauge.market(),
+            strategies=dict(sorted(statuses.items())),
+            journal=self.gauge.journal(),
+            clients=self.gauge.clients(),
+            kill_switch=self._kill(),
+            degraded=self.gauge.degraded(),
+            log_level=level(),
+            open_positions=positions,
+            working_orders=orders,
+            total_pnl=quote_text(total),
+        )
+
+    async def health(self, caller: Caller, asked: request.Nothing) -> report.Health:
+        """Tell whether all is well."""
+        degraded = self.gauge.degraded()
+        verdict = "degraded" if degraded else "healthy"
+        return report.Health(
+            status=verdict if self.state == "running" else self.state,
+            timestamp=iso_millis(self.world.clock.now_us() // 1000),
+            degraded=degraded,
+        )
+
+    async def actors(self, caller: Caller, asked: request.Nothing) -> report.ActorTree:
+        """Show the supervision tree."""
+        strategies = tuple(_actor(member) for member in self.members() if member.actor is not None)
+        rows: list[report.ActorObject] = []
+        for row in self.gauge.infrastructure():
+            mine = strategies if row.name == "roster" else ()
+            rows.append(msgspec.structs.replace(row, children=mine))
+        return report.ActorTree(data=tuple(rows))
+
+    async def metrics(self, caller: Caller, asked: request.Nothing) -> report.Metrics:
+        """Show counters and gauges."""
+        return report.Metrics(data=self.gauge.counters())
+
+    async def reload(self, caller: Caller, asked: request.Nothing) -> report.Reloaded:
+        """Read the configuration again."""
+        return await self.reread()
+
+    async def drain(self, caller: Caller, asked: request.Nothing) -> report.Draining:
+        """Take nothing new."""
+        self.state = "draining"
+        self.stop_entries()
+        status = await self.status(caller, asked)
+        return report.Draining(
+            state=self.state, open_positions=status.open_positions, working_orders=status.working_orders
+        )
+
+    async def shutdown(self, caller: Caller, asked: request.Nothing) -> report.ShuttingDown:
+        """End after this answer."""
+        self.end()
+        return report.ShuttingDown(state="stopping")
+
+    async def log_level(self, caller: Caller, asked: request.LogLevel) -> report.LogLevelSet:
+        """Change what is logged."""
+        before = level()
+        wanted: Level = asked.level
+        set_level(wanted)
+        return report.LogLevelSet(level=wanted, before=before)
+
+    async def kill_get(self, caller: Caller, asked: request.Nothing) -> report.KillSwitch:
+        """Show the kill switch."""
+        return self._kill()
+
+    async def kill_activate(self, caller: Caller, asked: request.KillActivate) -> report.KillSwitch:
+        """Block entries everywhere."""
+        await self.switch.activate(asked.reason, by=_name(caller), close_positions=asked.close_positions)
+        return self._kill()
+
+    async def kill_deactivate(self, caller: Caller, asked: request.KillDeactivate) -> report.KillSwitch:
+        """Allow entries again."""
+        await self.switch.deactivate(by=_name(caller))
+        return self._kill()
+
+    async def kill_logs(self, caller: Caller, asked: request.KillLogs) -> report.KillLogPage:
+        """List what was done to it."""
+        filters = paging.filters_hash("kill.logs", asked)
+        before = paging.decode_cursor(asked.cursor, filters=filters, time_field="timestamp")
+        found = await self.switch.logs(asked.limit + 1, before)
+        page = found[: asked.limit]
+        cursor = None
+        if len(found) > asked.limit:
+            cursor = paging.encode_cursor(page[-1].at_us, page[-1].id, filters=filters)
+        return report.KillLogPage(data=tuple(_turn(entry) for entry in page), next_cursor=cursor)
+
+    async def risk_get(self, caller: Caller, asked: request.Nothing) -> report.RiskObject:
+        """Show the caps."""
+        return self.switch.risk()
+
+    async def risk_set(self, caller: Caller, asked: request.RiskSet) -> report.RiskObject:
+        """Change the caps: tightening at once, loosening when it is sent again with the token of its refusal."""
+        changes = asked.changes()
+        loosened = sorted(_loosened(msgspec.structs.asdict(self.switch.risk()), changes))
+        if loosened:
+            self._confirm(changes, loosened, asked.confirm)
+        await self.switch.set_caps(changes, by=_name(caller))
+        return self.switch.risk()
+
+    def _confirm(self, changes: dict[str, Any], loosened: list[str], token: str | None) -> None:
+        now_s = self.world.clock.monotonic_s()
+        self._confirmations = {key: until for key, until in self._confirmations.items() if until > now_s}
+        if token is not None and self._confirmations.pop(f"{token}{sorted(changes.items())!r}", None) is not None:
+            return
+        fresh = derived_id("cfm", self.world.ids.entropy(8).hex())
+        self._confirmations[f"{fresh}{sorted(changes.items())!r}"] = now_s + CONFIRM_S
+        raise InvalidState(
+            f"this loosens {', '.join(loosened)}; to confirm, send it again within {CONFIRM_S:.0f} s with "
+            f'"confirm": "{fresh}"'
+        )
+
+    def _kill(self) -> report.KillSwitch:
+        kill = self.switch.kill
+        return report.KillSwitch(
+            is_active=kill.is_active,
+            reason=kill.reason or None,
+            activated_at=iso_millis(kill.activated_at_us // 1000) if kill.activated_at_us else None,
+            activated_by=kill.activated_by or None,
+        )
+
+
+def _loosened(before: dict[str, Any], changes: dict[str, Any]) -> list[str]:
+    """Return the names of the caps that a change loosens."""
+    names: list[str] = []
+    for name, after in changes.items():
+        now = before[name]
+        if name == "hedging_allowed":
+            looser = after and not now
+        elif name in _ON_IS_TIGHTER:
+            looser = now and not after
+        elif name == "rate_limit_window_hours":
+            looser = Decimal(str(after)) < Decimal(str(now))
+        elif now is None:
+            looser = False
+        else:
+            looser = after is None or Decimal(str(after)) > Decimal(str(now))
+        if looser:
+            names.append(name)
+    return names
+
+
+def _actor(member: Reported) -> report.ActorObject:
+    actor = member.actor
+    assert actor is not None
+    return report.ActorObject(
+        name=f"strategy/{member.strategy.id}",
+        kind="strategy",
+        state="running" if actor.loaded else "restarting",
+        restarts=member.failures.recent,
+        last_failure=member.failures.last or None,
+        mailbox=actor.waiting,
+        mailbox_max=actor.waiting_max,
+    )
+
+
+def _turn(entry: Any) -> report.KillLog:
+    return report.KillLog(
+        id=entry.id, action=entry.action, reason=entry.reason, timestamp=iso_millis(entry.at_us // 1000), by=entry.by
+    )
+
+
+def _name(caller: Caller) -> str:
+    return caller.api_key or "control socket"
+
+
+def operations_of(*answering: object) -> dict[str, Callable[[Caller, Any], Awaitable[reply.Reply]]]:
+    """Return the operations that objects answer, by name: `strategy_create` answers `strategy.create`."""
+    found: dict[str, Callable[[Caller, Any], Awaitable[reply.Reply]]] = {}
+    for name in OPERATIONS:
+        for each in answering:
+            method = getattr(each, name.replace(".", "_"), None)
+            if method is not None:
+                found[name] = method
+    return found
