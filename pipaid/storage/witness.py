@@ -1,9 +1,9 @@
 """The witness: a line beside the journal that says how far it had come, so that an older copy is not taken for it.
 
-It is rewritten in place after each commit, and forced to the disk at opening and closing only. So an older copy put back,
-a tail cut off and another history are noticed to the last commit as long as the machine stays up; after a power loss, at
-least whatever is missing up to the last opening or closing, and in practice up to what the kernel had written back. It
-never claims what is not durable, since the journal is forced to the disk before it. The same file is the lock.
+It is rewritten in place after each commit, and forced to the disk at opening and closing only. So an older copy put
+back, a tail cut off and another history are noticed to the last commit as long as the machine stays up; after a power
+loss, at least whatever is missing up to the last opening or closing, and in practice up to what the kernel had written
+back. It never claims what is not durable, since the journal is forced to the disk first. The same file is the lock.
 """
 
 from __future__ import annotations
