@@ -1,0 +1,102 @@
+"""Averaging buys at deployment and at each interval of venue time, and treats all its lots as one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from pipaid.sdk import CloseReason, Enter, Protect
+from templates.dca import Dca
+from tests.signals.candles import candles_of
+from tests.templates.driver import Driver
+from tests.templates.test_wakes import make_template
+
+
+def make_dca(closes: list[Any], **changes: Any) -> Driver:
+    """Return a strategy deployed at 100 at the end of the hour that closes at 2 o'clock, which has then seen hours."""
+    trouble = {name: changes.pop(name) for name in ("capital", "closed_by_hand") if name in changes}
+    params = {"interval": "4h", "buy_amount": "1000", **changes}
+    driver = Driver(make_template(Dca, params), **trouble)
+    driver.know(candles_of([100, 100]))
+    driver.deploy()
+    return driver.run(candles_of(closes, start=2))
+
+
+def buys(driver: Driver) -> list[tuple[int, str, int]]:
+    """Return when, under which tag and for how much was bought; the hour is that of the deciding candle's close."""
+    return [
+        (wish.index + 1, wish.intent.tag, int(wish.intent.notional or 0))
+        for wish in driver.wishes
+        if isinstance(wish.intent, Enter)
+    ]
+
+
+def test_it_buys_at_deployment_and_at_each_boundary() -> None:
+    driver = make_dca([100] * 11)
+
+    assert buys(driver) == [(2, "B0", 1000), (4, "B1", 1000), (8, "B2", 1000), (12, "B3", 1000)]
+    assert driver.calls == 3
+
+
+def test_a_boundary_without_a_candle_is_made_up_for_by_the_next_one() -> None:
+    driver = make_dca([])
+
+    driver.run(candles_of([100, 100], start=5))
+
+    assert buys(driver) == [(2, "B0", 1000), (6, "B1", 1000)]
+
+
+def test_weeks_begin_on_monday() -> None:
+    # The epoch was a Thursday, so the hour that closes at the end of Sunday is the 96th.
+    driver = make_dca([100] * 100, interval="1w")
+
+    assert [hour for hour, _, _ in buys(driver)] == [2, 96]
+
+
+def test_it_holds_no_more_lots_than_told() -> None:
+    driver = make_dca([100] * 30, max_buys=3)
+
+    assert len(buys(driver)) == len(driver.positions) == 3
+
+
+def test_the_last_buy_takes_what_is_left_down_to_half() -> None:
+    assert [amount for _, _, amount in buys(make_dca([100] * 30, capital=Decimal(2600)))] == [1000, 1000, 600]
+    assert [amount for _, _, amount in buys(make_dca([100] * 30, capital=Decimal(2400)))] == [1000, 1000]
+
+
+def test_target_and_stop_follow_the_average_of_all_lots() -> None:
+    driver = make_dca([100, 80, 80, 80], take_profit_pct="0.1", stop_loss_pct="0.5")
+
+    first, second = driver.positions
+    average = (first.entry_value + second.entry_value) / (first.quantity + second.quantity)
+    assert Decimal(88) < average < Decimal(90)
+    for lot in driver.positions:
+        assert lot.take_profit_price == driver.instrument.price(average * Decimal("1.1"))
+        assert lot.stop_price == driver.instrument.price(average / 2)
+
+
+def test_all_lots_leave_together_and_buying_goes_on() -> None:
+    driver = make_dca([100, 80, 80, 80, 99, 99, 99, 99], take_profit_pct="0.1")
+
+    assert [trade.reason for trade in driver.trades] == [CloseReason.TAKE_PROFIT] * 2
+    assert sum(trade.pnl for trade in driver.trades) > 0
+    assert [lot.tag for lot in driver.positions] == ["B2"]
+
+
+def test_a_stop_of_all_the_price_is_no_stop() -> None:
+    driver = make_dca([100, 100], stop_loss_pct="1", take_profit_pct="0.2")
+
+    assert [wish.stop_price for wish in driver.wished(Protect)] == [None]
+
+
+def test_without_target_and_stop_nothing_is_moved() -> None:
+    assert make_dca([100] * 11).wished(Protect) == []
+
+
+def test_a_second_deployment_within_the_interval_does_not_buy_again() -> None:
+    driver = make_dca([100])
+
+    driver.deploy()
+    driver.run(candles_of([100], start=3))
+
+    assert [lot.tag for lot in driver.positions] == ["B0"]
