@@ -6,6 +6,7 @@ Nothing else in pipaid reads the world, so that a simulation can stand in for it
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import random
 import secrets
@@ -95,6 +96,10 @@ class Disk(Protocol):
 
     def exists(self, path: Path) -> bool:
         """Tell whether something is there."""
+        ...
+
+    def find(self, pattern: str) -> list[Path]:
+        """Return the files whose path matches a shell pattern, sorted; `**` stands for any folders."""
         ...
 
     def free_bytes(self, path: Path) -> int:
@@ -211,6 +216,9 @@ class SystemDisk:
 
     def exists(self, path: Path) -> bool:
         return path.exists()
+
+    def find(self, pattern: str) -> list[Path]:
+        return [path for name in sorted(glob.glob(pattern, recursive=True)) if (path := Path(name)).is_file()]
 
     def free_bytes(self, path: Path) -> int:
         figures = os.statvfs(path)

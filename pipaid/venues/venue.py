@@ -77,6 +77,10 @@ class Market(Protocol):
         """Return up to `count` closed candles that end at or before `end_ms`, oldest first."""
         ...
 
+    async def prices(self) -> Mapping[str, Decimal]:
+        """Return the last known price of each symbol that has one."""
+        ...
+
     def now_ms(self) -> int:
         """Return the venue's time."""
         ...

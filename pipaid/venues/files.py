@@ -1,0 +1,178 @@
+"""Recorded data in CSV files, gzipped or not: found by pattern, told apart by header, checked row by row."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from attrs import frozen
+
+from pipaid.errors import InvalidParameter
+from pipaid.seams import Disk
+
+Kind = Literal["candles", "trades", "funding"]
+
+FILE_BYTES_MAX: Final = 1_073_741_824
+FAULTS_SHOWN_MAX: Final = 10
+SYMBOL_IN_NAME: Final = r"(?P<symbol>[A-Z0-9]+)"
+HOW_TO_GET: Final = (
+    "candles are CSV or CSV.gz files of one symbol each, named SYMBOL-1m-anything.csv.gz, with the header "
+    "open_time_ms,open,high,low,close,volume; venues publish theirs as files by symbol and month"
+)
+# Files the venue publishes carry these columns, and most of them no header.
+_PUBLISHED: Final = ("open_time_ms", "open", "high", "low", "close", "volume")
+_PUBLISHED_COLUMNS: Final = 12
+_CANDLE: Final = ("open", "high", "low", "close", "volume")
+_TIMES: Final = ("open_time_ms", "time_ms", "funding_time_ms", "open_time")
+# Milliseconds reach this number in the year 5138, so that a larger one counts microseconds.
+_MICROSECONDS_MIN: Final = 10**14
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """The fields of one row that matter, as text, behind its number in the file and its time in milliseconds."""
+
+    number: int
+    time_ms: int
+    fields: tuple[str, ...]
+
+
+@frozen
+class Recording:
+    """One file: whose it is, what it holds, and its rows in the order of the file."""
+
+    path: Path
+    symbol: str
+    kind: Kind
+    columns: tuple[int, ...]
+    lines: Sequence[str]
+    first_line: int
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows; raise InvalidParameter naming file and row for those that cannot be read."""
+        faults: list[str] = []
+        width = max(self.columns) + 1
+        time_column, *others = self.columns
+        for number, line in enumerate(self.lines, self.first_line):
+            cells = line.split(",")
+            try:
+                time_ms = int(cells[time_column])
+                row = Row(number, _in_ms(time_ms), tuple(cells[column] for column in others))
+            except (ValueError, IndexError):
+                faults.append(f"row {number}: {width} columns with a whole number as time expected, got {line[:80]!r}")
+                if len(faults) >= FAULTS_SHOWN_MAX:
+                    break
+                continue
+            yield row
+        refuse(self.path, faults)
+
+
+def found(disk: Disk, patterns: Sequence[str]) -> list[Path]:
+    """Return the files that the patterns match, each once, in order; a pattern that matches nothing is refused."""
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        matches = disk.find(pattern)
+        if not matches:
+            folder = _fixed_folder(pattern)
+            where = f"{folder} holds no such file" if disk.exists(folder) else f"{folder} does not exist"
+            raise InvalidParameter(
+                f"no file matches {pattern}: {where}; {HOW_TO_GET}",
+                details=(("files", f"no file matches {pattern}: {where}"),),
+            )
+        paths.update(dict.fromkeys(matches))
+    return list(paths)
+
+
+def recording(disk: Disk, path: Path, symbol_in_name: str = SYMBOL_IN_NAME) -> Recording:
+    """Open a file and tell by its name and header what it holds."""
+    match = re.match(symbol_in_name, path.name)
+    if match is None:
+        raise InvalidParameter(f"{path}: no symbol in the name (looked for {symbol_in_name})")
+    lines = _text(disk, path).splitlines()
+    header = tuple(cell.strip().lower() for cell in lines[0].split(",")) if lines else ()
+    skipped = 1
+    if len(header) == _PUBLISHED_COLUMNS and header[0].isdigit():
+        header, skipped = _PUBLISHED, 0
+    kind, columns = _layout(path, header)
+    while lines and not lines[-1]:
+        lines.pop()
+    return Recording(path, match["symbol"], kind, columns, lines[skipped:], skipped + 1)
+
+
+def refuse(path: Path, faults: Sequence[str]) -> None:
+    """Raise InvalidParameter for the faults found in a file, if any, naming each."""
+    if faults:
+        raise InvalidParameter(
+            f"{path}: {'; '.join(faults)}", details=tuple((path.name, fault) for fault in faults[:FAULTS_SHOWN_MAX])
+        )
+
+
+def decimal(text: str) -> Decimal:
+    """Return a finite decimal, or raise ValueError."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{text[:40]!r} is no number") from None
+    if not value.is_finite():
+        raise ValueError(f"{text[:40]!r} is no number")
+    return value
+
+
+def table(disk: Disk, path: Path) -> list[Mapping[str, str]]:
+    """Read a whole CSV file as rows by column name; missing cells are empty."""
+    lines = _text(disk, path).splitlines()
+    if not lines:
+        raise InvalidParameter(f"{path}: the file is empty")
+    header = [cell.strip().lower() for cell in lines[0].split(",")]
+    return [dict(zip(header, [*line.split(","), *[""] * len(header)], strict=False)) for line in lines[1:] if line]
+
+
+def _fixed_folder(pattern: str) -> Path:
+    """Return the folder that a pattern names before its first wildcard."""
+    parts = Path(pattern).parts
+    fixed = next((index for index, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
+    return Path(*parts[:fixed])
+
+
+def _layout(path: Path, header: tuple[str, ...]) -> tuple[Kind, tuple[int, ...]]:
+    time = next((name for name in _TIMES if name in header), None)
+    quantity = next((name for name in ("size", "quantity", "qty") if name in header), None)
+    if time is not None:
+        place: Callable[[str], int] = header.index
+        if all(name in header for name in _CANDLE):
+            return "candles", (place(time), *map(place, _CANDLE))
+        if "funding_rate" in header:
+            return "funding", (place(time), place("funding_rate"))
+        if "price" in header and quantity is not None:
+            maker = (place("is_buyer_maker"),) if "is_buyer_maker" in header else ()
+            return "trades", (place(time), place("price"), place(quantity), *maker)
+    raise InvalidParameter(
+        f"{path}: the header {','.join(header)[:120]!r} is neither that of candles ({','.join(_PUBLISHED)}), nor of "
+        "market trades (time_ms,price,size,is_buyer_maker), nor of funding (funding_time_ms,funding_rate)"
+    )
+
+
+def _text(disk: Disk, path: Path) -> str:
+    data = disk.read(path)
+    if path.suffix == ".gz":
+        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            data = inflater.decompress(data, FILE_BYTES_MAX + 1)
+        except zlib.error as trouble:
+            raise InvalidParameter(f"{path}: not a gzip file, or a damaged one: {trouble}") from None
+        if not inflater.eof and len(data) <= FILE_BYTES_MAX:
+            raise InvalidParameter(f"{path}: the gzip file is cut off")
+    if len(data) > FILE_BYTES_MAX:
+        raise InvalidParameter(f"{path}: more than {FILE_BYTES_MAX} bytes; cut it into files of a month each")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as trouble:
+        raise InvalidParameter(f"{path}: not UTF-8 text: {trouble}") from None
+
+
+def _in_ms(time: int) -> int:
+    return time // 1000 if time >= _MICROSECONDS_MIN else time

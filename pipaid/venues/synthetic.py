@@ -1,0 +1,202 @@
+"""The synthetic market: five perpetuals, or any symbols, whose prices follow from a seed and the time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import count, islice
+from typing import Final
+
+import trio
+from attrs import define, field
+
+from pipaid.errors import UnknownSymbol
+from pipaid.model.candle import Candle, MarketTrade
+from pipaid.model.instrument import MINUTE_MS, Instrument, Timeframe
+from pipaid.seams import Clock
+from pipaid.venues.path import CHUNK_MINUTES, MINUTE_S, Integers, Minutes, Nature, PricePath, minutes_of
+from pipaid.venues.playback import Playback
+from pipaid.venues.symbols import NOTIONAL_MIN, base_and_quote
+from pipaid.venues.venue import Closed, Ended, MarketUpdate, Opened, Ranged
+from pipaid.wire.activity import Activity
+
+# Steps of tick and lot are those of the real perpetuals in 2026; quantities are what a second sees on average.
+_LISTED: Final[dict[str, tuple[str, str, Nature]]] = {
+    "BTCUSDT": ("0.1", "0.001", Nature(950_000, 0.017, 400)),
+    "ETHUSDT": ("0.01", "0.001", Nature(330_000, 0.022, 7_000)),
+    "SOLUSDT": ("0.01", "0.01", Nature(18_500, 0.026, 6_000)),
+    "BNBUSDT": ("0.01", "0.01", Nature(88_000, 0.019, 900)),
+    "XRPUSDT": ("0.0001", "0.1", Nature(24_500, 0.025, 80_000)),
+}
+MAX_SPEED: Final = "max"
+AHEAD_MINUTES: Final = 10
+
+
+@define(eq=False)
+class _Listing:
+    """One symbol: its instrument, and its path in ticks and lots."""
+
+    instrument: Instrument
+    path: PricePath
+
+    def candles(self, first: int, columns: Minutes, timeframe: Timeframe = Timeframe.M1) -> Iterator[Candle]:
+        """Turn columns into candles; the first one opens `first` times its length after the epoch."""
+        instrument, length_ms = self.instrument, timeframe.ms
+        symbol, tick, lot = instrument.symbol, instrument.tick_size, instrument.lot_size
+        rows = zip(*(getattr(columns, name).tolist() for name in Minutes.__struct_fields__), strict=True)
+        for index, (begun, high, low, last, volume) in enumerate(rows, first):
+            prices = (begun * tick, high * tick, low * tick, last * tick)
+            yield Candle(symbol, timeframe, index * length_ms, *prices, volume * lot)
+
+    def trades(self, start_s: int, ticks: Integers, lots: Integers) -> Iterator[MarketTrade]:
+        """Turn the columns of consecutive seconds into market trades."""
+        instrument = self.instrument
+        symbol, tick, lot = instrument.symbol, instrument.tick_size, instrument.lot_size
+        for second, price, quantity in zip(count(start_s), ticks.tolist(), lots.tolist(), strict=False):
+            yield MarketTrade(symbol, second * 1000, price * tick, quantity * lot)
+
+
+@define(eq=False)
+class SyntheticMarket:
+    """Play made-up prices from `start_ms` on, or from `resume_ms` if the market has been followed that far.
+
+    At speed "max" it yields candles in lockstep with what they cause (opened, ranged, closed); at a number, that many
+    venue seconds a second, a market trade of each symbol every venue second and closed candles. Candles of history are
+    those that the trades make. With `end_ms` the market ends there.
+    """
+
+    symbols: Sequence[str]
+    seed: int
+    clock: Clock
+    activity: Activity
+    start_ms: int
+    resume_ms: int | None = None
+    end_ms: int | None = None
+    speed: float | str = 1.0
+    name: str = "synthetic"
+    _listings: dict[str, _Listing] = field(init=False)
+    _playback: Playback = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._listings = {symbol: _listing(self.seed, symbol) for symbol in self.symbols}
+        begin_ms = self.start_ms if self.resume_ms is None else max(self.start_ms, self.resume_ms)
+        lockstep = self.speed == MAX_SPEED
+        self._playback = Playback(
+            steps=self._candle_steps(begin_ms) if lockstep else self._trade_steps(begin_ms),
+            clock=self.clock,
+            activity=self.activity,
+            speed=None if lockstep else float(self.speed),
+            lockstep=lockstep,
+            now_ms=begin_ms,
+        )
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """Return what is listed."""
+        return {symbol: listing.instrument for symbol, listing in self._listings.items()}
+
+    async def prices(self) -> Mapping[str, Decimal]:
+        """Return the last price of each symbol before now."""
+        second = (self.now_ms() - 1) // 1000
+        return {
+            symbol: int(listing.path.seconds(second, 1)[0][0]) * listing.instrument.tick_size
+            for symbol, listing in self._listings.items()
+        }
+
+    async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
+        """Return `count` closed candles that end at or before `end_ms` and now, oldest first; the past is endless."""
+        listing = self._listings.get(symbol)
+        if listing is None:
+            raise UnknownSymbol(f"{symbol} is not listed; listed: {', '.join(self._listings)}")
+        minutes = timeframe.ms // MINUTE_MS
+        last = min(end_ms, self.now_ms()) // timeframe.ms
+        first = max(0, last - count)
+        stride = max(1, CHUNK_MINUTES // minutes)
+        candles: list[Candle] = []
+        for start in range(first, last, stride):
+            await trio.lowlevel.checkpoint()
+            length = min(stride, last - start)
+            columns = listing.path.minutes(start * minutes, length * minutes)
+            candles.extend(listing.candles(start, widened(columns, minutes), timeframe))
+        return candles
+
+    def now_ms(self) -> int:
+        """Return the venue's time: that of the last update."""
+        return self._playback.now_ms
+
+    def updates(self) -> Playback:
+        """Yield what happens, in order; a market is followed once."""
+        return self._playback
+
+    def _candle_steps(self, begin_ms: int) -> Iterator[MarketUpdate]:
+        for first, length in self._spans(begin_ms // MINUTE_MS):
+            rows = [listing.candles(first, listing.path.minutes(first, length)) for listing in self._listings.values()]
+            for candles in zip(*rows, strict=True):
+                opened_ms = candles[0].open_time_ms
+                yield Opened(opened_ms, {candle.symbol: candle.open for candle in candles})
+                yield Ranged(opened_ms, candles)
+                yield Closed(candles[0].close_time_ms, candles)
+        yield Ended(self.now_ms())
+
+    def _trade_steps(self, begin_ms: int) -> Iterator[MarketUpdate]:
+        for first, length in self._spans(begin_ms // MINUTE_MS):
+            columns = [listing.path.seconds(first * MINUTE_S, length * MINUTE_S) for listing in self._listings.values()]
+            trades = zip(
+                *(
+                    listing.trades(first * MINUTE_S, ticks, lots)
+                    for listing, (ticks, lots) in zip(self._listings.values(), columns, strict=True)
+                ),
+                strict=True,
+            )
+            candles = zip(
+                *(
+                    listing.candles(first, minutes_of(ticks, lots))
+                    for listing, (ticks, lots) in zip(self._listings.values(), columns, strict=True)
+                ),
+                strict=True,
+            )
+            for closed in candles:
+                for second in islice(trades, MINUTE_S):
+                    if second[0].time_ms >= begin_ms:
+                        yield from second
+                yield Closed(closed[0].close_time_ms, closed)
+        yield Ended(self.now_ms())
+
+    def _spans(self, first: int) -> Iterator[tuple[int, int]]:
+        """Yield stretches of minutes up to the end, if there is one."""
+        end = None if self.end_ms is None else self.end_ms // MINUTE_MS
+        while end is None or first < end:
+            length = AHEAD_MINUTES if end is None else min(AHEAD_MINUTES, end - first)
+            yield first, length
+            first += length
+
+
+def widened(columns: Minutes, factor: int) -> Minutes:
+    """Aggregate each `factor` candles to one; their number is a multiple of it."""
+    if factor == 1:
+        return columns
+    opens, highs, lows, closes, volumes = (
+        getattr(columns, name).reshape(-1, factor) for name in Minutes.__struct_fields__
+    )
+    return Minutes(opens[:, 0], highs.max(axis=1), lows.min(axis=1), closes[:, -1], volumes.sum(axis=1))
+
+
+def _listing(seed: int, symbol: str) -> _Listing:
+    tick, lot, nature = _LISTED.get(symbol) or _invented(symbol)
+    base, quote = base_and_quote(symbol)
+    instrument = Instrument(
+        symbol=symbol,
+        base=base,
+        quote=quote,
+        tick_size=Decimal(tick),
+        lot_size=Decimal(lot),
+        quantity_min=Decimal(lot),
+        notional_min=NOTIONAL_MIN,
+    )
+    return _Listing(instrument, PricePath(seed, symbol, nature))
+
+
+def _invented(symbol: str) -> tuple[str, str, Nature]:
+    """Return tick, lot and nature of a symbol that is not in the table: they follow from its name."""
+    drawn = hashlib.blake2b(symbol.encode(), digest_size=2).digest()
+    return "0.001", "0.01", Nature(5_000 + 500 * drawn[0], 0.018 + drawn[1] / 20_000, 100_000 // (1 + drawn[0]))
