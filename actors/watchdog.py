@@ -1,0 +1,321 @@
+"""Who watches the callbacks, and who watches the daemon: the guard, the black box, and the thread that feeds systemd.
+
+The guard interrupts a strategy's callback that runs too long. It cannot interrupt C code; for that the black box
+remembers, in a mapped file that survives any death of the process, whose callback ran last, and the watchdog thread
+stops feeding the service manager, which then aborts the daemon. The next start reads the box.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+from typing import Final, Protocol, TypeVar, TypeVarTuple
+
+from attrs import define, field, frozen
+
+from pipaid.logs import get_log
+from pipaid.seams import Clock, Disk
+from pipaid.wire.systemd import Notifier
+
+TICK_S: Final = 0.005
+BOX_BYTES: Final = 4_096
+BOX_MAGIC: Final = b"pipaid-blackbox1"
+LOOKS_PER_PERIOD: Final = 4
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+_RECORD: Final = struct.Struct("<QQQQ")
+_RECORD_AT: Final = len(BOX_MAGIC)
+
+
+class Phase(IntEnum):
+    """What the daemon was doing."""
+
+    IDLE = 0
+    CALLBACK = 1
+    MATCHING = 2
+    COMMITTING = 3
+    RECOVERING = 4
+
+
+@frozen
+class BoxRecord:
+    """What the black box held when the daemon died: the strategy's number, the count of entries, the phase."""
+
+    number: int
+    event: int
+    phase: Phase
+
+
+class BlackBox:
+    """4 KiB of mapped file; a write is a copy into memory, and the kernel keeps it whatever becomes of the process.
+
+    The count of entries is written twice, around the rest, so that a record cut in half by a kill is known as such.
+    """
+
+    __slots__ = ("_event", "_map", "_phase", "_seen")
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, BOX_BYTES)
+            self._map = mmap.mmap(descriptor, BOX_BYTES)
+        finally:
+            os.close(descriptor)
+        self._map[: len(BOX_MAGIC)] = BOX_MAGIC
+        self._event = 0
+        self._seen = -1
+        self._phase = 0
+        self.note(0, 0)
+
+    def note(self, number: int, phase: int) -> None:
+        """Note what begins: the number of the strategy concerned, 0 for none, and the phase."""
+        self._event = event = self._event + 1
+        self._phase = phase
+        _RECORD.pack_into(self._map, _RECORD_AT, event, number, phase, event)
+
+    def moved(self) -> bool:
+        """Tell whether anything was noted since the last look, or nothing is going on."""
+        before, self._seen = self._seen, self._event
+        return self._seen != before or self._phase == 0
+
+    def close(self) -> None:
+        """Note that the daemon ended by itself, and let go of the file."""
+        self.note(0, 0)
+        self._map.close()
+
+
+def read_black_box(path: Path, disk: Disk) -> BoxRecord | None:
+    """Return what was going on when the daemon died, or nothing: no box, idle, or a record cut in half."""
+    try:
+        data = disk.read(path)
+    except OSError:
+        return None
+    if len(data) != BOX_BYTES or not data.startswith(BOX_MAGIC):
+        return None
+    event, number, phase, seal = _RECORD.unpack_from(data, _RECORD_AT)
+    if event != seal or not 0 < phase <= max(Phase):
+        return None
+    return BoxRecord(number=number, event=event, phase=Phase(phase))
+
+
+class Overrun(BaseException):
+    """A callback exceeded its budget; `except Exception` in it does not catch this."""
+
+    def __init__(self, number: int, spent_ms: int, *, blocked: bool) -> None:
+        how = "blocked" if blocked else "ran"
+        super().__init__(f"a callback of strategy number {number} {how} for {spent_ms} ms and was interrupted")
+        self.number = number
+        self.spent_ms = spent_ms
+        self.blocked = blocked
+
+
+class Guard:
+    """Run callbacks one after the other, and interrupt one that takes more than its budget.
+
+    An interval timer ticks while callbacks run and stops by itself soon after the last one. Its signal handler, which
+    runs in the main thread between two bytecodes, measures from the first tick inside a callback and raises Overrun
+    into it; it looks for the guard's own frame on the stack, so nothing outside a guarded call is ever interrupted.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        budget_ms: int = 20,
+        blocked_ms: int = 250,
+        tick_s: float = TICK_S,
+        box: BlackBox | None = None,
+    ) -> None:
+        self.limitation = ""
+        self.overruns = 0
+        self._clock = clock
+        self._budget_s = budget_ms / 1000
+        # Ticks that were delivered, not time on a clock: a stopped or starved process gets none and blames nobody.
+        self._ticks_max = round(blocked_ms / 1000 / tick_s)
+        self._tick_s = tick_s
+        self._note = box.note if box is not None else _nothing
+        self._number = 0
+        self._armed = True
+        self._seen: FrameType | None = None
+        self._seen_cpu_s = 0.0
+        self._seen_ticks = 0
+        self._before: Callable[[int, FrameType | None], object] | int | None = None
+        self._open = False
+
+    def open(self) -> None:
+        """Take the alarm signal. Where that is impossible, `limitation` says why and callbacks run unguarded."""
+        if threading.current_thread() is not threading.main_thread():
+            self.limitation = "callbacks are not guarded: signals reach the main thread, and this is another one"
+            return
+        self._before = signal.signal(signal.SIGALRM, self._on_tick)
+        self._armed = False
+        self._open = True
+
+    def close(self) -> None:
+        """Stop the timer and give the signal back; before the interpreter ends, and never later."""
+        if not self._open:
+            return
+        self._open = False
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def run(self, number: int, callback: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
+        """Return what the callback returns; raise Overrun when it took too long."""
+        self._number = number
+        if not self._armed:
+            self._arm()
+        self._note(number, 1)
+        return callback(*args)
+
+    def rest(self) -> None:
+        """Note that no callback runs any more: at the end of a sweep."""
+        self._note(0, 0)
+
+    def _arm(self) -> None:
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, self._tick_s, self._tick_s)
+
+    def _on_tick(self, signum: int, frame: FrameType | None) -> None:
+        guarded = _guarded_frame(frame)
+        if guarded is None:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            self._seen = None
+            # A guarded call that begins after this line arms the timer anew.
+            self._armed = not self._open
+            return
+        if guarded is not self._seen:
+            # The first tick inside this call: whatever ran before it is not its doing.
+            self._seen = guarded
+            self._seen_cpu_s = self._clock.cpu_s()
+            self._seen_ticks = 0
+            return
+        self._seen_ticks += 1
+        spent_s = self._clock.cpu_s() - self._seen_cpu_s
+        if spent_s >= self._budget_s:
+            self._interrupt(spent_s, blocked=False)
+        if self._seen_ticks >= self._ticks_max:
+            self._interrupt(self._seen_ticks * self._tick_s, blocked=True)
+
+    def _interrupt(self, spent_s: float, *, blocked: bool) -> None:
+        # Code that swallows this one meets the next at the next tick, because the measure goes on.
+        self.overruns += 1
+        raise Overrun(self._number, round(spent_s * 1000), blocked=blocked)
+
+
+_GUARDED: Final = Guard.run.__code__
+
+
+def _guarded_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the guarded call under way: one frame object is one call, and no flag can be out of step with it."""
+    while frame is not None and frame.f_code is not _GUARDED:
+        frame = frame.f_back
+    return frame
+
+
+def _nothing(number: int, phase: int) -> None:
+    """Note nothing, where no box was given."""
+
+
+class Vital(Protocol):
+    """Something that must go on while the daemon lives."""
+
+    def moved(self) -> bool:
+        """Tell whether it has gone on since the last look, or had nothing to do."""
+        ...
+
+
+@define
+class Heartbeat:
+    """A vital that beats by itself: one that does not is stuck."""
+
+    _beats: int = 0
+    _seen: int = -1
+
+    def beat(self) -> None:
+        """Show life."""
+        self._beats += 1
+
+    def moved(self) -> bool:
+        """Tell whether it beat since the last look."""
+        before, self._seen = self._seen, self._beats
+        return self._seen != before
+
+
+@define
+class Labour:
+    """A vital that works when there is work: stuck is what began the same piece before the last look and this one."""
+
+    _pieces: int = 0
+    _busy: bool = False
+    _seen: int = -1
+
+    def begin(self) -> None:
+        """Show that a piece of work begins."""
+        self._pieces += 1
+        self._busy = True
+
+    def end(self) -> None:
+        """Show that it is done."""
+        self._busy = False
+
+    def moved(self) -> bool:
+        """Tell whether it idles or is at another piece than at the last look."""
+        before, self._seen = self._seen, self._pieces
+        return not self._busy or self._seen != before
+
+
+@define
+class Watchdog:
+    """A thread that feeds the service manager's watchdog while every vital moves, and says which one does not."""
+
+    notifier: Notifier
+    period_s: float
+    vitals: Mapping[str, Vital]
+    stalled: tuple[str, ...] = ()
+    _enough: threading.Event = field(factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look, a few times a period."""
+        self._thread = threading.Thread(target=self._look_on, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._enough.set()
+        if self._thread is not None:
+            self._thread.join(timeout=self.period_s)
+
+    def look(self) -> bool:
+        """Look once: feed if every vital moved, and log a vital that stopped or goes on again."""
+        still = tuple(name for name, vital in self.vitals.items() if not vital.moved())
+        if still != self.stalled:
+            if still:
+                get_log().warning("watchdog.stalled", vitals=list(still))
+            else:
+                get_log().info("watchdog.recovered", vitals=list(self.stalled))
+            self.stalled = still
+        return not still and self.notifier.feed()
+
+    def _look_on(self) -> None:
+        # Signals are for the main thread; a watchdog that took one would delay it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
+        while not self._enough.wait(self.period_s / LOOKS_PER_PERIOD):
+            self.look()
+
+
+async def beat_forever(heartbeat: Heartbeat, clock: Clock, *, every_s: float = 0.5) -> None:
+    """Beat as long as the loop turns."""
+    while True:
+        heartbeat.beat()
+        await clock.sleep(every_s)
