@@ -26,7 +26,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     the observing socket and may carry an idempotency key. `admin_only` ones have no signed form: the socket's file
     permissions are the authentication. `method` and `path` are empty where there is no HTTP form, `http_status` is that
     of success. `id_field` names the argument that addresses an object. The reply of a `secret` one holds a secret that
-    may not be kept; a `streaming` one is answered by many frames.
+    may not be kept; a `streaming` one is answered by many frames; an `urgent` one does not wait for the mutations that
+    its sender asked for before.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     id_field: str | None = None
     secret: bool = False
     streaming: bool = False
+    urgent: bool = False
 
 
 def _read(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
@@ -140,7 +142,7 @@ _ROWS: Final = (
     _read("kill.get", "Show the kill switch", request.Nothing, report.KillSwitch, path="/v1/kill-switch"),
     _write(
         "kill.activate", "Block entries everywhere", request.KillActivate, report.KillSwitch,
-        path="/v1/kill-switch/activate",
+        path="/v1/kill-switch/activate", urgent=True,
     ),
     _write(
         "kill.deactivate", "Allow entries again", request.KillDeactivate, report.KillSwitch,

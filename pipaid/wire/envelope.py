@@ -1,0 +1,198 @@
+"""One line of the control protocol, both ways: requests, answers and events as JSON, read within bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta, Raw
+
+from pipaid import errors
+from pipaid.errors import InvalidParameter, PipaidError
+
+LINE_BYTES_MAX: Final = 64 * 1024
+NESTING_MAX: Final = 16
+# What an answer may measure, for both sides: a page of a hundred strategies whose params fill a line each.
+ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
+KEY_CHARS_MAX: Final = 64
+
+RequestId: TypeAlias = int | str
+Undecodable: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+# Always matches at a quote, even where the string never ends, so that the search stays linear.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+_Id: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=64)]
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request; `id` only correlates within its connection."""
+
+    id: _Id
+    op: Annotated[str, Meta(min_length=1, max_length=64)]
+    args: Raw = Raw(b"{}")
+    idempotency_key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX)] | None = None
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """One field of a request, and what is wrong with it."""
+
+    field: str
+    reason: str
+
+
+class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request was refused; `request_id` finds it in the log."""
+
+    code: str
+    message: str
+    details: tuple[Detail, ...] = ()
+    request_id: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer or an event; `id` is null where the request was too broken to have one, what is absent is empty."""
+
+    id: RequestId | None
+    ok: bool
+    result: Raw = Raw()
+    error: Trouble | None = None
+    event: Raw = Raw()
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request: a result or a refusal as JSON, whichever `ok` says.
+
+    `lasting` tells whether anything was done, so that doing it again would be wrong; `kept` is what may be stored of
+    the answer where that is less than all of it.
+    """
+
+    ok: bool
+    body: bytes
+    lasting: bool = False
+    kept: bytes | None = None
+
+    def line(self, id: RequestId) -> bytes:
+        """Return the answer as its line."""
+        return b'{"id":%b,"ok":%b,"%b":%b}\n' % (
+            _encode(id),
+            b"true" if self.ok else b"false",
+            b"result" if self.ok else b"error",
+            self.body,
+        )
+
+
+class BadLine(InvalidParameter):
+    """A line that is no request; `id` is the one it carried, if that could be told."""
+
+    def __init__(self, message: str, *, id: RequestId | None = None) -> None:
+        super().__init__(message)
+        self.id = id
+
+
+class _Named(msgspec.Struct, frozen=True):
+    id: RequestId | None = None
+
+
+_asks: Final = msgspec.json.Decoder(Ask)
+_named: Final = msgspec.json.Decoder(_Named)
+_answers: Final = msgspec.json.Decoder(Answer)
+
+
+def read_ask(line: bytes) -> Ask:
+    """Return the request on a line; raise BadLine for everything else."""
+    if too_deep(line):
+        raise BadLine(f"the line is nested deeper than {NESTING_MAX}")
+    try:
+        return _asks.decode(line)
+    except Undecodable as trouble:
+        reason = f"the line is no request: {trouble}"
+    raise BadLine(reason[:200], id=_id_of(line))
+
+
+def too_deep(line: bytes) -> bool:
+    """Tell whether arrays and objects stand deeper in each other than is allowed; linear in the line's length."""
+    if line.count(b"[") + line.count(b"{") <= NESTING_MAX:
+        return False
+    brackets = _STRING.sub(b"", line).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > NESTING_MAX
+
+
+def ask_line(id: RequestId, op: str, args: Mapping[str, Any] | None, idempotency_key: str | None = None) -> bytes:
+    """Return a request as its line; raise PayloadTooLarge if the daemon would not take it."""
+    content: dict[str, Any] = {"id": id, "op": op, "args": args or {}}
+    if idempotency_key is not None:
+        content["idempotency_key"] = idempotency_key
+    line = _encode(content)
+    if len(line) > LINE_BYTES_MAX:
+        raise errors.PayloadTooLarge(f"the request measures {len(line)} bytes, at most {LINE_BYTES_MAX} are taken")
+    return line + b"\n"
+
+
+def error_line(id: RequestId | None, trouble: PipaidError, request_id: str = "") -> bytes:
+    """Return the answer of a request that was refused, as its line."""
+    return b'{"id":%b,"ok":false,"error":%b}\n' % (_encode(id), error_body(trouble, request_id))
+
+
+def error_body(trouble: PipaidError, request_id: str = "") -> bytes:
+    """Return a refusal as JSON, the same on every surface."""
+    details = tuple(Detail(field, reason) for field, reason in trouble.details)
+    return _encode(Trouble(trouble.code, trouble.message, details, request_id))
+
+
+def event_prefix(id: RequestId) -> bytes:
+    """Return what stands before an event's frame on its line; `}` and a line break come after it."""
+    return b'{"id":%b,"ok":true,"event":' % _encode(id)
+
+
+def read_answer(line: bytes) -> Answer:
+    """Return the answer on a line; raise Unavailable if whoever answers does not speak the protocol."""
+    try:
+        return _answers.decode(line)
+    except Undecodable as trouble:
+        raise errors.Unavailable(f"what answers is no pipaid daemon: {trouble}"[:200]) from None
+
+
+def refusal(trouble: Trouble | None) -> PipaidError:
+    """Return a refusal as the exception that it was on the other side."""
+    if trouble is None:
+        return errors.Unavailable("what answers is no pipaid daemon: it refuses without a reason")
+    kind = _KINDS.get(trouble.code, PipaidError)
+    message = trouble.message if kind is not PipaidError else f"{trouble.code}: {trouble.message}"
+    if trouble.request_id:
+        message = f"{message} ({trouble.request_id})"
+    return kind(message, details=tuple((detail.field, detail.reason) for detail in trouble.details))
+
+
+_KINDS: Final[dict[str, type[PipaidError]]] = {
+    kind.code: kind
+    for kind in (
+        errors.InvalidParameter,
+        errors.UnknownSymbol,
+        errors.InvalidSignature,
+        errors.KeyExpired,
+        errors.InsufficientPermission,
+        errors.NotFound,
+        errors.InvalidState,
+        errors.DuplicateName,
+        errors.PayloadTooLarge,
+        errors.RateLimited,
+        errors.ExchangeError,
+        errors.Unavailable,
+    )
+}
+
+
+def _id_of(line: bytes) -> RequestId | None:
+    """Return the id of a line that is no request, if it has one to which an answer can be addressed."""
+    try:
+        found = _named.decode(line).id
+    except Undecodable:
+        return None
+    return found if isinstance(found, int) or found is None or len(found) <= KEY_CHARS_MAX else None
