@@ -137,7 +137,7 @@ class Repeats:
 
 
 @define(eq=False)
-class JournalEntries:
+class JournalMemory:
     """Entries as records of the journal."""
 
     writer: Writer

@@ -58,6 +58,8 @@ def decode_cursor(
 def _content(cursor: str) -> dict[str, Any]:
     if len(cursor) > CURSOR_MAX:
         _refuse("is too long")
+    if "=" in cursor:
+        _refuse("is malformed")
     padded = cursor.encode("utf-8", "replace") + b"=" * (-len(cursor) % 4)
     try:
         content = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
