@@ -89,7 +89,7 @@ class _Phase:
     resting: bool = True
 
 
-class _Deal(msgspec.Struct, frozen=True):
+class _Portion(msgspec.Struct, frozen=True):
     """What one order is about to get."""
 
     quantity: Decimal
@@ -285,7 +285,7 @@ class MatchingBook:
                 slip = self.terms.slippage_bps * BPS * order.side.sign
                 if slip:
                     price = price_on_tick(price * (ONE + slip), book.instrument.tick_size, up=order.side is Side.BUY)
-                self._fill(book, working, _Deal(working.remaining, price, False), phase)
+                self._fill(book, working, _Portion(working.remaining, price, False), phase)
 
     def _meet(self, book: SymbolBook, level: Level[Working | Lot], phase: _Phase) -> None:
         """Fill what waited for a level that was touched."""
@@ -296,13 +296,13 @@ class MatchingBook:
             return
         kind = item.order.type
         if kind is OrderType.STOP:
-            self._fill(book, item, _Deal(item.remaining, beyond, False), phase)
+            self._fill(book, item, _Portion(item.remaining, beyond, False), phase)
             return
         ahead = lay_ahead(level, book.last)
         quantity = item.remaining if phase.share is None else min(item.remaining, phase.share)
         price = level.price if ahead and phase.kind == TRADED else beyond
         maker = kind is OrderType.LIMIT and (ahead or item.filled > ZERO)
-        self._fill(book, item, _Deal(quantity, price, maker), phase)
+        self._fill(book, item, _Portion(quantity, price, maker), phase)
 
     def _expire_immediate(self, book: SymbolBook, phase: _Phase) -> None:
         for working in sorted(book.waiting.values(), key=_seniority):
@@ -310,10 +310,10 @@ class MatchingBook:
                 self._forget(working)
                 phase.reports.append(ended(working, OrderFact.EXPIRE, phase.time_ms, "nothing more to take at once"))
 
-    def _fill(self, book: SymbolBook, working: Working, deal: _Deal, phase: _Phase) -> None:
+    def _fill(self, book: SymbolBook, working: Working, portion: _Portion, phase: _Phase) -> None:
         order = working.order
         lot = book.lots.get(order.position_id)
-        quantity = deal.quantity
+        quantity = portion.quantity
         if order.reduce_only:
             assert lot is not None, "what reduces a lot is gone when the lot is"
             quantity = min(quantity, lot.quantity)
@@ -328,10 +328,10 @@ class MatchingBook:
             symbol=order.symbol,
             side=order.side,
             quantity=quantity,
-            price=deal.price,
-            fee=quantity * deal.price * (self.terms.maker_bps if deal.maker else self.terms.taker_bps) * BPS,
+            price=portion.price,
+            fee=quantity * portion.price * (self.terms.maker_bps if portion.maker else self.terms.taker_bps) * BPS,
             fee_asset=book.instrument.quote,
-            maker=deal.maker,
+            maker=portion.maker,
             time_ms=phase.time_ms,
             market_step=phase.step,
         )

@@ -49,7 +49,7 @@ class ReplayMarket:
         begin_ms = max(first_ms, self.start_ms or 0, self.resume_ms or 0)
         if self.resume_ms is None and begin_ms >= last_ms:
             raise InvalidParameter(
-                f"the recorded data end at {last_ms} ms, before the replay is to begin at {begin_ms} ms"
+                f"the replay is to begin at {begin_ms} ms, but what was recorded ends at {last_ms} ms"
             )
         self._playback = Playback(
             steps=self._steps(begin_ms),

@@ -30,7 +30,8 @@ _LISTED: Final[dict[str, tuple[str, str, Nature]]] = {
     "XRPUSDT": ("0.0001", "0.1", Nature(24_500, 0.025, 80_000)),
 }
 MAX_SPEED: Final = "max"
-AHEAD_MINUTES: Final = 10
+CANDLES_AHEAD_MINUTES: Final = 240
+TRADES_AHEAD_MINUTES: Final = 10
 
 
 @define(eq=False)
@@ -129,7 +130,7 @@ class SyntheticMarket:
         return self._playback
 
     def _candle_steps(self, begin_ms: int) -> Iterator[MarketUpdate]:
-        for first, length in self._spans(begin_ms // MINUTE_MS):
+        for first, length in self._spans(begin_ms // MINUTE_MS, CANDLES_AHEAD_MINUTES):
             rows = [listing.candles(first, listing.path.minutes(first, length)) for listing in self._listings.values()]
             for candles in zip(*rows, strict=True):
                 opened_ms = candles[0].open_time_ms
@@ -139,7 +140,7 @@ class SyntheticMarket:
         yield Ended(self.now_ms())
 
     def _trade_steps(self, begin_ms: int) -> Iterator[MarketUpdate]:
-        for first, length in self._spans(begin_ms // MINUTE_MS):
+        for first, length in self._spans(begin_ms // MINUTE_MS, TRADES_AHEAD_MINUTES):
             columns = [listing.path.seconds(first * MINUTE_S, length * MINUTE_S) for listing in self._listings.values()]
             trades = zip(
                 *(
@@ -162,11 +163,11 @@ class SyntheticMarket:
                 yield Closed(closed[0].close_time_ms, closed)
         yield Ended(self.now_ms())
 
-    def _spans(self, first: int) -> Iterator[tuple[int, int]]:
+    def _spans(self, first: int, ahead: int) -> Iterator[tuple[int, int]]:
         """Yield stretches of minutes up to the end, if there is one."""
         end = None if self.end_ms is None else self.end_ms // MINUTE_MS
         while end is None or first < end:
-            length = AHEAD_MINUTES if end is None else min(AHEAD_MINUTES, end - first)
+            length = ahead if end is None else min(ahead, end - first)
             yield first, length
             first += length
 

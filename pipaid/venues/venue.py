@@ -123,7 +123,11 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Desk(Protocol):
-    """The half of a venue that takes one account's orders."""
+    """The half of a venue that takes one account's orders.
+
+    A desk nets by lot: a reduce-only order never takes more than is left of the lot it names, and the desk itself ends
+    what still names a lot that is gone, whether or not its venue can.
+    """
 
     capabilities: Capabilities
 
