@@ -1,0 +1,1 @@
+"""A template of somebody else's: it knows nothing of pipaid but the sdk."""
