@@ -94,7 +94,7 @@ class Door:
 
 
 @frozen(kw_only=True)
-class ControlLimits:
+class Limits:
     """What one client may have: when `asks_max` requests are under way, its next line waits unread."""
 
     clients_max: int = 32
@@ -182,7 +182,7 @@ class ControlServer:
     repeats: Repeats
     clock: Clock
     ids: Ids
-    limits: ControlLimits = field(factory=ControlLimits)
+    limits: Limits = field(factory=Limits)
     requests: int = field(default=0, init=False)
     _clients: dict[_Client, None] = field(factory=dict[_Client, None], init=False)
     _activity: Activity = field(factory=Activity, init=False)
