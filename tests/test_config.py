@@ -5,9 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import pytest
 
-from pipaid.config import Config, Examined, Mistake, Mistaken, examine, load_config
+from pipaid.config import Config, ConfigError, Examined, Mistake, examine, load_config
+from pipaid.config.fields import hints_of
+from pipaid.config.sections import RiskCaps
+from pipaid.engine.book import Caps
 from tests.worlds import make_world
 
 TEN_MISTAKES = """\
@@ -34,6 +38,16 @@ backoff_min_s = 60
 data_age_max_s = 5
 """
 
+DECLARED = """\
+[[strategy]]
+name = "{name}"
+template_id = "tpl_dca"
+symbols = ["BTCUSDT"]
+timeframe = "1m"
+capital = "500"
+params = {{ interval = "1d", buy_amount = "100" }}
+"""
+
 
 def written(folder: Path, text: str, name: str = "pipaid.toml") -> Path:
     path = folder / name
@@ -56,7 +70,9 @@ def value_of(found: Examined, key: str) -> tuple[str, str]:
 
 
 def test_an_empty_file_and_no_file_are_the_defaults(tmp_path: Path) -> None:
-    assert load_config(written(tmp_path, ""), make_world()) == Config()
+    path = written(tmp_path, "")
+
+    assert load_config(path, make_world()) == Config(path=path)
     assert load_config(None, make_world()) == Config()
 
 
@@ -81,7 +97,7 @@ def test_ten_mistakes_are_reported_at_once_each_at_its_line(tmp_path: Path) -> N
 
 
 def test_all_mistakes_stand_in_what_is_raised(tmp_path: Path) -> None:
-    with pytest.raises(Mistaken) as caught:
+    with pytest.raises(ConfigError) as caught:
         load_config(written(tmp_path, TEN_MISTAKES), make_world())
 
     assert len(caught.value.mistakes) == 10
@@ -147,7 +163,7 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_p
     path = written(tmp_path, '[stream]\nport = 6000\nhost = "::1"\n[daemon]\nstate_dir = "a"\n')
     world = make_world(PIPAID__STREAM__PORT="6001", PIPAID__DAEMON__STATE_DIR="b", STATE_DIRECTORY="/never")
 
-    found = examine(path, world, overrides={"daemon.state_dir": "c"})
+    found = examine(path, world, state_dir=Path("c"))
 
     assert found.config is not None
     assert value_of(found, "stream.port") == ("6001", "environment PIPAID__STREAM__PORT")
@@ -191,12 +207,6 @@ def test_a_wrong_variable_is_named(name: str, text: str, remedy: str) -> None:
     (mistake,) = examine(None, make_world(**{name: text})).mistakes
 
     assert (mistake.place, mistake.remedy) == (f"environment {name}", remedy)
-
-
-def test_an_unknown_key_of_the_command_line_is_a_mistake() -> None:
-    found = examine(None, make_world(), overrides={"daemon.sate_dir": "x"})
-
-    assert found.mistakes[0].place == "command line"
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400"])
@@ -283,8 +293,8 @@ def test_tls_files_may_come_as_credentials(tmp_path: Path) -> None:
 def test_patterns_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None:
     (tmp_path / "candles").mkdir()
     written(tmp_path / "candles", "", "BTCUSDT-1m-x.csv")
-    written(tmp_path, "", "b.toml")
-    written(tmp_path, "", "a.toml")
+    written(tmp_path, DECLARED.format(name="second"), "b.toml")
+    written(tmp_path, DECLARED.format(name="first"), "a.toml")
     text = (
         '[daemon]\nstrategies = ["[ab].toml"]\n'
         '[market]\nkind = "replay"\nfiles = ["candles/*.csv"]\nspeed = "max"\nstart = "2025-06-01T00:00:00Z"'
@@ -294,8 +304,44 @@ def test_patterns_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None
 
     assert config is not None
     assert config.market.files == (str(tmp_path / "candles/*.csv"),)
-    assert config.strategy_files == (tmp_path / "a.toml", tmp_path / "b.toml")
+    assert [declaration.name for declaration in config.declarations] == ["first", "second"]
     assert config.market.speed == "max"
+    assert config.market.start_ms == 1_748_736_000_000
+    assert config.path == tmp_path / "pipaid.toml"
+
+
+def test_mistakes_in_declared_strategies_are_mistakes_of_the_configuration(tmp_path: Path) -> None:
+    written(tmp_path, DECLARED.format(name="first").replace("1m", "1min"), "a.toml")
+
+    found = examined(tmp_path, '[daemon]\nstrategies = ["a.toml"]\n[log]\nlevel = 3')
+
+    assert [mistake.place.rpartition("/")[2] for mistake in found.mistakes] == ["pipaid.toml:4", "a.toml:5"]
+
+
+def test_differences_are_named_by_key(tmp_path: Path) -> None:
+    before = load_config(None, make_world())
+    text = '[log]\nlevel = "debug"\n[risk.account]\nleverage_max = 3\nexposure_max = "9"\n[stream]\nport = 1'
+    after = load_config(written(tmp_path, text), make_world())
+
+    assert after.differences(before) == [
+        "stream.port", "risk.account.exposure_max", "risk.account.leverage_max", "log.level",
+    ]  # fmt: skip
+    assert after.differences(before, besides=["log.level", "risk.account"]) == ["stream.port"]
+    assert after.differences(after) == []
+
+
+def test_a_changed_declaration_is_a_difference(tmp_path: Path) -> None:
+    text = '[daemon]\nstrategies = ["a.toml"]'
+    written(tmp_path, DECLARED.format(name="first"), "a.toml")
+    before = load_config(written(tmp_path, text), make_world())
+    written(tmp_path, DECLARED.format(name="other"), "a.toml")
+
+    assert load_config(written(tmp_path, text), make_world()).differences(before) == ["daemon.strategies"]
+
+
+def test_every_cap_of_the_engine_can_be_configured() -> None:
+    assert set(hints_of(RiskCaps)) == set(attrs.fields_dict(Caps))
+    assert set(RiskCaps.__annotations__) == set(attrs.fields_dict(Caps))
 
 
 def test_a_replay_without_candles_says_how_to_get_some(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipaid.config import Declaration, Mistaken, load_declarations
+from pipaid.config import ConfigError, Declaration, load_declarations
 from pipaid.model.instrument import Timeframe
 from tests.worlds import make_world
 
@@ -44,7 +44,7 @@ def declared(folder: Path, *texts: str) -> list[Declaration]:
 
 
 def mistakes_in(folder: Path, *texts: str) -> dict[str, tuple[str, str]]:
-    with pytest.raises(Mistaken) as caught:
+    with pytest.raises(ConfigError) as caught:
         declared(folder, *texts)
     return {
         mistake.key: (mistake.place.removeprefix(f"{folder}/"), mistake.remedy) for mistake in caught.value.mistakes
@@ -59,7 +59,7 @@ def test_declarations_are_read_in_order(tmp_path: Path) -> None:
     assert (grid.leverage, grid.deploy, grid.dry_run) == (2, True, False)
     assert (dca.leverage, dca.deploy, dca.dry_run) == (1, False, True)
     assert (dca.timeframe, dca.capital, dca.symbols) == (Timeframe.H1, Decimal(500), ("ETHUSDT", "SOLUSDT"))
-    assert dca.place == f"{tmp_path}/0.toml:12"
+    assert dca.source == f"{tmp_path}/0.toml:12"
 
 
 def test_a_strategy_never_trades_for_real_by_omission(tmp_path: Path) -> None:
@@ -128,5 +128,5 @@ def test_a_single_table_is_told_from_several(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(Mistaken, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load_declarations([tmp_path / "absent.toml"], make_world().disk)

@@ -11,9 +11,8 @@ from typing import Annotated, Any, Final, cast
 from attrs import NOTHING, fields_dict, frozen
 
 from pipaid.config.fields import Between, Objection, Spelled, hints_of, shown, structure
-from pipaid.config.layers import read_document
 from pipaid.config.sections import Symbol
-from pipaid.config.toml import Document, Mistake, Mistaken, Route, WrittenFloat, unknown_key
+from pipaid.config.toml import ConfigError, Document, Mistake, Route, WrittenFloat, read_document, unknown_key
 from pipaid.model.instrument import Timeframe
 from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, StrategyDefinition
 from pipaid.seams import Disk
@@ -24,7 +23,7 @@ TABLE: Final = "strategy"
 
 @frozen(kw_only=True)
 class Declaration:
-    """One strategy as a file declares it; `place` is the file and line of its table."""
+    """One strategy as a file declares it; `source` is the file and line of its table."""
 
     name: Annotated[str, Spelled(r"(?s:.{1,64})", f"1 to {NAME_MAX} characters")]
     template_id: Annotated[str, Spelled("[a-z][a-z0-9_]{0,63}", "the id of a template, such as tpl_grid")]
@@ -35,7 +34,7 @@ class Declaration:
     leverage: Annotated[int, Between(1, LEVERAGE_MAX)] = 1
     deploy: bool = False
     dry_run: bool = True
-    place: str = ""
+    source: str = ""
 
     @property
     def definition(self) -> StrategyDefinition:
@@ -52,13 +51,13 @@ class Declaration:
 
 
 def load_declarations(paths: Sequence[Path], disk: Disk) -> list[Declaration]:
-    """Return what the files declare, in order; raise Mistaken with every mistake in all of them."""
+    """Return what the files declare, in order; raise ConfigError with every mistake in all of them."""
     mistakes: list[Mistake] = []
     found: list[Declaration] = []
     for path in paths:
         try:
             document = read_document(path, disk)
-        except Mistaken as trouble:
+        except ConfigError as trouble:
             mistakes.extend(trouble.mistakes)
             continue
         found.extend(_declared(document, mistakes))
@@ -74,7 +73,7 @@ def load_declarations(paths: Sequence[Path], disk: Disk) -> list[Declaration]:
             )
         )
     if mistakes:
-        raise Mistaken(mistakes)
+        raise ConfigError(mistakes)
     return found
 
 
@@ -98,11 +97,11 @@ def _declared(document: Document, mistakes: list[Mistake]) -> Iterator[Declarati
         before = len(mistakes)
         values = _values(document, (TABLE, index), table, mistakes)
         if len(mistakes) == before:
-            yield Declaration(**values, place=document.place((TABLE, index)))
+            yield Declaration(**values, source=document.place((TABLE, index)))
 
 
 def _values(document: Document, route: Route, table: dict[str, object], mistakes: list[Mistake]) -> dict[str, Any]:
-    hints = {name: hint for name, hint in hints_of(Declaration).items() if name != "place"}
+    hints = {name: hint for name, hint in hints_of(Declaration).items() if name != "source"}
     title = f'{TABLE} "{table["name"]}"' if isinstance(table.get("name"), str) else TABLE
     mistakes.extend(
         unknown_key(document.place((*route, name)), f"{title}: {name}", name, list(hints))
@@ -190,10 +189,10 @@ def _missing(place: str, key: str, name: str) -> Mistake:
 def _doubled(found: Sequence[Declaration]) -> Iterator[Mistake]:
     first: dict[str, str] = {}
     for declaration in found:
-        earlier = first.setdefault(declaration.name, declaration.place)
-        if earlier != declaration.place:
+        earlier = first.setdefault(declaration.name, declaration.source)
+        if earlier != declaration.source:
             yield Mistake(
-                place=declaration.place,
+                place=declaration.source,
                 key=f'{TABLE} "{declaration.name}"',
                 wrong=f"the name is already declared at {earlier}",
                 allowed="names that are unique within the account",

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
 import attrs
 from attrs import define, field, frozen
 
+from pipaid.config.declare import Declaration, load_declarations
 from pipaid.config.fields import Beside, Objection, hints_of, mark_of, shown, structure
 from pipaid.config.secret import MASTER_CREDENTIAL, credential_path
-from pipaid.config.sections import Config
+from pipaid.config.sections import Sections
 from pipaid.config.sense import contradictions
-from pipaid.config.toml import Document, Mistake, Mistaken, Route, WrittenFloat, nearest, parse, unknown_key
-from pipaid.seams import Disk, World
+from pipaid.config.toml import (
+    ConfigError,
+    Document,
+    Mistake,
+    Route,
+    WrittenFloat,
+    nearest,
+    read_document,
+    unknown_key,
+)
+from pipaid.seams import World
 
 PREFIX: Final = "PIPAID__"
-COMMAND_LINE: Final = "command line"
 # What systemd may hand over as a credential instead of a path in the file.
 CREDENTIALS: Final[Mapping[str, str]] = {
     "stream.tls_certificate": "pipaid.tls-certificate",
@@ -40,6 +49,22 @@ class Effective:
     source: str
 
 
+@frozen(kw_only=True)
+class Config(Sections):
+    """The configuration of one daemon: its sections, the file they came from, and the strategies it declares."""
+
+    path: Path | None = None
+    declarations: tuple[Declaration, ...] = ()
+
+    def differences(self, other: Config, *, besides: Collection[str] = ()) -> list[str]:
+        """Return the keys whose values differ, but for those named and those below a section that is named."""
+        own, theirs = dict(_flat(self, ())), dict(_flat(other, ()))
+        changed = [key for key in own if own[key] != theirs[key]]
+        if self.declarations != other.declarations and "daemon.strategies" not in changed:
+            changed.append("daemon.strategies")
+        return [key for key in changed if not any(key == each or key.startswith(f"{each}.") for each in besides)]
+
+
 @frozen
 class Examined:
     """What became of a configuration: the config, unless there are mistakes, and every value in effect."""
@@ -49,47 +74,52 @@ class Examined:
     mistakes: tuple[Mistake, ...]
 
 
-def load_config(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Config:
-    """Return the config; raise Mistaken with all mistakes. `overrides` are keys given on the command line."""
-    examined = examine(path, world, overrides=overrides)
+def load_config(path: Path | None, world: World, *, state_dir: Path | None = None) -> Config:
+    """Return the config; raise ConfigError with all mistakes. A state directory given here wins over every layer."""
+    examined = examine(path, world, state_dir=state_dir)
     if examined.config is None:
-        raise Mistaken(examined.mistakes)
+        raise ConfigError(examined.mistakes)
     return examined.config
 
 
-def examine(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Examined:
-    """Read every layer, and report each value with its source and each mistake with its remedy."""
+def examine(path: Path | None, world: World, *, state_dir: Path | None = None) -> Examined:
+    """Read every layer, and report each value with its source and each mistake with its remedy; change nothing."""
     mistakes: list[Mistake] = []
     document = None
     if path is not None:
         try:
             document = read_document(path, world.disk)
-        except Mistaken as trouble:
+        except ConfigError as trouble:
             mistakes.extend(trouble.mistakes)
-    reading = _Reading(document, world, _given(world, overrides or {}), mistakes)
-    config = cast(Config, reading.section(Config, ()))
+    reading = _Reading(document, world, _given(world, state_dir), mistakes)
+    sections = cast(Sections, reading.section(Sections, ()))
     reading.refuse_unread()
     # A value that was refused stands as its default here, so that what depends on it is still looked at.
     sources = {effective.key: effective.source for effective in reading.effective}
-    mistakes.extend(contradictions(config, sources, uid=world.env.uid()))
-    values = (*reading.effective, *_secrets(config, world))
-    return Examined(None if mistakes else config, values, tuple(mistakes))
-
-
-def read_document(path: Path, disk: Disk) -> Document:
-    """Read and parse a file; raise Mistaken when it is not there or no TOML."""
+    mistakes.extend(contradictions(sections, sources, world))
+    declarations: list[Declaration] = []
     try:
-        data = disk.read(path)
-    except OSError as trouble:
-        mistake = Mistake(
-            place=str(path),
-            key="",
-            wrong=f"cannot be read: {trouble.strerror or trouble}",
-            allowed="a readable TOML file",
-            remedy="check the path and its permissions; config/pipaid.toml shows every key",
-        )
-        raise Mistaken([mistake]) from None
-    return parse(path, data)
+        found: dict[Path, None] = {
+            file: None for pattern in sections.daemon.strategies for file in world.disk.find(pattern)
+        }
+        declarations = load_declarations(list(found), world.disk)
+    except ConfigError as trouble:
+        mistakes.extend(trouble.mistakes)
+    values = (*reading.effective, *_secrets(sections, world))
+    if mistakes:
+        return Examined(None, values, tuple(mistakes))
+    own = {name: getattr(sections, name) for name in attrs.fields_dict(Sections)}
+    return Examined(Config(**own, path=path, declarations=tuple(declarations)), values, ())
+
+
+def _flat(section: attrs.AttrsInstance, route: Route) -> Iterator[tuple[str, object]]:
+    """Yield every key of the sections with its value; what a config knows besides its sections is no key."""
+    for name in attrs.fields_dict(Sections) if isinstance(section, Sections) else attrs.fields_dict(type(section)):
+        value, inner = getattr(section, name), (*route, name)
+        if attrs.has(type(value)):
+            yield from _flat(value, inner)
+        else:
+            yield ".".join(map(str, inner)), value
 
 
 @frozen
@@ -100,7 +130,7 @@ class _Given:
     source: str
 
 
-def _given(world: World, overrides: Mapping[str, str]) -> dict[str, _Given]:
+def _given(world: World, state_dir: Path | None) -> dict[str, _Given]:
     """Return what environment and command line say, by key; the command line wins."""
     variables = world.env.variables()
     given: dict[str, _Given] = {}
@@ -115,8 +145,8 @@ def _given(world: World, overrides: Mapping[str, str]) -> dict[str, _Given]:
     for name in sorted(variables):
         if name.startswith(PREFIX):
             given[name.removeprefix(PREFIX).lower().replace("__", ".")] = _Given(variables[name], f"environment {name}")
-    for key, text in overrides.items():
-        given[key] = _Given(text, COMMAND_LINE)
+    if state_dir is not None:
+        given["daemon.state_dir"] = _Given(str(state_dir), "command line")
     return given
 
 
@@ -217,14 +247,13 @@ class _Reading:
         for key, given in self.given.items():
             meant = nearest(key, self.known)
             spelled = PREFIX + meant.upper().replace(".", "__") if meant else ""
-            remedy = f"remove it; `{COMMAND_LINE}` gave it" if given.source == COMMAND_LINE else "unset the variable"
             self.mistakes.append(
                 Mistake(
                     place=given.source,
                     key=key,
                     wrong="no such key",
                     allowed=f"{PREFIX}SECTION__KEY for a key of config/pipaid.toml",
-                    remedy=f"did you mean {spelled}?" if spelled else remedy,
+                    remedy=f"did you mean {spelled}?" if spelled else "unset the variable",
                 )
             )
 
@@ -261,8 +290,6 @@ def _remedy(key: str, better: str, source: str) -> str:
         variable = source.removeprefix("environment ")
         bare = better.strip('"')
         return f"set {variable}={bare}" if better else f"set {variable} to an allowed value, or unset it"
-    if source == COMMAND_LINE:
-        return "give an allowed value"
     return f"write: {name} = {better}" if better else "write an allowed value, or remove the line for the default"
 
 
@@ -272,7 +299,7 @@ def _beside(folder: Path, value: object) -> object:
     return folder / value if isinstance(value, Path) else value
 
 
-def _secrets(config: Config, world: World) -> Iterator[Effective]:
+def _secrets(config: Sections, world: World) -> Iterator[Effective]:
     path = credential_path(MASTER_CREDENTIAL, world)
     source = f"credential {MASTER_CREDENTIAL}" if path else f"file {config.daemon.state_dir / 'master.key'}"
     yield Effective("master key", "[secret]", source)

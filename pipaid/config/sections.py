@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,8 @@ from typing import Annotated, Literal
 from attrs import field, frozen
 
 from pipaid.config.fields import Beside, Between, Spelled
+from pipaid.engine.book import Caps
+from pipaid.model.moment import parse_iso
 
 Symbol = Annotated[str, Spelled("[A-Z0-9]{2,20}", "a symbol in capital letters and digits, such as BTCUSDT")]
 Glob = Annotated[str, Spelled(".+", "a path in which * stands for any characters, relative to this file")]
@@ -43,6 +44,11 @@ class Market:
     files: Annotated[tuple[Glob, ...], Beside()] = ()
     funding_files: Annotated[tuple[Glob, ...], Beside()] = ()
     instruments_file: Annotated[Path | None, Beside()] = None
+
+    @property
+    def start_ms(self) -> int:
+        """Return the venue time of the first candle, 0 when it is left open."""
+        return parse_iso(self.start) if self.start else 0
 
 
 @frozen(kw_only=True)
@@ -93,7 +99,7 @@ class Stream:
 
 
 @frozen(kw_only=True)
-class RiskCaps:
+class RiskCaps(Caps):
     """Caps over many strategies, of one account or of all; "off" means no limit. Amounts in quote currency."""
 
     order_notional_max: Amount | None = Decimal(1_000_000)
@@ -108,6 +114,9 @@ class RiskCaps:
     drawdown_pct_max: Share | None = Decimal("0.30")
     price_collar_pct: Share | None = Decimal("0.50")
     leverage_max: Annotated[int, Between(1, 125)] | None = 20
+    rate_limit_max_trades: Count | None = None
+    rate_limit_window_hours: Annotated[Decimal, Between("0.01", 168)] = Decimal(4)
+    hedging_allowed: bool = True
 
 
 @frozen(kw_only=True)
@@ -155,8 +164,8 @@ class Journal:
 
 
 @frozen(kw_only=True)
-class Config:
-    """All that can be configured; every field has a default, so an empty file works."""
+class Sections:
+    """All that can be configured; every key has a default, so an empty file works."""
 
     daemon: Daemon = field(factory=Daemon)
     market: Market = field(factory=Market)
@@ -183,14 +192,3 @@ class Config:
     def observe_socket(self) -> Path:
         """Return where questions are answered and commands refused."""
         return self.runtime_dir / "observe.sock"
-
-    @property
-    def strategy_files(self) -> tuple[Path, ...]:
-        """Return the declarations that are there now, in a stable order."""
-        return matching(self.daemon.strategies)
-
-
-def matching(patterns: tuple[str, ...]) -> tuple[Path, ...]:
-    """Return the files that match any of the patterns, each once, sorted by name."""
-    found = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
-    return tuple(Path(path) for path in sorted(found) if Path(path).is_file())

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from pipaid.config.secret import objection_to_mode
-from pipaid.config.sections import Config, matching
+from pipaid.config.sections import Sections
 from pipaid.config.toml import Mistake
-from pipaid.model.moment import parse_iso
+from pipaid.seams import World
 
 CANDLES_REMEDY: Final = (
     "get 1m candles as CSV with the columns open_time_ms,open,high,low,close,volume (Binance publishes them, a file a "
@@ -20,17 +20,17 @@ CANDLES_REMEDY: Final = (
 )
 
 
-def contradictions(config: Config, sources: Mapping[str, str], *, uid: int) -> Iterator[Mistake]:
+def contradictions(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
     """Yield what cannot work; `sources` says where each value came from."""
-    yield from _strategies(config, sources)
-    yield from _market(config, sources)
-    yield from _stream(config, sources, uid)
+    yield from _strategies(config, sources, world)
+    yield from _market(config, sources, world)
+    yield from _stream(config, sources, world)
     yield from _backoff(config, sources)
 
 
-def _strategies(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
+def _strategies(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
     for pattern in config.daemon.strategies:
-        if not matching((pattern,)):
+        if not world.disk.find(pattern):
             yield Mistake(
                 place=sources["daemon.strategies"],
                 key="daemon.strategies",
@@ -40,11 +40,11 @@ def _strategies(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]
             )
 
 
-def _market(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
+def _market(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
     market = config.market
     if market.start:
         try:
-            parse_iso(market.start)
+            _ = market.start_ms
         except ValueError as trouble:
             yield Mistake(
                 place=sources["market.start"],
@@ -73,7 +73,7 @@ def _market(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
         )
     for key, patterns in (("market.files", market.files), ("market.funding_files", market.funding_files)):
         for pattern in patterns:
-            if not matching((pattern,)):
+            if not world.disk.find(pattern):
                 yield Mistake(
                     place=sources[key],
                     key=key,
@@ -83,7 +83,7 @@ def _market(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
                     if key == "market.files"
                     else "correct the path, or write: funding_files = []",
                 )
-    if market.instruments_file and not market.instruments_file.is_file():
+    if market.instruments_file and not world.disk.exists(market.instruments_file):
         yield Mistake(
             place=sources["market.instruments_file"],
             key="market.instruments_file",
@@ -93,7 +93,7 @@ def _market(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
         )
 
 
-def _stream(config: Config, sources: Mapping[str, str], uid: int) -> Iterator[Mistake]:
+def _stream(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
     stream = config.stream
     if not stream.enabled:
         return
@@ -118,7 +118,7 @@ def _stream(config: Config, sources: Mapping[str, str], uid: int) -> Iterator[Mi
         )
         return
     if certificate and key:
-        trouble = _tls_trouble(certificate, key, uid)
+        trouble = _tls_trouble(certificate, key, world.env.uid())
         if trouble:
             yield Mistake(
                 place=sources["stream.tls_key"],
@@ -151,7 +151,7 @@ def _tls_trouble(certificate: Path, key: Path, uid: int) -> str | None:
     return None
 
 
-def _backoff(config: Config, sources: Mapping[str, str]) -> Iterator[Mistake]:
+def _backoff(config: Sections, sources: Mapping[str, str]) -> Iterator[Mistake]:
     low, high = config.supervision.backoff_min_s, config.supervision.backoff_max_s
     if low > high:
         yield Mistake(

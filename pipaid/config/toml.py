@@ -12,6 +12,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from pipaid.errors import InvalidParameter
+from pipaid.seams import Disk
 
 Route = tuple[str | int, ...]
 
@@ -37,7 +38,7 @@ class Mistake:
         return f"{self.place}: {subject}{self.wrong}\n    allowed: {self.allowed}\n    remedy:  {self.remedy}"
 
 
-class Mistaken(InvalidParameter):
+class ConfigError(InvalidParameter):
     """Something people wrote cannot be used; `mistakes` lists everything that is wrong with it, not the first only."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
@@ -78,8 +79,24 @@ class Document:
         return f"{self.path}:1"
 
 
+def read_document(path: Path, disk: Disk) -> Document:
+    """Read and parse a file; raise ConfigError when it is not there or no TOML."""
+    try:
+        data = disk.read(path)
+    except OSError as trouble:
+        mistake = Mistake(
+            place=str(path),
+            key="",
+            wrong=f"cannot be read: {trouble.strerror or trouble}",
+            allowed="a readable TOML file",
+            remedy="check the path and its permissions; config/pipaid.toml shows every key",
+        )
+        raise ConfigError([mistake]) from None
+    return parse(path, data)
+
+
 def parse(path: Path, data: bytes) -> Document:
-    """Parse a file's content; raise Mistaken with the line when it is no TOML."""
+    """Parse a file's content; raise ConfigError with the line when it is no TOML."""
     try:
         if len(data) > FILE_BYTES_MAX:
             raise ValueError(f"the file has {len(data)} bytes, at most {FILE_BYTES_MAX} are read")
@@ -87,7 +104,7 @@ def parse(path: Path, data: bytes) -> Document:
         table = tomllib.loads(text, parse_float=WrittenFloat)
         lines = _Reader(text).lines()
     except (ValueError, RecursionError) as trouble:
-        raise Mistaken([_unreadable(path, data, trouble)]) from None
+        raise ConfigError([_unreadable(path, data, trouble)]) from None
     return Document(path, table, lines)
 
 

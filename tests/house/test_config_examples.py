@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from pipaid.config import Config, examine, load_config, load_declarations
+from pipaid.config.sections import Sections
 from pipaid.config.toml import parse
 from tests.house.tree import ROOT
 from tests.worlds import make_world
@@ -36,15 +37,15 @@ def test_the_full_example_holds_every_key_with_its_default() -> None:
     document = parse(path, path.read_bytes())
     found = examine(path, make_world())
 
-    assert load_config(path, make_world()) == Config()
+    assert load_config(path, make_world()) == Config(path=path)
     assert [each.key for each in found.values if not each.source.startswith(str(path))] == ["master key"]
-    assert [key for key in document.table if key not in attrs.fields_dict(Config)] == []
+    assert [key for key in document.table if key not in attrs.fields_dict(Sections)] == []
 
 
 def test_the_minimal_example_differs_from_the_defaults_in_what_it_says_only() -> None:
     config = load_config(FOLDER / "paper.toml", make_world())
 
-    assert attrs.evolve(config, market=Config().market) == Config()
+    assert attrs.evolve(config, market=Config().market, path=None) == Config()
 
 
 def test_fifty_strategies_stand_ready_for_the_replay() -> None:
