@@ -40,7 +40,11 @@ class MeanReversionParams:
         "Distance at which the price has come back", low="0", high="3", default="0.5", less_than="entry_z"
     )
     stop_z: Decimal = decimal_param(
-        "Distance of the stop, fixed at entry; 0 for none (then sized as with 4)", low="0", high="12", default="4"
+        "Distance of the stop from the mean at entry, or from the close where that is not beyond entry_z; 0 for none "
+        "(then sized as with 4)",
+        low="0",
+        high="12",
+        default="4",
     )
     max_hold_candles: int = integer_param(
         "Candles after which a position is closed, 0 for never", low=0, high=10_000, default=200, name="max_hold_bars"
@@ -61,13 +65,6 @@ class MeanReversion(Template):
         max_open_positions=10, max_trades_per_day=50, max_drawdown_pct=Decimal("0.2"), max_order_rate=60
     )
     params: MeanReversionParams
-
-    @classmethod
-    def check(cls, params: MeanReversionParams, **_: object) -> dict[str, str]:
-        """Refuse a stop that would be hit at entry."""
-        if 0 < params.stop_z <= params.entry_z:
-            return {"stop_z": f"must be 0 or above entry_z, got {params.stop_z} and {params.entry_z}"}
-        return {}
 
     @property
     def stretch(self) -> Feature:
@@ -135,7 +132,8 @@ class MeanReversion(Template):
         if not params.stop_z:
             yield from _stopless_entry(view, direction, risk=params.risk_per_trade, deviation=deviation, reason=reason)
             return
-        room = (float(params.stop_z) - abs(z)) * deviation
+        covered = abs(z) if params.stop_z > params.entry_z else 0.0
+        room = (float(params.stop_z) - covered) * deviation
         if room > 0.0:  # Otherwise the price is beyond the stop already.
             yield from protected_entry(
                 view, direction, risk=params.risk_per_trade, stop_distance=room, take_distance=0.0, reason=reason

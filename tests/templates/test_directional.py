@@ -125,6 +125,17 @@ def test_mean_reversion_does_not_enter_beyond_its_stop() -> None:
     assert entries(play(MeanReversion, {"window": 8, "entry_z": "2", "stop_z": "2.1"}, [*CALM, 50])) == []
 
 
+def test_a_stop_that_is_not_beyond_the_entry_is_measured_from_the_close() -> None:
+    closes = [*CALM, 96]
+    (entry,) = entries(play(MeanReversion, {"window": 8, "entry_z": "2", "stop_z": "1"}, closes))
+
+    window = [float(close) for close in closes[-8:]]
+    mean = sum(window) / 8
+    deviation = (sum((close - mean) ** 2 for close in window) / 8) ** 0.5
+    assert entry.stop_price is not None
+    assert float(entry.stop_price) == pytest.approx(96 - deviation, abs=1e-5)
+
+
 def test_mean_reversion_without_a_stop_is_sized_by_four_deviations() -> None:
     closes = [*CALM, 96]
     (entry,) = entries(play(MeanReversion, {"window": 8, "stop_z": "0"}, closes))

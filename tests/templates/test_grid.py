@@ -202,3 +202,25 @@ def test_levels_that_the_tick_merges_are_left_out() -> None:
 
     prices = [entry.price for entry in driver.entries]
     assert len(prices) == len(set(prices)) == 4
+
+
+def test_a_grid_deployed_before_the_first_price_begins_where_a_close_leaves_a_level() -> None:
+    for every in (True, False):
+        driver = Driver(make_template(Grid, RANGE), every=every)
+        driver.deploy()
+        assert driver.wishes == []
+
+        driver.run(candles_of([115, 116, 121]))
+
+        assert [wish.index for wish in driver.wishes] == [2, 2, 2]
+        assert set(placed(driver)) == {"L0", "L1", "L2"}
+
+
+def test_an_exit_that_got_lost_is_rested_again_at_the_next_level() -> None:
+    driver = make_grid([109], start=125)
+    driver._exiting.clear()
+
+    driver.run(candles_of([111], start=2))
+
+    assert {wish.price for wish in driver.wished(Exit)[-2:]} == {Decimal(120), Decimal(130)}
+    assert all(driver.exiting(lot.id) for lot in driver.positions)
