@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pipaid.config import Config, ConfigError, Examined, Mistake, examine, load_config
+from pipaid.config import Config, Examined, Mistake, Mistaken, examine, load_config
 from pipaid.config.fields import hints_of
 from pipaid.config.sections import RiskCaps
 from pipaid.engine.book import Caps
@@ -97,7 +97,7 @@ def test_ten_mistakes_are_reported_at_once_each_at_its_line(tmp_path: Path) -> N
 
 
 def test_all_mistakes_stand_in_what_is_raised(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(Mistaken) as caught:
         load_config(written(tmp_path, TEN_MISTAKES), make_world())
 
     assert len(caught.value.mistakes) == 10
@@ -163,7 +163,7 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_p
     path = written(tmp_path, '[stream]\nport = 6000\nhost = "::1"\n[daemon]\nstate_dir = "a"\n')
     world = make_world(PIPAID__STREAM__PORT="6001", PIPAID__DAEMON__STATE_DIR="b", STATE_DIRECTORY="/never")
 
-    found = examine(path, world, state_dir=Path("c"))
+    found = examine(path, world, overrides={"daemon.state_dir": "c"})
 
     assert found.config is not None
     assert value_of(found, "stream.port") == ("6001", "environment PIPAID__STREAM__PORT")
@@ -200,13 +200,19 @@ def test_a_variable_is_read_as_it_would_be_written(name: str, text: str, key: st
         ("PIPAID__STREAM__PROT", "1", "did you mean PIPAID__STREAM__PORT?"),
         ("PIPAID__STREAM__PORT", "x", "set PIPAID__STREAM__PORT to an allowed value, or unset it"),
         ("PIPAID__LOG__LEVEL", "Debug", "set PIPAID__LOG__LEVEL=debug"),
-        ("PIPAID__QQQQ", "1", "unset the variable"),
+        ("PIPAID__QQQQ", "1", "remove it"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, text: str, remedy: str) -> None:
     (mistake,) = examine(None, make_world(**{name: text})).mistakes
 
     assert (mistake.place, mistake.remedy) == (f"environment {name}", remedy)
+
+
+def test_an_unknown_key_of_the_command_line_is_a_mistake() -> None:
+    found = examine(None, make_world(), overrides={"daemon.sate_dir": "x"})
+
+    assert found.mistakes[0].place == "command line"
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400"])
@@ -308,6 +314,7 @@ def test_patterns_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None
     assert config.market.speed == "max"
     assert config.market.start_ms == 1_748_736_000_000
     assert config.path == tmp_path / "pipaid.toml"
+    assert config.strategy_files == (tmp_path / "a.toml", tmp_path / "b.toml")
 
 
 def test_mistakes_in_declared_strategies_are_mistakes_of_the_configuration(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipaid.config import ConfigError, Declaration, load_declarations
+from pipaid.config import Declaration, Mistaken, load_declarations
 from pipaid.model.instrument import Timeframe
 from tests.worlds import make_world
 
@@ -44,7 +44,7 @@ def declared(folder: Path, *texts: str) -> list[Declaration]:
 
 
 def mistakes_in(folder: Path, *texts: str) -> dict[str, tuple[str, str]]:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(Mistaken) as caught:
         declared(folder, *texts)
     return {
         mistake.key: (mistake.place.removeprefix(f"{folder}/"), mistake.remedy) for mistake in caught.value.mistakes
@@ -128,5 +128,5 @@ def test_a_single_table_is_told_from_several(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(Mistaken, match="cannot be read"):
         load_declarations([tmp_path / "absent.toml"], make_world().disk)

@@ -11,5 +11,5 @@ from pipaid.config.layers import examine as examine
 from pipaid.config.layers import load_config as load_config
 from pipaid.config.secret import Secret as Secret
 from pipaid.config.secret import master_key as master_key
-from pipaid.config.toml import ConfigError as ConfigError
 from pipaid.config.toml import Mistake as Mistake
+from pipaid.config.toml import Mistaken as Mistaken

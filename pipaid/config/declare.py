@@ -12,7 +12,7 @@ from attrs import NOTHING, fields_dict, frozen
 
 from pipaid.config.fields import Between, Objection, Spelled, hints_of, shown, structure
 from pipaid.config.sections import Symbol
-from pipaid.config.toml import ConfigError, Document, Mistake, Route, WrittenFloat, read_document, unknown_key
+from pipaid.config.toml import Document, Mistake, Mistaken, Route, WrittenFloat, read_document, unknown_key
 from pipaid.model.instrument import Timeframe
 from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, StrategyDefinition
 from pipaid.seams import Disk
@@ -51,13 +51,13 @@ class Declaration:
 
 
 def load_declarations(paths: Sequence[Path], disk: Disk) -> list[Declaration]:
-    """Return what the files declare, in order; raise ConfigError with every mistake in all of them."""
+    """Return what the files declare, in order; raise Mistaken with every mistake in all of them."""
     mistakes: list[Mistake] = []
     found: list[Declaration] = []
     for path in paths:
         try:
             document = read_document(path, disk)
-        except ConfigError as trouble:
+        except Mistaken as trouble:
             mistakes.extend(trouble.mistakes)
             continue
         found.extend(_declared(document, mistakes))
@@ -73,7 +73,7 @@ def load_declarations(paths: Sequence[Path], disk: Disk) -> list[Declaration]:
             )
         )
     if mistakes:
-        raise ConfigError(mistakes)
+        raise Mistaken(mistakes)
     return found
 
 

@@ -16,9 +16,9 @@ from pipaid.config.secret import MASTER_CREDENTIAL, credential_path
 from pipaid.config.sections import Sections
 from pipaid.config.sense import contradictions
 from pipaid.config.toml import (
-    ConfigError,
     Document,
     Mistake,
+    Mistaken,
     Route,
     WrittenFloat,
     nearest,
@@ -28,6 +28,7 @@ from pipaid.config.toml import (
 from pipaid.seams import World
 
 PREFIX: Final = "PIPAID__"
+COMMAND_LINE: Final = "command line"
 # What systemd may hand over as a credential instead of a path in the file.
 CREDENTIALS: Final[Mapping[str, str]] = {
     "stream.tls_certificate": "pipaid.tls-certificate",
@@ -54,6 +55,7 @@ class Config(Sections):
     """The configuration of one daemon: its sections, the file they came from, and the strategies it declares."""
 
     path: Path | None = None
+    strategy_files: tuple[Path, ...] = ()
     declarations: tuple[Declaration, ...] = ()
 
     def differences(self, other: Config, *, besides: Collection[str] = ()) -> list[str]:
@@ -74,50 +76,58 @@ class Examined:
     mistakes: tuple[Mistake, ...]
 
 
-def load_config(path: Path | None, world: World, *, state_dir: Path | None = None) -> Config:
-    """Return the config; raise ConfigError with all mistakes. A state directory given here wins over every layer."""
-    examined = examine(path, world, state_dir=state_dir)
+def load_config(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Config:
+    """Return the config; raise Mistaken with all mistakes. `overrides` are keys given on the command line."""
+    examined = examine(path, world, overrides=overrides)
     if examined.config is None:
-        raise ConfigError(examined.mistakes)
+        raise Mistaken(examined.mistakes)
     return examined.config
 
 
-def examine(path: Path | None, world: World, *, state_dir: Path | None = None) -> Examined:
+def examine(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Examined:
     """Read every layer, and report each value with its source and each mistake with its remedy; change nothing."""
     mistakes: list[Mistake] = []
     document = None
     if path is not None:
         try:
             document = read_document(path, world.disk)
-        except ConfigError as trouble:
+        except Mistaken as trouble:
             mistakes.extend(trouble.mistakes)
-    reading = _Reading(document, world, _given(world, state_dir), mistakes)
+    reading = _Reading(document, world, _given(world, overrides or {}), mistakes)
     sections = cast(Sections, reading.section(Sections, ()))
     reading.refuse_unread()
     # A value that was refused stands as its default here, so that what depends on it is still looked at.
     sources = {effective.key: effective.source for effective in reading.effective}
     mistakes.extend(contradictions(sections, sources, world))
-    declarations: list[Declaration] = []
+    files = _strategy_files(sections, world)
     try:
-        found: dict[Path, None] = {
-            file: None for pattern in sections.daemon.strategies for file in world.disk.find(pattern)
-        }
-        declarations = load_declarations(list(found), world.disk)
-    except ConfigError as trouble:
+        declarations = tuple(load_declarations(files, world.disk))
+    except Mistaken as trouble:
         mistakes.extend(trouble.mistakes)
+        declarations = ()
     values = (*reading.effective, *_secrets(sections, world))
     if mistakes:
         return Examined(None, values, tuple(mistakes))
     own = {name: getattr(sections, name) for name in attrs.fields_dict(Sections)}
-    return Examined(Config(**own, path=path, declarations=tuple(declarations)), values, ())
+    config = Config(**own, path=path, strategy_files=files, declarations=declarations)
+    return Examined(config, values, ())
+
+
+def _strategy_files(sections: Sections, world: World) -> tuple[Path, ...]:
+    """Return the files that match any pattern, each once, in the order of the patterns."""
+    found: dict[Path, None] = {}
+    for pattern in sections.daemon.strategies:
+        found.update(dict.fromkeys(world.disk.find(pattern)))
+    return tuple(found)
 
 
 def _flat(section: attrs.AttrsInstance, route: Route) -> Iterator[tuple[str, object]]:
     """Yield every key of the sections with its value; what a config knows besides its sections is no key."""
     for name in attrs.fields_dict(Sections) if isinstance(section, Sections) else attrs.fields_dict(type(section)):
-        value, inner = getattr(section, name), (*route, name)
-        if attrs.has(type(value)):
-            yield from _flat(value, inner)
+        value: object = getattr(section, name)
+        inner = (*route, name)
+        if attrs.has(value.__class__):
+            yield from _flat(cast(attrs.AttrsInstance, value), inner)
         else:
             yield ".".join(map(str, inner)), value
 
@@ -130,7 +140,7 @@ class _Given:
     source: str
 
 
-def _given(world: World, state_dir: Path | None) -> dict[str, _Given]:
+def _given(world: World, overrides: Mapping[str, str]) -> dict[str, _Given]:
     """Return what environment and command line say, by key; the command line wins."""
     variables = world.env.variables()
     given: dict[str, _Given] = {}
@@ -145,8 +155,8 @@ def _given(world: World, state_dir: Path | None) -> dict[str, _Given]:
     for name in sorted(variables):
         if name.startswith(PREFIX):
             given[name.removeprefix(PREFIX).lower().replace("__", ".")] = _Given(variables[name], f"environment {name}")
-    if state_dir is not None:
-        given["daemon.state_dir"] = _Given(str(state_dir), "command line")
+    for key, text in overrides.items():
+        given[key] = _Given(text, COMMAND_LINE)
     return given
 
 
@@ -253,7 +263,7 @@ class _Reading:
                     key=key,
                     wrong="no such key",
                     allowed=f"{PREFIX}SECTION__KEY for a key of config/pipaid.toml",
-                    remedy=f"did you mean {spelled}?" if spelled else "unset the variable",
+                    remedy=f"did you mean {spelled}?" if spelled else "remove it",
                 )
             )
 
@@ -290,6 +300,8 @@ def _remedy(key: str, better: str, source: str) -> str:
         variable = source.removeprefix("environment ")
         bare = better.strip('"')
         return f"set {variable}={bare}" if better else f"set {variable} to an allowed value, or unset it"
+    if source == COMMAND_LINE:
+        return "give an allowed value"
     return f"write: {name} = {better}" if better else "write an allowed value, or remove the line for the default"
 
 

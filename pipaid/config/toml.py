@@ -38,7 +38,7 @@ class Mistake:
         return f"{self.place}: {subject}{self.wrong}\n    allowed: {self.allowed}\n    remedy:  {self.remedy}"
 
 
-class ConfigError(InvalidParameter):
+class Mistaken(InvalidParameter):
     """Something people wrote cannot be used; `mistakes` lists everything that is wrong with it, not the first only."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
@@ -80,7 +80,7 @@ class Document:
 
 
 def read_document(path: Path, disk: Disk) -> Document:
-    """Read and parse a file; raise ConfigError when it is not there or no TOML."""
+    """Read and parse a file; raise Mistaken when it is not there or no TOML."""
     try:
         data = disk.read(path)
     except OSError as trouble:
@@ -91,12 +91,12 @@ def read_document(path: Path, disk: Disk) -> Document:
             allowed="a readable TOML file",
             remedy="check the path and its permissions; config/pipaid.toml shows every key",
         )
-        raise ConfigError([mistake]) from None
+        raise Mistaken([mistake]) from None
     return parse(path, data)
 
 
 def parse(path: Path, data: bytes) -> Document:
-    """Parse a file's content; raise ConfigError with the line when it is no TOML."""
+    """Parse a file's content; raise Mistaken with the line when it is no TOML."""
     try:
         if len(data) > FILE_BYTES_MAX:
             raise ValueError(f"the file has {len(data)} bytes, at most {FILE_BYTES_MAX} are read")
@@ -104,7 +104,7 @@ def parse(path: Path, data: bytes) -> Document:
         table = tomllib.loads(text, parse_float=WrittenFloat)
         lines = _Reader(text).lines()
     except (ValueError, RecursionError) as trouble:
-        raise ConfigError([_unreadable(path, data, trouble)]) from None
+        raise Mistaken([_unreadable(path, data, trouble)]) from None
     return Document(path, table, lines)
 
 
