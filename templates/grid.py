@@ -132,16 +132,11 @@ class Grid(Template):
 
     def features(self) -> tuple[Feature, ...]:
         """Return the features of the strategy's series that `on_candle` reads."""
-        return CLOSE, self._ladder_feature("long"), self._ladder_feature("short")
+        return CLOSE, *map(self._ladder_feature, self._sides())
 
     def wakes(self) -> Wakes:
         """Wake where the close has moved from one level to another, and beyond the edges that end the grid."""
-        side = self.params.side
-        conditions: list[Condition] = []
-        if side != "short":
-            conditions.append(Condition("changes", self._ladder_feature("long")))
-        if side != "long":
-            conditions.append(Condition("changes", self._ladder_feature("short")))
+        conditions = [Condition("changes", self._ladder_feature(side)) for side in self._sides()]
         bottom, top = self._edges()
         if bottom is not None:
             conditions.append(Condition("at_most", CLOSE, float(bottom[0])))
@@ -269,24 +264,26 @@ class Grid(Template):
     def _moves(self, view: View) -> frozenset[tuple[Direction, int]]:
         """Return the rungs whose levels the last close left on the side where their entries rest."""
         left: set[tuple[Direction, int]] = set()
-        up, up_before = self._rung_numbers(view, "long")
-        if self.params.side != "short":
-            left.update((Direction.LONG, rung) for rung in range(up_before, up))
-        down, down_before = self._rung_numbers(view, "short")
-        if self.params.side != "long":
-            # The mark of a short entry stands in the interval below its level.
-            left.update((Direction.SHORT, rung + 1) for rung in range(down, down_before))
+        for side in self._sides():
+            feature = self._ladder_feature(side)
+            now, before = view.feature(feature), view.feature_before(feature)
+            if now is None or before is None:
+                continue
+            if side is Direction.LONG:
+                left.update((side, rung) for rung in range(int(before), int(now)))
+            else:
+                # The mark of a short entry stands in the interval below its level.
+                left.update((side, rung + 1) for rung in range(int(now), int(before)))
         return frozenset(left)
 
-    def _rung_numbers(self, view: View, side: str) -> tuple[int, int]:
-        feature = self._ladder_feature(side)
-        now, before = view.feature(feature), view.feature_before(feature)
-        return (0, 0) if now is None or before is None else (int(now), int(before))
+    def _sides(self) -> tuple[Direction, ...]:
+        side = self.params.side
+        return tuple(Direction) if side == "neutral" else (Direction(side),)
 
-    def _ladder_feature(self, side: str) -> Feature:
+    def _ladder_feature(self, side: Direction) -> Feature:
         params = self.params
         threshold = float(params.rebalance_threshold)
-        shift = threshold if side == "long" else 1.0 - threshold
+        shift = threshold if side is Direction.LONG else 1.0 - threshold
         name = f"{params.spacing}_rung"
         return Feature(name, (float(params.lower_price), float(params.upper_price), params.grid_levels, shift))
 

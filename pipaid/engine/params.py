@@ -189,7 +189,7 @@ def structure_params(
     own = {name: value for name, value in raw.items() if name != RISK}
     params, mistakes = _structured(template.params_type, own)
     _, risk_mistakes = _structured_risk(template, raw)
-    if params is not None:
+    if params is not None and symbols:
         around = template.check(
             params, symbols=symbols, timeframe=timeframe, capital=capital, instruments=instruments or {}
         )

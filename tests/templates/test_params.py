@@ -180,6 +180,11 @@ def test_mistakes_of_params_and_of_their_surroundings_are_told_together() -> Non
     assert found.keys() == {"interval", "buy_amount", "unknown"}
 
 
+@pytest.mark.parametrize("kind", GOOD)
+def test_a_strategy_without_symbols_is_somebody_elses_refusal(kind: type[Template]) -> None:
+    assert isinstance(structured(kind, GOOD[kind], symbols=()), kind.params_type)
+
+
 def test_a_missing_field_is_called_so() -> None:
     assert mistakes(lambda: structured(Dca, {})) == {"interval": "is required", "buy_amount": "is required"}
 
