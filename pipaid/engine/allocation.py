@@ -43,17 +43,19 @@ def entry_quantity(intent: Enter, *, price: Decimal, instrument: Instrument, roo
     """Return the quantity of an entry on the lot, zero if nothing worth placing is left.
 
     By `quantity` as wished; by `notional` it is notional / price; by `risk` equity x risk / |price - stop|, so that
-    the stop loses that share of the equity. The last two are clamped to the room; the first is for the gate to judge.
+    the stop loses that share of the equity. The last two are clamped to the room and to what a single market order may
+    close again; the first is for the gate to judge.
     """
     if intent.quantity is not None:
         return instrument.quantity(intent.quantity)
     if intent.notional is not None:
         wanted = intent.notional / price
     else:
-        assert intent.risk is not None and intent.stop_price is not None
+        assert intent.risk is not None
+        assert intent.stop_price is not None
         distance = abs(price - intent.stop_price)
         if distance == ZERO:
             return ZERO
         wanted = max(ZERO, room.equity) * intent.risk / distance
     affordable = max(ZERO, room.notional) / reserve_price(price, market=market)
-    return instrument.quantity(min(wanted, affordable))
+    return instrument.quantity(min(wanted, affordable, instrument.quantity_max, instrument.market_quantity_max))

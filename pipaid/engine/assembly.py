@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from pipaid.engine.definition import limits_of
 from pipaid.engine.effects import Brain
+from pipaid.engine.holdings import seniority
 from pipaid.engine.params import structure_params
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book, StrategyLimits
@@ -72,9 +73,7 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
         limits=limits,
         brain=memory.brain,
         orders={order.client_order_id: order for order in _oldest_first(memory.orders)},
-        positions={
-            position.id: position for position in sorted(memory.positions, key=lambda p: (p.opened_at_ms, p.id))
-        },
+        positions={position.id: position for position in sorted(memory.positions, key=seniority)},
     )
 
 

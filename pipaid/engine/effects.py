@@ -8,7 +8,9 @@ from typing import Any, Final
 import msgspec
 from attrs import define, field
 
+from pipaid.engine.book import Book
 from pipaid.engine.risk import Approved
+from pipaid.engine.template import Exit
 from pipaid.model.event import EventData, EventDraft
 from pipaid.model.ident import derived_id
 from pipaid.model.money import ZERO
@@ -27,10 +29,12 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True):
 
     `started` names the run whose `on_start` has been carried out; `evaluated` holds, by symbol, the close time of the
     last candle decided on; `run_pnl` the realised profit of the current run by symbol; `order_times_ms` the entries of
-    the last minute, for the rate cap.
+    the last minute, for the rate cap; `exits` the exits that wait, for the end of the one they replace or for the next
+    candle, by position. The figures of the day are those of the mode (dry or not) that `dry_run` tells.
     """
 
     at_ms: int = 0
+    dry_run: bool | None = None
     started: str = ""
     tally: Tally = Tally()
     orders_made: int = 0
@@ -41,14 +45,19 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True):
     run_peak: Decimal = ZERO
     day: int = 0
     day_trades: int = 0
+    day_orders: int = 0
     day_pnl: Decimal = ZERO
     cooldown_until_ms: int = 0
     order_times_ms: tuple[int, ...] = ()
+    exits: dict[str, Exit] = {}
 
 
 @define
 class Effects:
-    """Collect one decision; `batch` is what must be durable before `place` and `cancel` are carried out."""
+    """Collect one decision; `batch` is what must be durable before `place` and `cancel` are carried out.
+
+    `book` is the account's, if the decision closed a trade and so moved its profit.
+    """
 
     strategy: Strategy
     at_ms: int
@@ -62,6 +71,7 @@ class Effects:
     cancel: list[Order] = field(factory=list)
     brain: Brain | None = None
     strategy_changed: bool = False
+    book: Book | None = None
 
     def event(self, data: EventData) -> None:
         """Add an event of this strategy at this moment."""
@@ -101,6 +111,8 @@ class Effects:
             records.append(Record("brain", self.strategy.id, Kind.PUT, encode(self.brain), self.strategy.id))
         if self.strategy_changed:
             records.append(strategy_record(self.strategy))
+        if self.book is not None and self.book.name:
+            records.append(Record("book", self.book.name, Kind.PUT, encode(self.book.memory())))
         return Batch(records=records, events=self.events)
 
     def _run_records(self) -> list[Record]:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
+import msgspec
 from attrs import define, field
 
 from pipaid.engine.allocation import capital_by_symbol, reserve_price
+from pipaid.engine.book import Book, Deeds, StrategyExposure, SymbolExposure
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Book, Situation, StrategyExposure, StrategyLimits, exposure_of
+from pipaid.engine.risk import Situation, StrategyLimits, direction_of, exposure_of
 from pipaid.engine.template import Template
 from pipaid.engine.view import WISHED_EXITS
 from pipaid.model.instrument import Instrument
@@ -30,7 +32,8 @@ class Holdings:
     """Hold one strategy's state.
 
     `orders` holds working orders by client order id, `positions` open lots by id, both oldest first;
-    `entries_closed` says why nothing may be opened although the strategy is deployed, or is empty.
+    `entries_closed` says why nothing may be opened although the strategy is deployed, or is empty; `interest_changed`
+    collects the symbols whose `interest` differs since the caller last looked.
     """
 
     strategy: Strategy
@@ -45,13 +48,22 @@ class Holdings:
     positions: dict[str, Position] = field(factory=dict)
     capital: dict[str, Decimal] = field(init=False)
     entries_closed: str = field(default="", init=False)
+    interest_changed: set[str] = field(factory=set[str], init=False)
     _out: Effects | None = field(default=None, init=False)
+    _exposed: bool = field(default=False, init=False)
+    _bound: dict[str, Decimal] = field(factory=dict[str, Decimal], init=False)
 
     def __attrs_post_init__(self) -> None:
         run = self.strategy.run
         capital = run.capital if run is not None else self.strategy.in_effect.capital
         self.capital = capital_by_symbol(self.template, self.strategy.in_effect.symbols, capital)
         self._expose()
+        self._tell_deeds()
+        for position in self.positions.values():
+            self.book.note_opening(position.symbol, position.id, position.opened_at_ms)
+        for order in self.orders.values():
+            if not order.reduce_only:
+                self._tell_rate(order)
 
     @property
     def _effects(self) -> Effects:
@@ -101,18 +113,28 @@ class Holdings:
 
     def exposure(self) -> Decimal:
         """Return the notional at risk: open lots, and working entries at their worst price."""
-        return self.book.exposure(self.strategy.id).total if self.orders or self.positions else ZERO
+        return self.book.exposure(self.strategy.id).total
 
     def _keep(self, order: Order) -> None:
         self._effects.orders[order.id] = order
-        if order.working:
-            self.orders[order.client_order_id] = order
-        else:
+        self._exposed = False
+        if not order.working:
             self.orders.pop(order.client_order_id, None)
+            return
+        last = next(reversed(self.orders), "")
+        self.orders[order.client_order_id] = order
+        if order.client_order_id < last and next(reversed(self.orders)) == order.client_order_id:
+            # One that was given up has come back: it takes its old place, as after a restart.
+            self.orders = dict(sorted(self.orders.items()))
 
     def _hold(self, position: Position) -> None:
         self._effects.positions[position.id] = position
+        self._exposed = False
+        fresh = position.id not in self.positions
         self.positions[position.id] = position
+        if fresh:
+            # Positions opened in the same millisecond stand in the order in which a restart would read them.
+            self.positions = {each.id: each for each in sorted(self.positions.values(), key=seniority)}
 
     def _alive(self, symbol: str, tag: str) -> bool:
         return any(
@@ -120,57 +142,94 @@ class Holdings:
         ) or any(position.tag == tag and position.symbol == symbol for position in self.positions.values())
 
     def _room(self, symbol: str) -> Decimal:
-        bound = ZERO
-        for order in self.orders.values():
-            if order.symbol == symbol and not order.reduce_only:
-                bound += order.remaining * reserve_price(order.price, market=order.type is OrderType.MARKET)
-        for position in self.positions.values():
-            if position.symbol == symbol:
-                bound += position.quantity * position.entry_price
-        return self.capital[symbol] * self.leverage - bound
+        self._expose()
+        return self.capital[symbol] * self.leverage - self._bound.get(symbol, ZERO)
 
     def _expose(self) -> None:
-        entries = [
-            (order, reserve_price(order.price, market=order.type is OrderType.MARKET))
-            for order in self.orders.values()
-            if not order.reduce_only
-        ]
-        if not entries and not self.positions:
-            self.book.forget(self.strategy.id)
+        """Tell the account's book what is at risk, if that has changed since it was told."""
+        if self._exposed:
             return
-        self.book.set_exposure(self.strategy.id, exposure_of(list(self.positions.values()), entries))
+        self._exposed = True
+        positions = list(self.positions.values())
+        entries = [(order, reserve_of(order)) for order in self.orders.values() if not order.reduce_only]
+        bound = self._bound = {}
+        for position in positions:
+            bound[position.symbol] = bound.get(position.symbol, ZERO) + position.open_value
+        for order, reserve in entries:
+            bound[order.symbol] = bound.get(order.symbol, ZERO) + order.remaining * reserve
+        if self.orders or positions:
+            self.book.set_exposure(self.strategy.id, exposure_of(positions, entries, orders=len(self.orders)))
+        else:
+            self.book.forget(self.strategy.id)
 
-    def _expose_entry(self, order: Order) -> None:
-        """Count a new entry at once, so that the next one of the same decision is judged with it."""
+    def _expose_order(self, order: Order) -> None:
+        """Count a new order at once, so that the next one of the same decision is judged with it."""
+        if not self._exposed:
+            return
         own = self.book.exposure(self.strategy.id)
-        reserve = reserve_price(order.price, market=order.type is OrderType.MARKET)
-        self.book.set_exposure(
-            self.strategy.id,
-            StrategyExposure(
-                positions=own.positions,
-                position_value=own.position_value,
-                entries=own.entries + 1,
-                entry_value=own.entry_value + order.quantity * reserve,
-            ),
+        entries, value, symbols = own.entries, own.entry_value, own.symbols
+        if not order.reduce_only:
+            bound = order.quantity * reserve_of(order)
+            self._bound[order.symbol] = self._bound.get(order.symbol, ZERO) + bound
+            here = symbols.get(order.symbol, SymbolExposure()).with_entry(direction_of(order))
+            entries, value, symbols = entries + 1, value + bound, {**symbols, order.symbol: here}
+        new = StrategyExposure(
+            positions=own.positions,
+            position_value=own.position_value,
+            entries=entries,
+            entry_value=value,
+            orders=own.orders + 1,
+            symbols=symbols,
         )
+        self.book.set_exposure(self.strategy.id, new)
+
+    def _tell_rate(self, entry: Order) -> None:
+        self.book.rates.add(entry.client_order_id, entry.placed_at_ms, entry.quantity * reserve_of(entry))
+
+    def _tell_deeds(self) -> None:
+        brain, run = self.brain, self.strategy.run
+        deeds = Deeds(
+            run_id=run.id if run is not None else "",
+            day=brain.day,
+            day_pnl=brain.day_pnl,
+            day_orders=brain.day_orders,
+            pnl=brain.tally.pnl,
+        )
+        self.book.note_deeds(self.strategy.id, deeds)
+
+    def _today(self) -> Brain:
+        """Return the memory with the day's figures of today: those of another day are gone."""
+        day = utc_day(self.quotes.now_ms)
+        if self.brain.day == day:
+            return self.brain
+        return msgspec.structs.replace(self.brain, day=day, day_trades=0, day_orders=0, day_pnl=ZERO)
 
     def _situation(self, symbol: str, room: Decimal) -> Situation:
-        brain, now_ms = self.brain, self.quotes.now_ms
-        today = brain.day == utc_day(now_ms)
+        brain, now_ms = self._today(), self.quotes.now_ms
         status = self.strategy.status
-        capital = sum(self.capital.values(), ZERO)
-        drawdown = brain.run_peak - sum(brain.run_pnl.values(), ZERO) - min(ZERO, self.unrealised())
+        peak = sum(self.capital.values(), brain.run_peak)
+        fall = brain.run_peak - sum(brain.run_pnl.values(), ZERO) - min(ZERO, self.unrealised())
         return Situation(
             now_ms=now_ms,
-            day=utc_day(now_ms),
+            day=brain.day,
             may_enter=self.entries_closed or ("" if status is Status.DEPLOYED else status.value),
             stale=symbol in self.quotes.stale,
             last_price=self.quotes.price(symbol),
             limits=self.limits,
             room=room,
-            equity_drawdown_pct=max(ZERO, drawdown) / capital if capital else ZERO,
-            trades_today=brain.day_trades if today else 0,
-            pnl_today=brain.day_pnl if today else ZERO,
+            equity_drawdown_pct=max(ZERO, fall) / peak if peak else ZERO,
+            trades_today=brain.day_trades,
+            pnl_today=brain.day_pnl,
             cooldown_until_ms=brain.cooldown_until_ms,
             orders_last_minute=sum(1 for at in brain.order_times_ms if at > now_ms - MINUTE_MS),
         )
+
+
+def reserve_of(entry: Order) -> Decimal:
+    """Return the price at which an entry is counted until it is filled."""
+    return reserve_price(entry.price, market=entry.type is OrderType.MARKET)
+
+
+def seniority(position: Position) -> tuple[int, str]:
+    """Return a position's place among a strategy's: the older first."""
+    return position.opened_at_ms, position.id

@@ -7,12 +7,16 @@ from decimal import Decimal
 import msgspec
 
 from pipaid.errors import InvariantBroken
+from pipaid.model.money import ZERO
 from pipaid.model.order import Fill, Order, OrderFact, OrderStatus, follow
 from pipaid.model.position import CloseReason, Direction, Position
 
 
 def filled_order(order: Order, fill: Fill) -> Order:
-    """Return the order after a fill; raise InvariantBroken if it was filled beyond its quantity."""
+    """Return the order after a fill; raise InvariantBroken if the fill cannot be true or goes beyond its quantity."""
+    objection = _objection(order, fill)
+    if objection is not None:
+        raise InvariantBroken(f"fill {fill.id} of order {order.id}: {objection}")
     filled = order.filled + fill.quantity
     if filled > order.quantity:
         raise InvariantBroken(f"order {order.id} of {order.quantity} was filled to {filled}")
@@ -71,10 +75,23 @@ def left(position: Position, fill: Fill) -> Position:
 
 
 def funded(position: Position, amount: Decimal, time_ms: int) -> Position:
-    """Return the lot after a funding settlement; a positive amount was received."""
+    """Return the lot after a funding settlement; a positive amount was received. Raise InvariantBroken for nonsense."""
+    if not amount.is_finite():
+        raise InvariantBroken(f"funding of position {position.id}: {amount} is not a number")
     return msgspec.structs.replace(position, funding=position.funding + amount, funded_at_ms=time_ms)
 
 
 def closed(position: Position, reason: CloseReason, time_ms: int) -> Position:
     """Return the lot at its end."""
     return msgspec.structs.replace(position, closed_at_ms=time_ms, reason=reason)
+
+
+def _objection(order: Order, fill: Fill) -> str | None:
+    figures = (fill.quantity, fill.price, fill.fee)
+    if not all(figure.is_finite() for figure in figures):
+        return "a figure is not a number"
+    if not (fill.quantity > ZERO and fill.price > ZERO):
+        return f"{fill.quantity} at {fill.price} is no execution"
+    if (fill.symbol, fill.side) != (order.symbol, order.side):
+        return f"{fill.side} {fill.symbol} does not fill {order.side} {order.symbol}"
+    return None

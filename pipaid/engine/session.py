@@ -14,11 +14,10 @@ from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import Exit, Intent
 from pipaid.engine.tracing import Trace
-from pipaid.engine.view import SymbolView
+from pipaid.engine.view import WISHED_EXITS, SymbolView
 from pipaid.engine.wishes import Nonsense, Wishes
 from pipaid.errors import InvariantBroken
 from pipaid.model.ident import derived_id
-from pipaid.model.moment import utc_day
 from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Execution, Fill, FundingPaid, Order, OrderFact, OrderType, follow
 from pipaid.model.position import CloseReason, Position
@@ -27,6 +26,8 @@ from pipaid.signals.series import EVERY, Condition
 
 AUTO_CLOSE: Final = "autoclose-"
 INTENTS_MAX: Final = 512
+# Stands in the detail of a protective order that takes the place of one the venue lost.
+AGAIN: Final = "again"
 
 
 @define(eq=False)
@@ -34,11 +35,11 @@ class Session(Wishes):
     """Decide on each fact.
 
     A fact that changes something returns Effects; the caller makes them durable and then carries them out.
-    `interest_changed` collects the symbols whose `interest` differs since the caller last looked.
     """
 
-    interest_changed: set[str] = field(factory=set, init=False)
     _dirty: bool = field(default=False, init=False)
+    _adopted: dict[str, Order] = field(factory=dict[str, Order], init=False)
+    _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
 
     def interest(self, symbol: str) -> tuple[Condition, ...]:
         """Return the conditions on which to call `on_candle` for a symbol."""
@@ -49,7 +50,7 @@ class Session(Wishes):
         if status is Status.PAUSED and not holding:
             return ()
         wakes = self.template.wakes()
-        if wakes.every or (holding and wakes.holding_every):
+        if wakes.every or (holding and (wakes.holding_every or self._overdue(symbol))):
             return (EVERY,)
         return wakes.holding if holding else wakes.flat
 
@@ -58,7 +59,7 @@ class Session(Wishes):
     def on_start(self, cause: str = "deploy") -> Effects:
         """Decide at deployment, once per symbol in the order of the definition."""
         with self._deciding():
-            self.brain = msgspec.structs.replace(self.brain, run_pnl={}, run_peak=ZERO)
+            self._begin_run()
             for symbol in self.strategy.in_effect.symbols:
                 self.interest_changed.add(symbol)
                 self._evaluate(symbol, cause, self.template.on_start)
@@ -74,6 +75,8 @@ class Session(Wishes):
         if self.brain.evaluated.get(symbol, 0) >= candle.close_time_ms:
             return None
         with self._deciding():
+            for overdue in self._overdue(symbol):
+                self._exit(overdue)
             self._evaluate(symbol, "candle", self.template.on_candle)
             effects = self._finish()
             return None if effects.empty else effects
@@ -88,7 +91,8 @@ class Session(Wishes):
     def on_execution(self, execution: Execution) -> Effects:
         """Book what the venue reports of an order."""
         with self._deciding():
-            order = self.orders.get(execution.client_order_id)
+            client_id = execution.client_order_id
+            order = self.orders.get(client_id) or self._adopted.pop(client_id, None)
             if order is None and execution.client_order_id.startswith(AUTO_CLOSE):
                 order = self._auto_close(execution)
             if order is None:
@@ -127,21 +131,24 @@ class Session(Wishes):
             return self._finish()
 
     def adopt(self, order: Order) -> None:
-        """Take back an ended order, so that a late fact about it can be booked."""
-        self.orders[order.client_order_id] = order
+        """Take back an ended order, so that the late fact about it that comes next can be booked."""
+        assert not order.working, f"order {order.id} is {order.status} and was never let go"
+        self._adopted[order.client_order_id] = order
 
     # Commands.
 
     def withdraw(self, reason: str, *, entries_only: bool) -> Effects:
-        """Ask for the cancellation of every working order, or of every entry."""
+        """Ask for the cancellation of every working order, and let no exit wait; or of every entry only."""
         with self._deciding():
+            if not entries_only:
+                self.brain = msgspec.structs.replace(self.brain, exits={})
             self._withdraw(reason, entries_only=entries_only)
             return self._finish(force=True)
 
     def close_positions(self, reason: CloseReason) -> Effects:
         """Close every open position at the market, and withdraw what would open more."""
         with self._deciding():
-            self._withdraw("pause", entries_only=True)
+            self._withdraw("pause" if reason is CloseReason.PAUSE_CLOSE else "engine", entries_only=True)
             for position in list(self.positions.values()):
                 self._exit(Exit(position_id=position.id, reason=reason))
             return self._finish(force=True)
@@ -165,19 +172,42 @@ class Session(Wishes):
     def _finish(self, *, force: bool = False) -> Effects:
         effects = self._effects
         if force or self._dirty or not effects.empty:
+            for client_id in self._unsaved:
+                if client_id in self.orders:
+                    effects.orders.setdefault(self.orders[client_id].id, self.orders[client_id])
+            self._unsaved.clear()
             self.brain = msgspec.structs.replace(self.brain, at_ms=self.quotes.now_ms, state=dict(self.template.state))
             effects.brain = self.brain
             self._dirty = False
-        if effects.orders or effects.positions:
-            self._expose()
+        self._expose()
         return effects
+
+    def _begin_run(self) -> None:
+        """Forget the figures of the run before; those of the day stay unless it was of the other mode."""
+        brain = self._today()
+        if brain.dry_run is not self.dry_run:
+            brain = msgspec.structs.replace(
+                brain, dry_run=self.dry_run, day_trades=0, day_orders=0, day_pnl=ZERO, cooldown_until_ms=0
+            )
+        self.brain = msgspec.structs.replace(brain, run_pnl={}, run_peak=ZERO)
+        self._tell_deeds()
+
+    def _overdue(self, symbol: str) -> list[Exit]:
+        """Return the exits that wait for nothing any more: those whose order was lost."""
+        positions = self.positions
+        return [
+            intent
+            for key, intent in self.brain.exits.items()
+            if positions[key].symbol == symbol and self.working_exit(key) is None
+        ]
 
     def _evaluate(self, symbol: str, cause: str, callback: Callable[[SymbolView], Iterable[Intent]]) -> None:
         candle = self.series[symbol].last
         state = self.template.state.get(symbol)
         trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms)
         try:
-            self._call(symbol, callback)
+            if candle is not None or cause == "deploy":
+                self._call(symbol, callback)
         finally:
             self._trace = None
         if candle is not None and cause in ("candle", "deploy"):
@@ -193,14 +223,13 @@ class Session(Wishes):
         if wishes is None:
             raise Nonsense(f"{_named(callback)} returned None; return intents, or () for none")
         try:
-            intents = list(islice(wishes, INTENTS_MAX + 1))
-        except TypeError as trouble:
-            raise Nonsense(f"{_named(callback)} returned {type(wishes).__name__}: {trouble}") from None
+            each = iter(wishes)
+        except TypeError:
+            raise Nonsense(f"{_named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
+        intents = list(islice(each, INTENTS_MAX + 1))
         if len(intents) > INTENTS_MAX:
             raise Nonsense(f"{_named(callback)} returned more than {INTENTS_MAX} intents at once")
         for intent in intents:
-            if self._trace is not None:
-                self._trace.intend(intent)
             self._carry(intent, _named(callback))
 
     def _record(self, trace: Trace) -> None:
@@ -216,21 +245,35 @@ class Session(Wishes):
     # Booking.
 
     def _book_fact(self, order: Order, fact: OrderFact, detail: str) -> None:
-        status = follow(order.status, fact)
-        asked = order.cancelling
-        order = msgspec.structs.replace(order, status=status, detail=detail or order.detail)
+        before, status = order, follow(order.status, fact)
+        if fact in (OrderFact.FILL, OrderFact.COMPLETE):
+            raise InvariantBroken(f"order {order.id} is said to be filled, but by no fill")
+        if status is before.status and (fact is OrderFact.ACK or not before.working):
+            return
+        if fact is OrderFact.ACK and before.working:
+            # A restart would ask the venue again, so this alone is not worth a commit: it goes along with the next.
+            self.orders[order.client_order_id] = msgspec.structs.replace(order, status=status)
+            self._unsaved[order.client_order_id] = None
+            return
+        order = msgspec.structs.replace(order, status=status, detail=_detail(before, detail))
         if order.working:
             self._keep(order)
+            self._withdraw_risen(before, order)
             return
         order = msgspec.structs.replace(order, ended_at_ms=self.quotes.now_ms)
         self._keep(order)
-        self._effects.event(
-            cancelled_event(order, fact, asked=asked, paused=self.strategy.status is not Status.DEPLOYED)
-        )
-        self._ended(order, asked=asked)
+        self._effects.event(cancelled_event(order, fact, asked=before.detail if before.cancelling else ""))
+        if order.reduce_only:
+            self._exit_ended(order, fact)
+        else:
+            self._entry_ended(order)
 
     def _book_fill(self, order: Order, fill: Fill) -> None:
+        before = order
         position = self.positions.get(order.position_id)
+        if position is None and order.filled > ZERO and not order.reduce_only:
+            # The lot it opened is closed already: what comes this late is a lot of its own.
+            order = msgspec.structs.replace(order, position_id=derived_id("pos", order.position_id, fill.id))
         order = ledger.filled_order(order, fill)
         self._keep(order)
         if order.reduce_only:
@@ -238,87 +281,109 @@ class Session(Wishes):
                 raise InvariantBroken(f"order {order.id} reduces position {order.position_id}, which is not open")
             position = ledger.left(position, fill)
         else:
-            fresh = position is None
             position = ledger.entered(position or ledger.opened_position(order, fill.time_ms), fill)
+        self._note_fill(order, fill)
+        fresh = position.id not in self.positions
+        self._hold(position)
+        if not order.reduce_only:
+            if fresh:
+                self._effects.event(opened_event(position))
+                self.interest_changed.add(position.symbol)
+                self.book.note_opening(position.symbol, position.id, position.opened_at_ms)
+            self._guard(position)
+        self._withdraw_risen(before, order)
+        self._after_fill(order, position, fill)
+
+    def _note_fill(self, order: Order, fill: Fill) -> None:
         trade_id = derived_id("trd", order.position_id)
         self._effects.fills.append(
             BookedFill(
                 fill=fill,
                 strategy_id=self.strategy.id,
                 order_id=order.id,
-                position_id=position.id,
+                position_id=order.position_id,
                 dry_run=order.dry_run,
                 trade_id=trade_id,
             )
         )
-        self.brain = msgspec.structs.replace(
-            self.brain, tally=msgspec.structs.replace(self.brain.tally, fills=self.brain.tally.fills + 1)
-        )
+        tally = self.brain.tally
+        self.brain = msgspec.structs.replace(self.brain, tally=msgspec.structs.replace(tally, fills=tally.fills + 1))
         self._effects.event(filled_event(order, fill, trade_id))
-        self._hold(position)
-        if not order.reduce_only:
-            if fresh:
-                self._effects.event(opened_event(position))
-                self.interest_changed.add(position.symbol)
-            self._guard(position, fill.quantity)
-        self._after_fill(order, position, fill)
 
     def _after_fill(self, order: Order, position: Position, fill: Fill) -> None:
-        entry_working = any(
-            other.position_id == position.id and not other.reduce_only for other in self.orders.values()
-        )
-        if position.quantity == ZERO and position.exit_quantity > ZERO:
-            if entry_working:
-                self._withdraw_entry_of(position)
-            else:
-                self._close(position, _reason(order, fill), fill.time_ms)
+        if position.quantity == ZERO:
+            reason = _reason(order, fill)
+            if not any(other.position_id == position.id and not other.reduce_only for other in self.orders.values()):
+                self._close(position, reason, fill.time_ms)
                 return
-        if not order.working:
-            self._ended(order, asked=False)
-
-    def _withdraw_entry_of(self, position: Position) -> None:
-        """Cancel the entry that still works for a lot which has already been left."""
-        for order in list(self.orders.values()):
-            if order.position_id == position.id and not order.reduce_only:
-                self._cancel(order, "engine")
+            # The lot is closed for good when its entry has ended: until then it may grow again.
+            self._hold(msgspec.structs.replace(position, reason=reason))
+            self._withdraw_entry_of(position)
+        if order.working:
+            return
+        if order.reduce_only:
+            self._exit_ended(order, OrderFact.COMPLETE)
+        else:
+            self._entry_ended(order)
 
     def _withdraw(self, reason: str, *, entries_only: bool) -> None:
         for order in list(self.orders.values()):
             if not (entries_only and order.reduce_only):
                 self._cancel(order, reason)
 
-    def _ended(self, order: Order, *, asked: bool) -> None:
+    def _withdraw_risen(self, before: Order, order: Order) -> None:
+        """Cancel an entry that works although it was proven absent: what it was meant for is past."""
+        if not before.working and order.working and not order.reduce_only:
+            self._cancel(order, "engine")
+
+    def _entry_ended(self, order: Order) -> None:
         position = self.positions.get(order.position_id)
-        if not order.reduce_only:
-            if order.filled > ZERO and position is not None:
-                if position.quantity == ZERO:
-                    self._close(position, CloseReason.EXIT_RULE, self.quotes.now_ms)
-                else:
-                    self._react(position.symbol, self.template.on_opened, position)
-            elif order.filled == ZERO and not asked:
-                self._react(order.symbol, self.template.on_entry_lost, order.tag)
+        if order.filled > ZERO and position is not None:
+            if position.quantity == ZERO:
+                self._close(position, position.reason or CloseReason.EXIT_RULE, self.quotes.now_ms)
+            else:
+                self._react(position.symbol, self.template.on_opened, position)
+        elif order.filled == ZERO and not order.cancelling:
+            self._react(order.symbol, self.template.on_entry_lost, order.tag)
+
+    def _exit_ended(self, order: Order, fact: OrderFact) -> None:
+        """Go on with the exit that waited for this one; make up for one that was lost."""
+        position = self.positions.get(order.position_id)
+        if position is None:
             return
-        pending = self._pending_exits.pop(order.position_id, None)
-        if pending is not None and position is not None:
-            self._exit(pending)
+        waiting = self.brain.exits.get(position.id)
+        lost = fact is not OrderFact.COMPLETE and not order.cancelling
+        if order.type not in WISHED_EXITS:
+            if lost:
+                self._guard_again(position, order, fact)
+        elif waiting is not None:
+            self._exit(waiting)
+        elif lost:
+            # It is wished again at the next candle: a venue that refuses is not to be asked without end.
+            price = order.price if order.type is OrderType.LIMIT else None
+            self._pend(position, Exit(position_id=position.id, price=price, reason=CloseReason(order.reason)))
+
+    def _guard_again(self, position: Position, order: Order, fact: OrderFact) -> None:
+        """Rest a lost stop or target anew; leave at the market if the venue refuses the stop or loses it again."""
+        hopeless = fact is OrderFact.REFUSE or order.detail.startswith(AGAIN)
+        if not hopeless:
+            self._guard(position, AGAIN)
+        elif order.type is OrderType.STOP:
+            self._exit(Exit(position_id=position.id, reason=CloseReason.STOP_LOSS))
 
     def _close(self, position: Position, reason: CloseReason, time_ms: int) -> None:
         position = ledger.closed(position, reason, time_ms)
         self._effects.positions[position.id] = position
+        self._pend(position, None)
         del self.positions[position.id]
-        self._pending_exits.pop(position.id, None)
+        self._exposed = False
         self.interest_changed.add(position.symbol)
         self._count_trade(position)
         self._effects.event(closed_event(position))
-        for order in list(self.orders.values()):
-            if order.position_id == position.id:
-                self._cancel(order, "engine")
         self._react(position.symbol, self.template.on_closed, position)
 
     def _count_trade(self, position: Position) -> None:
-        brain, pnl = self.brain, position.pnl
-        day = utc_day(self.quotes.now_ms)
-        today = brain.day == day
+        brain, pnl = self._today(), position.pnl
         run_pnl = {**brain.run_pnl, position.symbol: brain.run_pnl.get(position.symbol, ZERO) + pnl}
         tally = brain.tally.with_trade(pnl)
         self.brain = msgspec.structs.replace(
@@ -328,12 +393,12 @@ class Session(Wishes):
             ),
             run_pnl=run_pnl,
             run_peak=max(brain.run_peak, sum(run_pnl.values(), ZERO)),
-            day=day,
-            day_trades=(brain.day_trades if today else 0) + 1,
-            day_pnl=(brain.day_pnl if today else ZERO) + pnl,
+            day_trades=brain.day_trades + 1,
+            day_pnl=brain.day_pnl + pnl,
             cooldown_until_ms=max(brain.cooldown_until_ms, self.quotes.now_ms + self.limits.cooldown_ms),
         )
-        self.book.note_pnl(day, pnl)
+        self._tell_deeds()
+        self._effects.book = self.book
 
     def _react(self, symbol: str, callback: Callable[..., Iterable[Intent]], fact: object) -> None:
         if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
@@ -384,6 +449,13 @@ class _Deciding:
 
 def _named(callback: Callable[..., object]) -> str:
     return getattr(callback, "__qualname__", repr(callback))
+
+
+def _detail(order: Order, detail: str) -> str:
+    """Return an order's detail after some news: what was noted about it on purpose stays."""
+    if not detail or order.cancelling:
+        return order.detail or detail
+    return f"{AGAIN}: {detail}" if order.detail.startswith(AGAIN) else detail
 
 
 def _reason(order: Order, fill: Fill) -> CloseReason:

@@ -59,14 +59,14 @@ def filled_event(order: Order, fill: Fill, trade_id: str) -> OrderFilled:
     )
 
 
-def cancelled_event(order: Order, fact: OrderFact, *, asked: bool, paused: bool) -> OrderCancelled:
-    """Tell that an order ended without being filled wholly, and by whose doing."""
+def cancelled_event(order: Order, fact: OrderFact, *, asked: str) -> OrderCancelled:
+    """Tell that an order ended without being filled wholly; `asked` says why we wanted it so, if we did."""
     if fact is OrderFact.REFUSE:
         reason = "rejected"
     elif fact in (OrderFact.EXPIRE, OrderFact.DENY):
         reason = "expired"
     elif asked:
-        reason = "pause" if paused and order.detail == "pause" else "engine"
+        reason = "pause" if asked == "pause" else "engine"
     else:
         reason = "exchange"
     return OrderCancelled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from attrs import define, field
@@ -14,6 +14,8 @@ from pipaid.model.order import Order
 from pipaid.model.position import Direction
 from pipaid.model.run import Evaluation, RunStep
 from pipaid.model.strategy import Strategy
+
+_KINDS: Final = ((Enter, "enter"), (Exit, "exit"), (CancelEntries, "cancel_entries"), (Protect, "protect"))
 
 
 @define
@@ -82,7 +84,6 @@ class Trace:
 
 def told(intent: Intent) -> dict[str, Any]:
     """Return a wish as plain JSON values, without what was left open."""
-    kinds = {Enter: "enter", Exit: "exit", CancelEntries: "cancel_entries", Protect: "protect"}
     fields = {name: value for name, value in msgspec.structs.asdict(intent).items() if value not in (None, "")}
     for name, value in fields.items():
         if isinstance(value, Direction):
@@ -91,4 +92,4 @@ def told(intent: Intent) -> dict[str, Any]:
             fields[name] = sorted(str(item) for item in value)
         else:
             fields[name] = str(value)
-    return {"intent": kinds[type(intent)], **fields}
+    return {"intent": next(name for kind, name in _KINDS if isinstance(intent, kind)), **fields}

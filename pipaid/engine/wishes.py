@@ -10,14 +10,15 @@ from attrs import define, field
 
 from pipaid.engine.allocation import Room, entry_quantity, reserve_price
 from pipaid.engine.holdings import MINUTE_MS, Holdings
+from pipaid.engine.intents import intent_objection, levels_objection
 from pipaid.engine.risk import Approved, Refused, review
 from pipaid.engine.telling import placed_event
-from pipaid.engine.template import CancelEntries, Enter, Exit, Intent, Protect, required
+from pipaid.engine.template import CancelEntries, Enter, Exit, Intent, Protect
 from pipaid.engine.tracing import Trace
-from pipaid.engine.view import WISHED_EXITS
 from pipaid.model.event import RiskBlocked
 from pipaid.model.ident import client_order_id, derived_id
-from pipaid.model.money import ZERO
+from pipaid.model.instrument import Instrument
+from pipaid.model.money import ZERO, plain
 from pipaid.model.order import Order, OrderType
 from pipaid.model.position import CloseReason, Position
 
@@ -31,35 +32,32 @@ class Wishes(Holdings):
     """Carry intents: each becomes orders and cancellations among the effects, or a refusal that is told."""
 
     _trace: Trace | None = field(default=None, init=False)
-    _pending_exits: dict[str, Exit] = field(factory=dict, init=False)
-    _blocked: dict[tuple[str, str], int] = field(factory=dict, init=False)
+    _blocked: dict[tuple[str, str], int] = field(factory=dict[tuple[str, str], int], init=False)
 
     def _carry(self, intent: Intent, wisher: str) -> None:
+        trouble = intent_objection(intent, self.capital)
+        if trouble is not None:
+            raise Nonsense(f"{wisher} returned {intent!r:.300}: {trouble}")
+        if self._trace is not None:
+            self._trace.intend(intent)
         if isinstance(intent, Enter):
             self._enter(intent)
         elif isinstance(intent, Exit):
             self._exit(intent)
         elif isinstance(intent, CancelEntries):
             self._cancel_entries(intent)
-        elif isinstance(intent, Protect):
-            self._protect(intent)
         else:
-            raise Nonsense(f"{wisher} returned {intent!r:.80}, which is no intent")
+            self._protect(intent, wisher)
 
     def _enter(self, intent: Enter) -> None:
-        trouble = required(intent)
-        if trouble is not None:
-            raise Nonsense(f"entry on {intent.symbol}: {trouble}")
-        if intent.symbol not in self.capital:
-            raise Nonsense(f"entry on {intent.symbol}, which is not one of the strategy's symbols")
         if intent.tag and self._alive(intent.symbol, intent.tag):
             return
         market = intent.type is OrderType.MARKET
         instrument = self.instruments[intent.symbol]
-        last = self.quotes.price(intent.symbol)
-        price = last if market else instrument.price(intent.price or ZERO)
-        if not price > ZERO:
-            self._refuse(intent.symbol, Refused("stale_data", "fresh prices", "none yet"))
+        price = self.quotes.price(intent.symbol) if market else instrument.price(intent.price or ZERO)
+        refused = _priced(intent, price, instrument)
+        if refused is not None:
+            self._refuse(intent.symbol, refused)
             return
         room = Room(self._room(intent.symbol), self.equity(intent.symbol))
         quantity = entry_quantity(intent, price=price, instrument=instrument, room=room, market=market)
@@ -90,8 +88,8 @@ class Wishes(Holdings):
             reduce_only=False,
             tag=intent.tag,
             reason=intent.reason,
-            stop_price=None if intent.stop_price is None else instrument.price(intent.stop_price),
-            take_profit_price=None if intent.take_profit_price is None else instrument.price(intent.take_profit_price),
+            stop_price=_reachable(intent.stop_price, instrument),
+            take_profit_price=_reachable(intent.take_profit_price, instrument),
         )
 
     def _exit(self, intent: Exit) -> None:
@@ -100,13 +98,22 @@ class Wishes(Holdings):
             return
         instrument = self.instruments[position.symbol]
         price = None if intent.price is None else instrument.price(intent.price)
+        if price == ZERO:
+            raise Nonsense(
+                f"exit of {position.symbol} at {intent.price}, which is below the tick {instrument.tick_size}"
+            )
+        self._pend(position, None)
+        if price is None:
+            self._withdraw_entry_of(position)
         standing = self.working_exit(position.id)
         if standing is not None:
-            same = standing.type is OrderType.MARKET if price is None else standing.price == price
-            if same and standing.quantity - standing.filled >= position.quantity:
-                return
-            self._pending_exits[position.id] = intent
-            self._cancel(standing, "engine")
+            enough = standing.remaining >= position.quantity
+            if standing.type is OrderType.MARKET:
+                # What leaves at the market is on its way and is not called back; what it leaves over follows it.
+                self._pend(position, None if enough else intent)
+            elif price is None or standing.price != price or standing.cancelling or not enough:
+                self._pend(position, intent)
+                self._cancel(standing, "engine")
             return
         self._reduce(
             position,
@@ -116,10 +123,34 @@ class Wishes(Holdings):
             reason=intent.reason,
         )
 
+    def _pend(self, position: Position, intent: Exit | None) -> None:
+        """Remember an exit that has to wait, or forget it."""
+        exits = self.brain.exits
+        if exits.get(position.id) == intent:
+            return
+        kept = {key: value for key, value in exits.items() if key != position.id}
+        self.brain = msgspec.structs.replace(
+            self.brain, exits=kept if intent is None else {**kept, position.id: intent}
+        )
+        self.interest_changed.add(position.symbol)
+
+    def _withdraw_entry_of(self, position: Position) -> None:
+        """Cancel the entry that still works for a lot which is being left."""
+        for order in list(self.orders.values()):
+            if order.position_id == position.id and not order.reduce_only:
+                self._cancel(order, "engine")
+
     def _reduce(
-        self, position: Position, *, type: OrderType, quantity: Decimal, price: Decimal, reason: CloseReason
+        self,
+        position: Position,
+        *,
+        type: OrderType,
+        quantity: Decimal,
+        price: Decimal,
+        reason: CloseReason,
+        detail: str = "",
     ) -> None:
-        if quantity == ZERO:
+        if quantity <= ZERO:
             return
         order = self._order(
             self.brain.orders_made + 1,
@@ -132,6 +163,7 @@ class Wishes(Holdings):
             reduce_only=True,
             tag=position.tag,
             reason=reason.value,
+            detail=detail,
         )
         verdict = review(
             order,
@@ -148,40 +180,39 @@ class Wishes(Holdings):
             if wanted and order.symbol == intent.symbol and not order.reduce_only:
                 self._cancel(order, "engine")
 
-    def _protect(self, intent: Protect) -> None:
+    def _protect(self, intent: Protect, wisher: str) -> None:
         position = self.positions.get(intent.position_id)
         if position is None:
             return
-        for order in list(self.orders.values()):
-            if order.position_id == position.id and order.reduce_only and order.type not in WISHED_EXITS:
-                self._cancel(order, "engine")
+        trouble = levels_objection(position.direction, intent.stop_price, intent.take_profit_price)
+        if trouble is not None:
+            raise Nonsense(f"{wisher} returned {intent!r:.300}: {trouble}")
         instrument = self.instruments[position.symbol]
-        position = msgspec.structs.replace(
-            position,
-            stop_price=None if intent.stop_price is None else instrument.price(intent.stop_price),
-            take_profit_price=None if intent.take_profit_price is None else instrument.price(intent.take_profit_price),
-        )
-        self._hold(position)
-        self._guard(position, position.quantity)
+        stop = _reachable(intent.stop_price, instrument)
+        target = _reachable(intent.take_profit_price, instrument)
+        if (stop, target) != (position.stop_price, position.take_profit_price):
+            position = msgspec.structs.replace(position, stop_price=stop, take_profit_price=target)
+            self._hold(position)
+        self._guard(position)
 
-    def _guard(self, position: Position, quantity: Decimal) -> None:
-        """Rest the lot's stop and target at the desk for a quantity that has just become open."""
-        if position.stop_price is not None:
-            self._reduce(
-                position,
-                type=OrderType.STOP,
-                quantity=quantity,
-                price=position.stop_price,
-                reason=CloseReason.STOP_LOSS,
-            )
-        if position.take_profit_price is not None:
-            self._reduce(
-                position,
-                type=OrderType.TAKE_PROFIT,
-                quantity=quantity,
-                price=position.take_profit_price,
-                reason=CloseReason.TAKE_PROFIT,
-            )
+    def _guard(self, position: Position, detail: str = "") -> None:
+        """Rest stop and target at the desk for all that is open, and withdraw those at other prices."""
+        levels = (
+            (OrderType.STOP, position.stop_price, CloseReason.STOP_LOSS),
+            (OrderType.TAKE_PROFIT, position.take_profit_price, CloseReason.TAKE_PROFIT),
+        )
+        prices = {kind: price for kind, price, _ in levels}
+        covered = dict.fromkeys(prices, ZERO)
+        for order in list(self.orders.values()):
+            if order.position_id == position.id and order.reduce_only and order.type in covered:
+                if order.price != prices[order.type]:
+                    self._cancel(order, "engine")
+                elif not order.cancelling:
+                    covered[order.type] += order.remaining
+        for kind, price, reason in levels:
+            if price is not None:
+                missing = position.quantity - covered[kind]
+                self._reduce(position, type=kind, quantity=missing, price=price, reason=reason, detail=detail)
 
     def _order(self, number: int, **fields: Any) -> Order:
         strategy = self.strategy
@@ -203,21 +234,29 @@ class Wishes(Holdings):
         if isinstance(verdict, Refused):
             self._refuse(symbol, verdict)
             return
-        order = verdict.order
-        minute = tuple(at for at in self.brain.order_times_ms if at > self.quotes.now_ms - MINUTE_MS)
-        if not order.reduce_only and self.limits.orders_per_minute_max is not None:
-            minute = (*minute, self.quotes.now_ms)
-        self.brain = msgspec.structs.replace(self.brain, orders_made=self.brain.orders_made + 1, order_times_ms=minute)
-        if not order.reduce_only:
-            self.book.rates.add(self.quotes.now_ms, order.quantity * order.price)
+        order, now_ms = verdict.order, self.quotes.now_ms
+        if order.reduce_only:
+            self.brain = msgspec.structs.replace(self.brain, orders_made=self.brain.orders_made + 1)
+        else:
+            self._count_entry(order, now_ms)
+        self._expose_order(order)
         self.orders[order.client_order_id] = order
         self._effects.orders[order.id] = order
         self._effects.place.append(verdict)
         self._effects.event(placed_event(order))
-        if not order.reduce_only:
-            self._expose_entry(order)
         if self._trace is not None:
             self._trace.ordered(order)
+
+    def _count_entry(self, order: Order, now_ms: int) -> None:
+        brain = self._today()
+        minute = tuple(at for at in brain.order_times_ms if at > now_ms - MINUTE_MS)
+        if self.limits.orders_per_minute_max is not None:
+            minute = (*minute, now_ms)
+        self.brain = msgspec.structs.replace(
+            brain, orders_made=brain.orders_made + 1, day_orders=brain.day_orders + 1, order_times_ms=minute
+        )
+        self._tell_rate(order)
+        self._tell_deeds()
 
     def _refuse(self, symbol: str, refused: Refused) -> None:
         if self._trace is not None:
@@ -235,3 +274,21 @@ class Wishes(Holdings):
         cancelling = msgspec.structs.replace(order, cancelling=True, detail=reason)
         self._keep(cancelling)
         self._effects.cancel.append(cancelling)
+
+
+def _priced(intent: Enter, price: Decimal, instrument: Instrument) -> Refused | None:
+    """Return the refusal of an entry without a price, or with a stop or target that its price has passed."""
+    if not price > ZERO:
+        if intent.type is OrderType.MARKET:
+            return Refused("stale_data", "fresh prices", "none yet")
+        return Refused("venue_filter", "PRICE_FILTER", f"{intent.price} is below the tick {instrument.tick_size}")
+    sign = intent.direction.sign
+    for name, level, side in (("stop", intent.stop_price, sign), ("target", intent.take_profit_price, -sign)):
+        if level is not None and not side * (price - level) > ZERO:
+            return Refused("protection", f"{name} {'below' if side > 0 else 'above'} {plain(price)}", plain(level))
+    return None
+
+
+def _reachable(price: Decimal | None, instrument: Instrument) -> Decimal | None:
+    """Return the nearest price on the tick; one that comes to zero is never reached and none at all."""
+    return None if price is None else instrument.price(price) or None

@@ -70,6 +70,10 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
 
         Reduce-only orders are exempt from the minimum notional, as on the venue this models.
         """
+        if not quantity.is_finite():
+            return f"LOT_SIZE: quantity {quantity} is not a number"
+        if not price.is_finite():
+            return f"PRICE_FILTER: price {price} is not a number"
         if not (quantity > ZERO and floor_to_step(quantity, self.lot_size) == quantity):
             return f"LOT_SIZE: quantity {plain(quantity)} is not a positive multiple of {plain(self.lot_size)}"
         if quantity < self.quantity_min or quantity > (self.market_quantity_max if market else self.quantity_max):

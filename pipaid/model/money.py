@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from typing import Final
 
 from pipaid.errors import InvalidParameter
@@ -14,6 +14,9 @@ CENT: Final = Decimal("0.01")
 MILLI: Final = Decimal("0.001")
 BPS: Final = Decimal("0.0001")
 
+# Wide enough for the largest amount in the smallest steps: 18 digits before the point over 18 digits after it, and a
+# quotient that no rounding carries over a step.
+_WIDE: Final = Context(prec=80)
 _DECIMAL_TEXT: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
 
 
@@ -42,31 +45,35 @@ def plain(value: Decimal) -> str:
 
 def quote_text(value: Decimal) -> str:
     """Render a quote-currency amount with two decimals, half away from zero."""
-    text = format(value.quantize(CENT, rounding=ROUND_HALF_UP), "f")
+    text = format(value.quantize(CENT, ROUND_HALF_UP, _WIDE), "f")
     return "0.00" if text == "-0.00" else text
 
 
 def ratio_text(value: Decimal) -> str:
     """Render a ratio with three decimals, half to even."""
-    return format(value.quantize(MILLI, rounding=ROUND_HALF_EVEN), "f")
+    return format(value.quantize(MILLI, ROUND_HALF_EVEN, _WIDE), "f")
 
 
 def floor_to_step(value: Decimal, step: Decimal) -> Decimal:
     """Round towards zero to a multiple of `step` (a lot size); a zero step leaves the value."""
     if step == ZERO:
         return value
-    return (value / step).quantize(ONE, rounding=ROUND_DOWN) * step
+    return _WIDE.multiply(_WIDE.divide_int(value, step), step)
 
 
 def price_on_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
     """Round a price to the tick, upwards or downwards; a zero tick leaves it."""
     if tick == ZERO:
         return price
-    return (price / tick).quantize(ONE, rounding=ROUND_CEILING if up else ROUND_FLOOR) * tick
+    return _steps(price, tick, ROUND_CEILING if up else ROUND_FLOOR)
 
 
 def nearest_tick(price: Decimal, tick: Decimal) -> Decimal:
     """Round a price to the nearest tick, half to even."""
     if tick == ZERO:
         return price
-    return (price / tick).quantize(ONE, rounding=ROUND_HALF_EVEN) * tick
+    return _steps(price, tick, ROUND_HALF_EVEN)
+
+
+def _steps(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
+    return _WIDE.multiply(_WIDE.divide(price, tick).quantize(ONE, rounding, _WIDE), tick)

@@ -83,11 +83,13 @@ _UNSETTLED: Final = {
 }
 
 # What is not listed is impossible: it puts the strategy in `error` and keeps the evidence. Fills that arrive after an
-# order's end are booked all the same; an order once proven absent that appears after all is adopted.
+# order's end are booked all the same; an order once proven absent that appears after all is adopted. An order whose
+# fill was quicker than the answer to its placing is open, even if that answer is then lost.
 ORDER_TRANSITIONS: Final[dict[tuple[OrderStatus, OrderFact], OrderStatus]] = {
     **{(OrderStatus.INTENDED, fact): status for fact, status in _UNSETTLED.items()},
     **{(OrderStatus.UNKNOWN, fact): status for fact, status in _UNSETTLED.items()},
     (OrderStatus.OPEN, OrderFact.ACK): OrderStatus.OPEN,
+    (OrderStatus.OPEN, OrderFact.LOSE): OrderStatus.OPEN,
     (OrderStatus.OPEN, OrderFact.FILL): OrderStatus.OPEN,
     (OrderStatus.OPEN, OrderFact.COMPLETE): OrderStatus.FILLED,
     (OrderStatus.OPEN, OrderFact.CANCEL): OrderStatus.CANCELLED,

@@ -109,10 +109,17 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
             entry_value = self.entry_value * self.exit_quantity / self.entry_quantity if self.entry_quantity else ZERO
         return self.direction.sign * (self.exit_value - entry_value) - self.fees + self.funding
 
+    @property
+    def open_value(self) -> Decimal:
+        """Return the entry notional of the open part."""
+        if not self.exit_quantity:
+            return self.entry_value
+        return self.entry_value * self.quantity / self.entry_quantity
+
     def unrealised(self, mark: Decimal) -> Decimal:
         """Return the profit of the open part at a mark price, before the fees of leaving."""
         return self.direction.sign * self.quantity * (mark - self.entry_price)
 
     def margin(self) -> Decimal:
         """Return the initial margin bound by the open part: its entry notional over the leverage."""
-        return self.quantity * self.entry_price / self.leverage
+        return self.open_value / self.leverage

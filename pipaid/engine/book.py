@@ -1,0 +1,273 @@
+"""The book of one account: what all its strategies have at risk together, and what they did today and just now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+from attrs import define, field, frozen
+
+from pipaid.model.money import ZERO, plain
+from pipaid.model.position import Direction
+
+HOUR_MS: Final = 3_600_000
+MINUTE_MS: Final = 60_000
+# Openings are remembered by count, not by time, so that a window can be widened at any moment. A trade rate that allows
+# more than this is held at this.
+OPENINGS_KEPT: Final = 1_000
+RATES_KEPT: Final = 100_000
+
+
+@frozen(kw_only=True)
+class Caps:
+    """Limits of an account or of the whole daemon; nothing means no limit.
+
+    Notional in quote currency, rates per venue time, days in UTC, `drawdown_pct_max` a share of the capital deployed.
+    `rate_limit_max_trades` is how many positions may be opened on one symbol within the window; without
+    `hedging_allowed` no entry goes against what is open or working on its symbol.
+    """
+
+    order_notional_max: Decimal | None = None
+    exposure_max: Decimal | None = None
+    open_positions_max: int | None = None
+    open_orders_max: int | None = None
+    orders_per_second_max: int | None = None
+    orders_per_minute_max: int | None = None
+    orders_per_day_max: int | None = None
+    notional_per_minute_max: Decimal | None = None
+    daily_loss_max: Decimal | None = None
+    drawdown_pct_max: Decimal | None = None
+    price_collar_pct: Decimal | None = None
+    leverage_max: int | None = None
+    rate_limit_max_trades: int | None = None
+    rate_limit_window_hours: Decimal = Decimal(4)
+    hedging_allowed: bool = True
+
+    @property
+    def trades_max(self) -> int | None:
+        """Return how many openings within the window are allowed, as far as they are remembered."""
+        asked = self.rate_limit_max_trades
+        return None if asked is None else min(asked, OPENINGS_KEPT)
+
+
+@frozen
+class SymbolExposure:
+    """What is at risk on one symbol: lots and entries that may open one, by direction; `waiting` are those entries."""
+
+    longs: int = 0
+    shorts: int = 0
+    waiting: int = 0
+
+    def with_lot(self, direction: Direction) -> SymbolExposure:
+        """Return this and one more lot."""
+        return self.plus(SymbolExposure(direction is Direction.LONG, direction is Direction.SHORT), 1)
+
+    def with_entry(self, direction: Direction) -> SymbolExposure:
+        """Return this and one more entry that has not opened its lot yet."""
+        return self.plus(SymbolExposure(direction is Direction.LONG, direction is Direction.SHORT, 1), 1)
+
+    def plus(self, other: SymbolExposure, sign: int) -> SymbolExposure:
+        """Return the sum with another, or the difference."""
+        return SymbolExposure(
+            self.longs + sign * other.longs, self.shorts + sign * other.shorts, self.waiting + sign * other.waiting
+        )
+
+    def against(self, direction: Direction) -> int:
+        """Return how many lots and entries go the other way."""
+        return self.shorts if direction is Direction.LONG else self.longs
+
+
+_NONE_HERE: Final = SymbolExposure()
+
+
+@frozen(kw_only=True)
+class StrategyExposure:
+    """What one strategy has at risk now: open lots at entry value, working entries at their reserved price.
+
+    `entries` counts the working entries that have not opened their lot yet, `orders` all that works.
+    """
+
+    positions: int = 0
+    position_value: Decimal = ZERO
+    entries: int = 0
+    entry_value: Decimal = ZERO
+    orders: int = 0
+    symbols: Mapping[str, SymbolExposure] = field(factory=dict[str, SymbolExposure])
+
+    @property
+    def total(self) -> Decimal:
+        """Return the worst case: every working entry filled."""
+        return self.position_value + self.entry_value
+
+    @property
+    def count(self) -> int:
+        """Return how many lots there would be if every working entry were filled."""
+        return self.positions + self.entries
+
+
+_NOTHING: Final = StrategyExposure()
+
+
+class Deeds(msgspec.Struct, frozen=True, kw_only=True):
+    """What one strategy did in a run as its account counts it: profit and entries of a UTC day.
+
+    `pnl` is the profit of its life; only how it moves within a run is the account's.
+    """
+
+    run_id: str = ""
+    day: int = 0
+    day_pnl: Decimal = ZERO
+    day_orders: int = 0
+    pnl: Decimal = ZERO
+
+
+class BookMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What must outlive a restart and follows from nothing else: the account's profit, its peak and its breaker."""
+
+    pnl: Decimal = ZERO
+    peak: Decimal = ZERO
+    tripped: str = ""
+
+
+@define
+class RateWindow:
+    """The entries of the last minute of venue time by client order id; the oldest leave when there are too many."""
+
+    _entries: dict[str, tuple[int, Decimal]] = field(factory=dict[str, tuple[int, Decimal]])
+
+    def add(self, client_order_id: str, time_ms: int, notional: Decimal) -> None:
+        """Note one order; to note it again changes nothing."""
+        entries = self._entries
+        while entries:
+            oldest = next(iter(entries))
+            if entries[oldest][0] > time_ms - MINUTE_MS and len(entries) < RATES_KEPT:
+                break
+            del entries[oldest]
+        entries.setdefault(client_order_id, (time_ms, notional))
+
+    def within(self, now_ms: int, span_ms: int) -> tuple[int, Decimal]:
+        """Return how many orders, and how much notional, fall into the span that ends now."""
+        count, notional = 0, ZERO
+        for time_ms, value in self._entries.values():
+            if time_ms > now_ms - span_ms:
+                count += 1
+                notional += value
+        return count, notional
+
+
+@define
+class Book:
+    """The exposure of one account, kept in step by its sessions; caps over strategies are judged on it.
+
+    `blocked` is the reason why no strategy of the account may enter (the kill switch), or empty; `tripped` says why
+    the breaker closed by itself: realised losses since the last peak reached `drawdown_pct_max` of `capital`, which is
+    what the account's running strategies were given. A book with a `name` has its memory journalled under it.
+
+    What a strategy contributes is replaced as a whole, never added to, so that a session rebuilt from the journal takes
+    the place of the one that crashed, with whatever that one had decided in vain.
+    """
+
+    caps: Caps = field(factory=Caps)
+    name: str = ""
+    blocked: str = ""
+    tripped: str = ""
+    capital: Decimal = ZERO
+    pnl: Decimal = ZERO
+    peak: Decimal = ZERO
+    value: Decimal = ZERO
+    positions: int = 0
+    orders: int = 0
+    day: int = 0
+    day_pnl: Decimal = ZERO
+    day_orders: int = 0
+    rates: RateWindow = field(factory=RateWindow)
+    exposures: dict[str, StrategyExposure] = field(factory=dict[str, StrategyExposure])
+    symbols: dict[str, SymbolExposure] = field(factory=dict[str, SymbolExposure])
+    deeds: dict[str, Deeds] = field(factory=dict[str, Deeds])
+    openings: dict[str, dict[str, int]] = field(factory=dict[str, dict[str, int]])
+
+    # What is at risk.
+
+    def exposure(self, strategy_id: str) -> StrategyExposure:
+        """Return a strategy's own share."""
+        return self.exposures.get(strategy_id, _NOTHING)
+
+    def symbol(self, symbol: str) -> SymbolExposure:
+        """Return what the account has at risk on a symbol."""
+        return self.symbols.get(symbol, _NONE_HERE)
+
+    def set_exposure(self, strategy_id: str, new: StrategyExposure) -> None:
+        """Replace a strategy's share and keep the sums."""
+        self.forget(strategy_id)
+        self._add(new, 1)
+        self.exposures[strategy_id] = new
+
+    def forget(self, strategy_id: str) -> None:
+        """Drop the share of a strategy that has nothing at risk any more, or is about to be rebuilt."""
+        old = self.exposures.pop(strategy_id, None)
+        if old is not None:
+            self._add(old, -1)
+
+    def _add(self, share: StrategyExposure, sign: int) -> None:
+        self.value += sign * share.total
+        self.positions += sign * share.count
+        self.orders += sign * share.orders
+        for symbol, part in share.symbols.items():
+            total = self.symbol(symbol).plus(part, sign)
+            if total == _NONE_HERE:
+                self.symbols.pop(symbol, None)
+            else:
+                self.symbols[symbol] = total
+
+    # What was done.
+
+    def note_deeds(self, strategy_id: str, new: Deeds) -> None:
+        """Replace what a strategy did and keep the sums; the profit with which it comes into a run is no news."""
+        if new.day > self.day:
+            self.day, self.day_pnl, self.day_orders = new.day, ZERO, 0
+        old = self.deeds.get(strategy_id)
+        if old is not None and old.run_id == new.run_id:
+            self.pnl += new.pnl - old.pnl
+        if old is not None and old.day == self.day:
+            self.day_pnl -= old.day_pnl
+            self.day_orders -= old.day_orders
+        if new.day == self.day:
+            self.day_pnl += new.day_pnl
+            self.day_orders += new.day_orders
+        self.deeds[strategy_id] = new
+        self._watch_fall()
+
+    def note_opening(self, symbol: str, position_id: str, time_ms: int) -> None:
+        """Note that a lot was opened; to note it again changes nothing."""
+        openings = self.openings.setdefault(symbol, {})
+        openings.setdefault(position_id, time_ms)
+        while len(openings) > OPENINGS_KEPT:
+            del openings[min(openings, key=openings.__getitem__)]
+
+    def opened_within(self, symbol: str, now_ms: int) -> int:
+        """Return how many lots were opened on a symbol in the window of the trade rate that ends now."""
+        since_ms = now_ms - self.caps.rate_limit_window_hours * HOUR_MS
+        return sum(1 for time_ms in self.openings.get(symbol, {}).values() if time_ms > since_ms)
+
+    # The breaker.
+
+    def release(self) -> None:
+        """Open the breaker again; the fall is counted anew from here."""
+        self.tripped = ""
+        self.peak = self.pnl
+
+    def memory(self) -> BookMemory:
+        """Return what is to be journalled."""
+        return BookMemory(pnl=self.pnl, peak=self.peak, tripped=self.tripped)
+
+    def recall(self, memory: BookMemory) -> None:
+        """Take up what was journalled before a restart."""
+        self.pnl, self.peak, self.tripped = memory.pnl, memory.peak, memory.tripped
+
+    def _watch_fall(self) -> None:
+        self.peak = max(self.peak, self.pnl)
+        limit, fall = self.caps.drawdown_pct_max, self.peak - self.pnl
+        if limit is not None and self.capital > ZERO and fall > limit * self.capital and not self.tripped:
+            self.tripped = f"portfolio drawdown {plain(fall)} is over {plain(limit)} of {plain(self.capital)}"

@@ -1,0 +1,110 @@
+"""What an intent must be before it is carried: of the right types, in figures above zero, without contradiction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from pipaid.engine.template import CancelEntries, Enter, Exit, Protect, required
+from pipaid.model.money import ONE, ZERO
+from pipaid.model.order import OrderType
+from pipaid.model.position import CloseReason, Direction
+
+TAG_MAX: Final = 64
+REASON_MAX: Final = 200
+TAGS_MAX: Final = 10_000
+
+
+def intent_objection(intent: object, capital: Mapping[str, Decimal]) -> str | None:
+    """Return why an intent cannot be meant, or nothing; `capital` holds the strategy's symbols.
+
+    Templates may come from anybody and nothing checks what they put into an intent when it is made.
+    """
+    match intent:
+        case Enter():
+            return _symbol(intent.symbol, capital) or _entry(intent)
+        case Exit():
+            return _exit(intent)
+        case CancelEntries():
+            return _symbol(intent.symbol, capital) or _tags(intent.tags)
+        case Protect():
+            figures = _figures(stop_price=intent.stop_price, take_profit_price=intent.take_profit_price)
+            return _text("position_id", intent.position_id, TAG_MAX) or figures
+        case _:
+            return "is no intent"
+
+
+def levels_objection(direction: Direction, stop: Decimal | None, target: Decimal | None) -> str | None:
+    """Return why a stop and a target contradict each other, or nothing."""
+    if stop is None or target is None or direction.sign * (target - stop) > ZERO:
+        return None
+    return f"the stop {stop} and the target {target} of a {direction} position are on each other's side"
+
+
+def _entry(intent: Enter) -> str | None:
+    kinds: tuple[tuple[str, Any, type], ...] = (
+        ("direction", intent.direction, Direction),
+        ("type", intent.type, OrderType),
+    )
+    for name, value, kind in kinds:
+        if not isinstance(value, kind):
+            return f"{name} is not one of {kind.__name__}: {value!r:.80}"
+    trouble = (
+        _text("tag", intent.tag, TAG_MAX)
+        or _text("reason", intent.reason, REASON_MAX)
+        or _figures(
+            price=intent.price,
+            quantity=intent.quantity,
+            notional=intent.notional,
+            risk=intent.risk,
+            stop_price=intent.stop_price,
+            take_profit_price=intent.take_profit_price,
+        )
+        or required(intent)
+    )
+    if trouble is not None:
+        return trouble
+    if intent.risk is not None and intent.risk > ONE:
+        return f"risk is a share of the equity and cannot be {intent.risk}"
+    if intent.type is OrderType.MARKET and intent.price is not None:
+        return "a market entry takes no price"
+    return levels_objection(intent.direction, intent.stop_price, intent.take_profit_price)
+
+
+def _exit(intent: Exit) -> str | None:
+    reason: Any = intent.reason
+    if not isinstance(reason, CloseReason):
+        return f"reason is not one of CloseReason: {reason!r:.80}"
+    return _text("position_id", intent.position_id, TAG_MAX) or _figures(price=intent.price)
+
+
+def _symbol(symbol: Any, capital: Mapping[str, Decimal]) -> str | None:
+    if isinstance(symbol, str) and symbol in capital:
+        return None
+    return f"{symbol!r:.80} is not one of the strategy's symbols {', '.join(capital)}"
+
+
+def _tags(tags: Any) -> str | None:
+    if tags is None:
+        return None
+    if not isinstance(tags, frozenset) or len(tags) > TAGS_MAX or not all(isinstance(tag, str) for tag in tags):
+        return f"tags is not a frozenset of at most {TAGS_MAX} texts: {tags!r:.80}"
+    return None
+
+
+def _text(name: str, value: Any, length_max: int) -> str | None:
+    if isinstance(value, str) and len(value) <= length_max:
+        return None
+    return f"{name} is not a text of at most {length_max} characters: {value!r:.80}"
+
+
+def _figures(**figures: Any) -> str | None:
+    for name, figure in figures.items():
+        if figure is None:
+            continue
+        if not isinstance(figure, Decimal):
+            return f"{name} is not a Decimal: {figure!r:.80}"
+        if not (figure.is_finite() and figure > ZERO):
+            return f"{name} is not a number above zero: {figure}"
+    return None
