@@ -47,7 +47,10 @@ class Why(Reply, frozen=True, kw_only=True):
 
 
 class StrategyStatistics(Reply, frozen=True, kw_only=True):
-    """A strategy's figures over its closed trades; amounts in quote currency, `profit_factor` null without a loss."""
+    """A strategy's figures over its closed trades, amounts in quote currency.
+
+    `profit_factor` is null where there are profits and no loss, `fills` for one mode of a strategy that ran in both.
+    """
 
     id: str
     mode: str
@@ -62,9 +65,11 @@ class StrategyStatistics(Reply, frozen=True, kw_only=True):
     gross_loss: str
     profit_factor: str | None
     max_drawdown: str
+    expected_value: str
+    avg_trade_duration_seconds: int
     fees: str
     funding: str
-    fills: int
+    fills: int | None
     open_positions: int
 
 
