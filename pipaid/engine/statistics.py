@@ -1,4 +1,4 @@
-"""What a strategy's closed trades come to: the figures of `strategy.stats`, over its live runs, its paper runs or all."""
+"""What a strategy's closed trades come to: the figures of `strategy.stats`, over live runs, paper runs or all."""
 
 from __future__ import annotations
 
@@ -61,8 +61,7 @@ def strategy_statistics(
     Over all modes the tally itself speaks: it also knows of trades whose records are no longer kept. `marks` are the
     last prices; an open position without one counts at its entry price.
     """
-    known = list(positions)
-    chosen = [position for position in known if mode == "all" or position.dry_run is (mode == "paper")]
+    chosen = [position for position in positions if mode == "all" or position.dry_run is (mode == "paper")]
     trades = sorted((each for each in chosen if not each.is_open), key=lambda each: (each.closed_at_ms, each.id))
     held = [each for each in chosen if each.is_open]
     figures = _figures(tally if mode == "all" else tally_of(trades), trades)
@@ -86,7 +85,7 @@ def strategy_statistics(
         avg_trade_duration_seconds=figures.duration_s,
         fees=quote_text(sums.fees),
         funding=quote_text(sums.funding),
-        fills=tally.fills if len(chosen) == len(known) else None,
+        fills=tally.fills,
         open_positions=len(held),
     )
 

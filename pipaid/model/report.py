@@ -49,7 +49,7 @@ class Why(Reply, frozen=True, kw_only=True):
 class StrategyStatistics(Reply, frozen=True, kw_only=True):
     """A strategy's figures over its closed trades, amounts in quote currency.
 
-    `profit_factor` is null where there are profits and no loss, `fills` for one mode of a strategy that ran in both.
+    `profit_factor` is null where there are profits and no loss; `fills` counts those of its life, whatever the mode.
     """
 
     id: str
@@ -69,7 +69,7 @@ class StrategyStatistics(Reply, frozen=True, kw_only=True):
     avg_trade_duration_seconds: int
     fees: str
     funding: str
-    fills: int | None
+    fills: int
     open_positions: int
 
 
