@@ -1,0 +1,128 @@
+"""Check a configuration, or everything: each finding with its place and its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pipaid.cli.drawing import drawn
+from pipaid.cli.exits import Exit
+from pipaid.cli.sheet import Column, Kind, listing
+from pipaid.cli.terminal import Terminal
+from pipaid.config import Effective, Examined, Mistake, examine
+from pipaid.doctor import Finding, Verdict, diagnose
+from pipaid.seams import World
+
+# What the packaged service reads; it is what counts when no file is named.
+SYSTEM_CONFIG: Final = Path("/etc/pipaid/pipaid.toml")
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """A value in effect, as programs read it."""
+
+    key: str
+    value: str
+    source: str
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """A mistake, as programs read it."""
+
+    place: str
+    key: str
+    wrong: str
+    allowed: str
+    remedy: str
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration, as programs read it."""
+
+    file: str | None
+    values: tuple[Value, ...]
+    mistakes: tuple[Fault, ...]
+    strategies: int
+
+
+def check(terminal: Terminal, file: Path | None) -> int:
+    """Print every value with its source and every mistake with its remedy; end with 1 if there is one."""
+    file = _chosen(file)
+    examined = examine(file, World())
+    declared = len(examined.config.declarations) if examined.config is not None else 0
+    if terminal.as_json:
+        checked = Checked(
+            file=str(file) if file is not None else None,
+            values=tuple(Value(key=each.key, value=each.value, source=each.source) for each in examined.values),
+            mistakes=tuple(map(_fault, examined.mistakes)),
+            strategies=declared,
+        )
+        terminal.say_json(msgspec.json.encode(checked))
+    else:
+        _show_values(terminal, examined.values)
+        _show_verdict(terminal, examined, f"{file or 'the built-in defaults'}: no mistakes; {declared} strategies")
+    return Exit.REFUSED if examined.mistakes else Exit.OK
+
+
+def examine_all(terminal: Terminal, config: Path | None, state: Path | None) -> int:
+    """Print every finding of the doctor with its remedy; end with 1 if anything is bad."""
+    world = World()
+    overrides = {"daemon.state_dir": str(state)} if state is not None else {}
+    findings = diagnose(examine(_chosen(config), world, overrides=overrides), world)
+    bad = sum(finding.verdict is Verdict.BAD for finding in findings)
+    if terminal.as_json:
+        terminal.say_json(msgspec.json.encode({"data": list(map(_told, findings)), "bad": bad}))
+    else:
+        columns = (
+            Column("VERDICT", lambda each: each.verdict.value, Kind.STATUS),
+            Column("WHAT", lambda each: each.name),
+            Column("FOUND", lambda each: each.found),
+            Column("REMEDY", lambda each: each.remedy),
+        )
+        terminal.show(drawn([listing("", findings, columns, f"{bad} to mend" if bad else "nothing to mend")]))
+    return Exit.REFUSED if bad else Exit.OK
+
+
+def _chosen(file: Path | None) -> Path | None:
+    if file is None and SYSTEM_CONFIG.exists():
+        return SYSTEM_CONFIG
+    return file
+
+
+def _show_values(terminal: Terminal, values: tuple[Effective, ...]) -> None:
+    columns = (
+        Column("KEY", lambda each: each.key),
+        Column("VALUE", lambda each: each.value),
+        Column("SOURCE", lambda each: each.source, Kind.FAINT),
+    )
+    terminal.show(drawn([listing("", values, columns)]))
+
+
+def _show_verdict(terminal: Terminal, examined: Examined, good: str) -> None:
+    count = len(examined.mistakes)
+    if not count:
+        terminal.say(good)
+        return
+    terminal.warn("1 mistake:" if count == 1 else f"{count} mistakes:")
+    for mistake in examined.mistakes:
+        terminal.warn(str(mistake))
+
+
+def _fault(mistake: Mistake) -> Fault:
+    return Fault(
+        place=mistake.place,
+        key=mistake.key,
+        wrong=mistake.wrong,
+        allowed=mistake.allowed,
+        remedy=mistake.remedy,
+    )
+
+
+def _told(finding: Finding) -> dict[str, str]:
+    return {
+        "name": finding.name,
+        "verdict": finding.verdict.value,
+        "found": finding.found,
+        "remedy": finding.remedy,
+    }

@@ -1,0 +1,60 @@
+"""Why a strategy did what it did: the candle, the features, each gate's verdict, and the decision in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pipaid.cli.sheet import Column, Heading, Kind, Sheet, cell, listing, moment
+from pipaid.model.report import Why
+
+_GATES: Final = (
+    Column("GATE", lambda gate: gate.gate),
+    Column("VERDICT", lambda gate: gate.verdict, Kind.STATUS),
+    Column("VALUE", lambda gate: gate.value, Kind.NUMBER),
+    Column("LIMIT", lambda gate: gate.limit, Kind.NUMBER),
+)
+_CANDLE: Final = (
+    Column("OPENED", lambda candle: moment(candle.open_time)),
+    Column("OPEN", lambda candle: candle.open, Kind.NUMBER),
+    Column("HIGH", lambda candle: candle.high, Kind.NUMBER),
+    Column("LOW", lambda candle: candle.low, Kind.NUMBER),
+    Column("CLOSE", lambda candle: candle.close, Kind.NUMBER),
+    Column("VOLUME", lambda candle: candle.volume, Kind.NUMBER),
+)
+
+
+def explained(why: Why) -> Iterator[Sheet]:
+    """Yield what was seen, wished, judged and decided, in this order."""
+    yield Sheet(f"{why.id} on {why.symbol} at {moment(why.at)} (venue time)", (), ())
+    if why.candle is None:
+        yield Sheet("", (), (), "no candle had closed yet")
+    else:
+        yield listing("candle", [why.candle], _CANDLE)
+    if why.features:
+        rows = tuple((name, "warming up" if value is None else cell(value)) for name, value in why.features.items())
+        yield Sheet("what it saw", (Heading("FEATURE"), Heading("VALUE", Kind.NUMBER)), rows)
+    wishes = tuple((wish_in_words(wish),) for wish in why.intents)
+    yield Sheet("what it wished", (Heading("WISH"),), wishes, "" if wishes else "nothing", headed=False)
+    if why.gates:
+        yield listing("what risk said", why.gates, _GATES)
+    yield Sheet("decision", (), (), decision_in_words(why))
+
+
+def decision_in_words(why: Why) -> str:
+    """Return the decision as a sentence, with the gates that stood in its way."""
+    refused = [gate for gate in why.gates if gate.verdict == "refused"]
+    text = why.decision or "hold"
+    if refused:
+        reasons = ", ".join(f"{gate.gate} (value {gate.value}, limit {gate.limit})" for gate in refused)
+        text = f"{text}; refused by {reasons}"
+    elif not why.intents:
+        text = f"{text}; the template wished nothing"
+    return f"{text}; `pipaid run get {why.run_id}` shows the record" if why.run_id else text
+
+
+def wish_in_words(wish: dict[str, Any]) -> str:
+    """Return a wish as one line."""
+    rest = ", ".join(f"{name} {cell(value)}" for name, value in wish.items() if name != "intent")
+    kind = cell(wish.get("intent", "wish")).replace("_", " ")
+    return f"{kind}: {rest}" if rest else kind

@@ -1,0 +1,82 @@
+"""One way to print each reply: most as sheets, a few in their own words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pipaid.cli.drawing import drawn
+from pipaid.cli.explaining import explained
+from pipaid.cli.sheet import Sheet, sheets_of
+from pipaid.cli.terminal import Terminal
+from pipaid.model.operation import Operation
+from pipaid.model.reply import Deleted, Reply, StrategyObject, Triggered
+from pipaid.model.report import KeyWithSecret, LogLevelSet, Pong, ShuttingDown, TemplateObject, Why
+
+
+def print_reply(terminal: Terminal, operation: Operation, reply: Reply) -> None:
+    """Print a reply for people."""
+    said = _SAID.get(type(reply))
+    # An object that was asked for is shown whole; one that was changed is confirmed in a line.
+    if said is not None and not (isinstance(reply, StrategyObject) and not operation.mutating):
+        terminal.say(said(reply))
+        return
+    terminal.show(drawn(_shown(reply)))
+
+
+def _shown(reply: Reply) -> list[Sheet]:
+    if isinstance(reply, Why):
+        return list(explained(reply))
+    if isinstance(reply, TemplateObject):
+        return _template(reply)
+    return list(sheets_of(reply))
+
+
+def _template(template: TemplateObject) -> list[Sheet]:
+    from pipaid.cli.sheet import Column, Kind, listing
+
+    required = template.params_schema.get("required", [])
+    params: dict[str, dict[str, Any]] = template.params_schema.get("properties", {})
+    facts = Sheet(
+        f"{template.template_id} version {template.version}", (), (), f"{template.description} "
+        f"At least {template.min_capital}; {'several symbols' if template.multi_symbol else 'one symbol'}."
+    )  # fmt: skip
+    columns = (
+        Column("PARAM", lambda each: each[0]),
+        Column("TYPE", lambda each: each[1].get("type") or ("choice" if "enum" in each[1] else "")),
+        Column("DEFAULT", lambda each: "required" if each[0] in required else each[1].get("default"), Kind.FAINT),
+        Column("ALLOWED", lambda each: _allowed(each[1])),
+        Column("MEANING", lambda each: each[1].get("description")),
+    )
+    return [facts, listing("", list(params.items()), columns)]
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else low} to {'' if high is None else high}".strip()
+
+
+def _strategy(reply: Any) -> str:
+    paper = "" if reply.dry_run is None or reply.status != "deployed" else (" (paper)" if reply.dry_run else " (live)")
+    return f"{reply.id} {reply.name!r} is {reply.status}{paper}"
+
+
+def _key(reply: Any) -> str:
+    if reply.secret is None:
+        return f"key {reply.api_key} ({reply.name}); its secret was shown once and is not kept"
+    return f"key     {reply.api_key}\nsecret  {reply.secret}\nThe secret is shown this once and kept nowhere."
+
+
+_SAID: Final[Mapping[type[Reply], Callable[[Any], str]]] = {
+    StrategyObject: _strategy,
+    Deleted: lambda reply: f"{reply.id} is deleted",
+    Triggered: lambda reply: "evaluated: " + (", ".join(reply.run_ids) or "nothing was decided"),
+    KeyWithSecret: _key,
+    Pong: lambda reply: f"pong at {reply.ts}",
+    LogLevelSet: lambda reply: f"logging {reply.level} and above (was {reply.before})",
+    ShuttingDown: lambda reply: f"the daemon is {reply.state}",
+}

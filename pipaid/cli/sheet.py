@@ -1,0 +1,331 @@
+"""Replies as sheets of text: which columns each listing has, and how any other object is laid out as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final, cast
+
+import msgspec
+from attrs import frozen
+
+from pipaid.model.reply import OrderObject, PositionObject, Reply, RunObject, StrategyObject, TradeObject
+from pipaid.model.report import ActorObject, ActorTree, KeyObject, KillLog, Metrics, TemplateObject
+
+NOTHING: Final = "–"
+CELL_CHARS_MAX: Final = 400
+
+
+class Kind(Enum):
+    """How a column is aligned and coloured."""
+
+    TEXT = "text"
+    FAINT = "faint"
+    NUMBER = "number"
+    SIGNED = "signed"
+    STATUS = "status"
+
+
+@frozen
+class Column:
+    """One column of a listing: its heading, where its values are found, and what kind they are."""
+
+    title: str
+    of: Callable[[Any], object]
+    kind: Kind = Kind.TEXT
+
+
+@frozen
+class Heading:
+    """The heading of a column of a sheet."""
+
+    title: str
+    kind: Kind = Kind.TEXT
+
+
+@frozen
+class Sheet:
+    """A table of text under a title; without headings it is a list of facts."""
+
+    title: str
+    headings: tuple[Heading, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    headed: bool = True
+
+
+def cell(value: object) -> str:
+    """Return a value as one line that no terminal mistakes for a command."""
+    if value is None or value == "" or value == ():
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(cell(each) for each in cast("Sequence[object]", value))
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()[:CELL_CHARS_MAX]
+    text = value if isinstance(value, str) else str(getattr(value, "value", value))
+    return printable(text)[:CELL_CHARS_MAX]
+
+
+def printable(text: str) -> str:
+    """Return text without line breaks and without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def moment(text: str | None) -> str:
+    """Return a moment as people read it: whole seconds, with a space before the time."""
+    if not text:
+        return NOTHING
+    return f"{text[:10]} {text[11:19]}" if len(text) >= 20 and text.endswith("Z") else cell(text)
+
+
+def aligned(values: Sequence[str]) -> list[str]:
+    """Return numbers filled up on the right so that their decimal points stand in one line."""
+    places = [len(value) - value.index(".") if _is_number(value) and "." in value else 0 for value in values]
+    most = max(places, default=0)
+    return [
+        value + " " * (most - own) if _is_number(value) else value for value, own in zip(values, places, strict=True)
+    ]
+
+
+def listing(
+    title: str, items: Sequence[Any], columns: Sequence[Column], note: str = "", *, keep_all: bool = False
+) -> Sheet:
+    """Return a sheet with one row an item; columns that say nothing in any row are left out unless all are kept."""
+    filled: list[tuple[Heading, list[str]]] = []
+    for column in columns:
+        values = [cell(column.of(item)) for item in items]
+        if keep_all or not items or any(value != NOTHING for value in values):
+            numeric = column.kind in (Kind.NUMBER, Kind.SIGNED)
+            filled.append((Heading(column.title, column.kind), aligned(values) if numeric else values))
+    rows = tuple(zip(*(values for _, values in filled), strict=True)) if filled else ()
+    return Sheet(title, tuple(heading for heading, _ in filled), rows, note)
+
+
+def sheets_of(reply: Reply) -> Iterator[Sheet]:
+    """Yield what a person sees of a reply."""
+    if "data" in reply.__struct_fields__ and not isinstance(reply, Metrics):
+        yield _page(reply, _items(reply, "data"))
+        yield from (_table(name, _items(reply, name)) for name in reply.__struct_fields__[1:] if _items(reply, name))
+    elif isinstance(reply, Metrics):
+        rows = tuple((name, cell(value)) for name, value in sorted(reply.data.items()))
+        yield Sheet("", (Heading("METRIC"), Heading("VALUE", Kind.NUMBER)), rows)
+    else:
+        yield from facts_of(reply)
+
+
+def facts_of(struct: msgspec.Struct, title: str = "") -> Iterator[Sheet]:
+    """Yield the fields of an object as facts, then its lists as tables, each under its name."""
+    rows: list[tuple[str, str]] = []
+    tables: list[Sheet] = []
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if value is msgspec.UNSET:
+            continue
+        if _holds_structs(value):
+            tables.extend(_nested(name, value))
+        else:
+            rows.extend(_facts(name, value))
+    if rows:
+        yield Sheet(title, (Heading("FIELD", Kind.FAINT), Heading("VALUE")), tuple(rows), headed=False)
+    yield from tables
+
+
+def _items(reply: Reply, name: str) -> tuple[Any, ...]:
+    """Return a field that is a list of objects, or nothing for any other field."""
+    value: Any = getattr(reply, name)
+    return value if _holds_structs(value) else ()
+
+
+def _page(reply: Reply, items: tuple[Any, ...]) -> Sheet:
+    cursor = getattr(reply, "next_cursor", None)
+    note = f"there are more: add --all, or --cursor {cursor}" if cursor else ""
+    if isinstance(reply, ActorTree):
+        items = tuple(_flattened(cast("tuple[ActorObject, ...]", items), 0))
+        return listing("", items, _ACTOR_COLUMNS)
+    if not items:
+        return Sheet("", (), (), "nothing to list")
+    return listing("", items, columns_of(_kind_of(items)), note)
+
+
+def columns_of(kind: type[msgspec.Struct]) -> Sequence[Column]:
+    """Return the columns of a listing of such objects; one that was never thought of shows all its fields."""
+    known = _COLUMNS.get(kind)
+    if known is not None:
+        return known
+    return [Column(name.upper().replace("_", " "), _attribute(name)) for name in kind.__struct_fields__]
+
+
+def _kind_of(items: Sequence[Any]) -> type[msgspec.Struct]:
+    return cast("type[msgspec.Struct]", type(items[0]))
+
+
+def _attribute(name: str) -> Callable[[Any], object]:
+    return lambda item: getattr(item, name)
+
+
+def _table(name: str, items: tuple[Any, ...]) -> Sheet:
+    return listing(name.replace("_", " "), items, columns_of(_kind_of(items)))
+
+
+def _nested(name: str, items: tuple[msgspec.Struct, ...]) -> Iterator[Sheet]:
+    """Yield a list as a table, or as one block an item where the items hold more than a row can show."""
+    deep = any(
+        _holds_structs(getattr(item, field)) or isinstance(getattr(item, field), dict)
+        for item in items
+        for field in item.__struct_fields__
+    )
+    if type(items[0]) in _COLUMNS or not deep:
+        yield _table(name, items)
+        return
+    for item in items:
+        yield from facts_of(item, cell(getattr(item, item.__struct_fields__[0])))
+
+
+def _facts(name: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            yield from _facts(f"{name}.{field}", getattr(value, field))
+    elif isinstance(value, dict) and value:
+        for key, inner in cast("dict[str, object]", value).items():
+            yield from _facts(f"{name}.{key}", inner)
+    else:
+        is_moment = name.endswith(("_at", ".at", "_time", "timestamp"))
+        yield name, moment(value) if is_moment and isinstance(value, str) else cell(cast("Any", value))
+
+
+def _holds_structs(value: object) -> bool:
+    return isinstance(value, tuple) and any(isinstance(each, msgspec.Struct) for each in cast("tuple[object]", value))
+
+
+def _flattened(actors: Sequence[ActorObject], depth: int) -> Iterator[tuple[int, ActorObject]]:
+    for actor in actors:
+        yield depth, actor
+        yield from _flattened(actor.children, depth + 1)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).removeprefix("-").isdigit()
+
+
+def mode(dry_run: bool | None) -> str | None:
+    """Return how a strategy or an order trades: on paper or live; nothing if it never did."""
+    return None if dry_run is None else ("paper" if dry_run else "live")
+
+
+def _at(name: str) -> Callable[[Any], object]:
+    return lambda item: moment(getattr(item, name))
+
+
+_MODE: Final = Column("MODE", lambda item: mode(item.dry_run), Kind.FAINT)
+_COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
+    StrategyObject: (
+        Column("NAME", lambda item: item.name),
+        Column("ID", lambda item: item.id, Kind.FAINT),
+        Column("STATUS", lambda item: item.status, Kind.STATUS),
+        _MODE,
+        Column("TEMPLATE", lambda item: item.template_id),
+        Column("SYMBOLS", lambda item: item.symbols),
+        Column("TIME", lambda item: item.timeframe),
+        Column("CAPITAL", lambda item: item.capital, Kind.NUMBER),
+        Column("LEV", lambda item: item.leverage, Kind.NUMBER),
+        Column("OPEN", lambda item: item.stats.open_positions, Kind.NUMBER),
+        Column("PNL", lambda item: item.stats.total_pnl, Kind.SIGNED),
+        Column("TRADES", lambda item: item.stats.total_trades, Kind.NUMBER),
+        Column("WON", lambda item: item.stats.win_rate, Kind.NUMBER),
+        Column("ERROR", lambda item: None if item.error is None else item.error.code, Kind.STATUS),
+    ),
+    OrderObject: (
+        Column("PLACED", _at("placed_at")),
+        Column("ID", lambda item: item.id, Kind.FAINT),
+        Column("SYMBOL", lambda item: item.symbol),
+        Column("SIDE", lambda item: item.side),
+        Column("TYPE", lambda item: item.type),
+        Column("STATUS", lambda item: item.status, Kind.STATUS),
+        _MODE,
+        Column("QTY", lambda item: item.qty, Kind.NUMBER),
+        Column("FILLED", lambda item: item.filled_qty, Kind.NUMBER),
+        Column("PRICE", lambda item: item.price or item.stop_price, Kind.NUMBER),
+        Column("AVERAGE", lambda item: item.avg_price, Kind.NUMBER),
+        Column("FEE", lambda item: item.fee, Kind.NUMBER),
+        Column("TAG", lambda item: item.tag),
+        Column("REASON", lambda item: item.reason),
+    ),
+    PositionObject: (
+        Column("OPENED", _at("opened_at")),
+        Column("ID", lambda item: item.id, Kind.FAINT),
+        Column("SYMBOL", lambda item: item.symbol),
+        Column("SIDE", lambda item: item.side),
+        Column("STATE", lambda item: item.state, Kind.STATUS),
+        _MODE,
+        Column("QTY", lambda item: item.qty, Kind.NUMBER),
+        Column("ENTRY", lambda item: item.entry_price, Kind.NUMBER),
+        Column("EXIT", lambda item: item.exit_price, Kind.NUMBER),
+        Column("STOP", lambda item: item.stop_price, Kind.NUMBER),
+        Column("TARGET", lambda item: item.take_profit_price, Kind.NUMBER),
+        Column("UNREALISED", lambda item: item.unrealised_pnl, Kind.SIGNED),
+        Column("PNL", lambda item: item.pnl, Kind.SIGNED),
+        Column("FEE", lambda item: item.fee, Kind.NUMBER),
+        Column("TAG", lambda item: item.tag),
+        Column("REASON", lambda item: item.reason),
+    ),
+    TradeObject: (
+        Column("OPENED", _at("opened_at")),
+        Column("CLOSED", _at("closed_at")),
+        Column("ID", lambda item: item.id, Kind.FAINT),
+        Column("SYMBOL", lambda item: item.symbol),
+        Column("SIDE", lambda item: item.side),
+        _MODE,
+        Column("QTY", lambda item: item.qty, Kind.NUMBER),
+        Column("ENTRY", lambda item: item.entry_price, Kind.NUMBER),
+        Column("EXIT", lambda item: item.exit_price, Kind.NUMBER),
+        Column("PNL", lambda item: item.pnl, Kind.SIGNED),
+        Column("FEE", lambda item: item.fee, Kind.NUMBER),
+        Column("TAG", lambda item: item.tag),
+        Column("REASON", lambda item: item.reason),
+    ),
+    RunObject: (
+        Column("AT", _at("created_at")),
+        Column("ID", lambda item: item.id, Kind.FAINT),
+        Column("SYMBOL", lambda item: item.symbol),
+        Column("CAUSE", lambda item: item.cause),
+        Column("STATUS", lambda item: item.status, Kind.STATUS),
+        Column("ACTION", lambda item: item.final_action),
+        Column("TOOK µs", lambda item: item.duration_us, Kind.NUMBER),
+    ),
+    TemplateObject: (
+        Column("TEMPLATE", lambda item: item.template_id),
+        Column("VERSION", lambda item: item.version, Kind.NUMBER),
+        Column("MIN CAPITAL", lambda item: item.min_capital, Kind.NUMBER),
+        Column("SEVERAL SYMBOLS", lambda item: item.multi_symbol),
+        Column("DESCRIPTION", lambda item: item.description),
+    ),
+    KeyObject: (
+        Column("KEY", lambda item: item.api_key),
+        Column("NAME", lambda item: item.name),
+        Column("STATE", lambda item: item.state, Kind.STATUS),
+        Column("SCOPES", lambda item: item.scopes),
+        Column("CREATED", _at("created_at")),
+        Column("EXPIRES", _at("expires_at")),
+        Column("ROTATED", _at("rotated_at")),
+        Column("GRACE UNTIL", _at("grace_until")),
+    ),
+    KillLog: (
+        Column("AT", _at("timestamp")),
+        Column("ACTION", lambda item: item.action),
+        Column("BY", lambda item: item.by),
+        Column("REASON", lambda item: item.reason),
+    ),
+}  # fmt: skip
+_ACTOR_COLUMNS: Final = (
+    Column("ACTOR", lambda item: f"{'. ' * item[0]}{item[1].name}"),
+    Column("KIND", lambda item: item[1].kind, Kind.FAINT),
+    Column("STATE", lambda item: item[1].state, Kind.STATUS),
+    Column("RESTARTS", lambda item: item[1].restarts, Kind.NUMBER),
+    Column("WAITING", lambda item: item[1].mailbox, Kind.NUMBER),
+    Column("OF", lambda item: item[1].mailbox_max, Kind.NUMBER),
+    Column("LAST FAILURE", lambda item: item[1].last_failure),
+)

@@ -1,0 +1,89 @@
+"""Events, one line each: as they come from the daemon for programs, in words for people."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from pipaid.cli.exits import Exit
+from pipaid.cli.sheet import cell, moment, printable
+from pipaid.cli.terminal import Terminal
+
+ID_CHARS: Final = 14
+EVENT_CHARS: Final = 15
+
+
+class EventFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it stands in its frame."""
+
+    event: str
+    id: str
+    ts: str
+    data: dict[str, Any]
+    seq: int | None = None
+    after_seq: int | None = None
+    dry_run: bool | None = None
+
+
+_decode: Final = msgspec.json.Decoder(EventFrame).decode
+
+
+def follow(terminal: Terminal, args: dict[str, Any]) -> int:
+    """Print events as they happen, until somebody has seen enough."""
+    with terminal.connect() as client:
+        try:
+            for frame in client.tail(args["id"], since_seq=args.get("since_seq"), ext=args.get("ext", False)):
+                if terminal.as_json:
+                    terminal.say_json(frame)
+                else:
+                    terminal.say(event_line(event_of(frame)))
+        except KeyboardInterrupt:
+            pass
+    return Exit.OK
+
+
+def event_of(frame: bytes) -> EventFrame:
+    """Return the event in a frame."""
+    return _decode(frame)
+
+
+def event_line(event: EventFrame, name: str = "") -> str:
+    """Return an event as one line: when, which number, whose, what."""
+    number = f"{event.seq}" if event.seq is not None else f"+{event.after_seq}"
+    whose = printable(name) or event.id
+    return f"{moment(event.ts)} {number:>6} {whose:<{ID_CHARS}} {event.event:<{EVENT_CHARS}} {in_words(event)}".rstrip()
+
+
+def in_words(event: EventFrame) -> str:
+    """Return what happened, without when and to whom."""
+    told = _TOLD.get(event.event)
+    if told is None:
+        return " ".join(f"{name}={cell(value)}" for name, value in event.data.items())
+    known = {name: cell(value) for name, value in event.data.items() if value is not None}
+    return " ".join(filter(None, (_filled(part, known) for part in told)))
+
+
+def _filled(part: str, known: dict[str, str]) -> str:
+    """Return a part of a sentence, or nothing when the event does not say what belongs there."""
+    try:
+        return part.format_map(known)
+    except KeyError:
+        return ""
+
+
+_ORDER: Final = ("{side} {qty} {symbol} {type}", "at {price}", "stop {stop_price}")
+_TOLD: Final[dict[str, tuple[str, ...]]] = {
+    "deployed": ("capital {capital}", "leverage {leverage}", "template version {template_version}"),
+    "paused": ("{open_positions} positions open",),
+    "stopped": (),
+    "error": ("{code}: {message}",),
+    "position_opened": ("{side} {qty} {symbol} at {entry_price}", "stop {stop_price}", "target {take_profit_price}"),
+    "position_closed": ("{side} {qty} {symbol} {entry_price} → {exit_price}", "pnl {pnl}", "({reason})"),
+    "order_placed": _ORDER,
+    "order_filled": ("{side} {fill_qty} of {qty} {symbol} at {fill_price}", "fee {fee} {fee_asset}", "({liquidity})"),
+    "order_cancelled": ("{symbol} after {filled_qty} filled", "({reason})"),
+    "risk_blocked": ("{symbol} by {rule}: {value}", "limit {limit}"),
+    "resumed": ("as {status}",),
+    "lagged": ("lost events {from_seq} to {to_seq}",),
+}

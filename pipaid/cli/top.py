@@ -1,0 +1,173 @@
+"""The live view: one screen with the daemon's state, its strategies and their last events."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from decimal import Decimal
+from types import FrameType
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from pipaid.cli.drawing import STATUS_STYLES, sign_style, table
+from pipaid.cli.exits import Exit
+from pipaid.cli.sheet import NOTHING, Column, Kind, Sheet, listing, mode, moment, printable
+from pipaid.cli.tail import event_line, in_words
+from pipaid.cli.terminal import NotReachable, Terminal
+from pipaid.cli.watching import View, Watch
+from pipaid.model.reply import StrategyObject
+from pipaid.model.report import DaemonStatus
+from pipaid.seams import SystemClock
+
+COLUMNS_MIN: Final = 40
+ROWS_MIN: Final = 10
+EVENT_ROWS_MIN: Final = 4
+EVENT_ROWS_MAX: Final = 12
+# The two lines of status, a blank one, the headings of the strategies with their rule and the headings of the events.
+FIXED_ROWS: Final = 8
+NAME_CHARS_MAX: Final = 20
+STATUS_ORDER: Final = ("error", "deployed", "paused", "draft", "stopped")
+
+
+def watch(terminal: Terminal, *, every_s: float, once: bool) -> int:
+    """Show the daemon until somebody leaves with Ctrl-C; with `once` a single frame."""
+    with Watch(terminal, SystemClock()) as looking:
+        if once or not terminal.out.isatty():
+            view = looking.look()
+            if view.status is None:
+                raise NotReachable(view.trouble)
+            width, height = terminal.console.size
+            terminal.show(frame(view, width, height if terminal.out.isatty() else len(view.strategies) + 40))
+            return Exit.OK
+        terminal.connect().close()
+        with leaving_cleanly():
+            show_live(terminal, looking, threading.Event(), every_s=every_s)
+    return Exit.OK
+
+
+def show_live(terminal: Terminal, looking: Watch, ended: threading.Event, *, every_s: float, heading: str = "") -> View:
+    """Draw the screen anew every so often until it has ended or Ctrl-C is pressed; return the last view."""
+    view = looking.look()
+    with Live(console=terminal.console, screen=True, auto_refresh=False, transient=True) as live:
+        try:
+            while True:
+                live.update(frame(view, *terminal.console.size, heading=heading), refresh=True)
+                if ended.wait(every_s):
+                    return view
+                view = looking.look()
+        except KeyboardInterrupt:
+            return view
+
+
+@contextmanager
+def leaving_cleanly() -> Generator[None, None, None]:
+    """Let a request to end, or a terminal that goes away, be as good as Ctrl-C, so that the screen is restored."""
+
+    def interrupt(number: int, where: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def frame(view: View, width: int, height: int, *, heading: str = "") -> RenderableType:
+    """Return the whole screen; what does not fit is left out, and counted."""
+    width, height = max(width, COLUMNS_MIN), max(height, ROWS_MIN)
+    free = max(height - FIXED_ROWS - bool(heading), 2)
+    strategies = ordered(view.strategies)
+    event_rows = min(max(free - len(strategies), EVENT_ROWS_MIN, free // 3), EVENT_ROWS_MAX, free - 1)
+    rows = max(free - event_rows, 1)
+    shown = strategies if len(strategies) <= rows else strategies[: rows - 1]
+    parts: list[RenderableType] = [Text(heading, style="bold cyan")] if heading else []
+    parts.extend(Text(no_wrap=True, overflow="ellipsis").append_text(line) for line in status_lines(view))
+    parts.append(table(strategy_sheet(view, shown, width), fold=False))
+    if len(shown) < len(strategies):
+        parts.append(Text(f"… and {len(strategies) - len(shown)} more; `pipaid list --all` shows them", style="dim"))
+    parts.append(Text("last events", style="bold"))
+    names = {strategy.id: strategy.name for strategy in view.strategies}
+    lines = [event_line(event, names.get(event.id, "")[:NAME_CHARS_MAX]) for event in view.events[-event_rows:]]
+    parts.extend(Text(line, no_wrap=True, overflow="ellipsis") for line in reversed(lines))
+    if not lines:
+        parts.append(Text("none since this view was opened", style="dim"))
+    return Group(*parts)
+
+
+def ordered(strategies: Iterable[StrategyObject]) -> list[StrategyObject]:
+    """Return strategies as they are worth looking at: the failed ones, then the deployed ones, by name."""
+    return sorted(strategies, key=lambda each: (STATUS_ORDER.index(each.status), each.name, each.id))
+
+
+def status_lines(view: View) -> list[Text]:
+    """Return the two lines above everything else."""
+    status = view.status
+    if status is None:
+        return [Text("no daemon", style="bold red"), Text(view.trouble, style="red")]
+    first = Text(f"pipaid {status.version} ", style="bold")
+    first.append(status.state, style=STATUS_STYLES.get(status.state, "yellow"))
+    first.append(f"  {market_in_words(status)}", style="default")
+    if status.kill_switch.is_active:
+        first.append(f"  KILL SWITCH: {printable(status.kill_switch.reason or '')}", style="bold red")
+    for reason in status.degraded:
+        first.append(f"  {printable(reason)}", style="bold yellow")
+    second = Text()
+    for name, count in sorted(status.strategies.items(), key=lambda each: STATUS_ORDER.index(each[0])):
+        second.append(f"{count} {name}  ", style=STATUS_STYLES.get(name, ""))
+    second.append(f"{status.open_positions} positions  {status.working_orders} orders  pnl ")
+    second.append(status.total_pnl, style=sign_style(status.total_pnl))
+    rate = NOTHING if view.commits_per_s is None else f"{view.commits_per_s:.0f}"
+    second.append(f"  {rate} commits/s", style="dim")
+    return [first, second]
+
+
+def market_in_words(status: DaemonStatus) -> str:
+    """Return the market, its time and its speed."""
+    speed = status.market.speed
+    pace = "ended" if status.market.ended else (f"speed {speed}" if speed == "max" else f"{float(speed):g}×")
+    return f"{status.market.name} {moment(status.venue_time)}  {pace}"
+
+
+def strategy_sheet(view: View, strategies: list[StrategyObject], width: int) -> Sheet:
+    """Return the table of strategies, without the columns that a narrow screen has no room for."""
+    columns = [
+        Column("STRATEGY", lambda each: each.name[:NAME_CHARS_MAX]),
+        Column("STATE", lambda each: each.status, Kind.STATUS),
+        Column("OPEN", lambda each: each.stats.open_positions, Kind.NUMBER),
+        Column("PNL", lambda each: each.stats.total_pnl, Kind.SIGNED),
+        Column("TRADES", lambda each: each.stats.total_trades, Kind.NUMBER),
+        Column("WON", lambda each: f"{Decimal(each.stats.win_rate):.0%}", Kind.NUMBER),
+        Column("LAST EVENT", lambda each: _last_event(view, each)),
+    ]
+    if width >= 100:
+        columns.insert(2, Column("MODE", lambda each: mode(each.dry_run), Kind.FAINT))
+        columns.insert(3, Column("SYMBOLS", lambda each: each.symbols))
+    if width < 64:
+        columns = [column for column in columns if column.title not in ("TRADES", "LAST EVENT")]
+    return listing("", strategies, columns, keep_all=True)
+
+
+def _last_event(view: View, strategy: StrategyObject) -> str:
+    if strategy.error is not None:
+        return f"{strategy.error.code}: {strategy.error.message}"
+    event = view.last_events.get(strategy.id)
+    return "" if event is None else f"{event.event} {in_words(event)}"
+
+
+def progress_line(view: View) -> str:
+    """Return one look as one line, for output that no terminal shows."""
+    if view.status is None:
+        return f"no daemon: {printable(view.trouble)}"
+    counts = " ".join(line.plain.strip() for line in status_lines(view)[1:])
+    return f"{moment(view.status.venue_time)}  {counts}" + (
+        f"  last: {view.name_of(view.events[-1].id)} {view.events[-1].event} {in_words(view.events[-1])}"
+        if view.events
+        else ""
+    )
