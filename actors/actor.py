@@ -126,6 +126,20 @@ class CancelNews(msgspec.Struct, frozen=True):
 DeskFact = Execution | FundingPaid | OrderNews | CancelNews
 
 
+class Asker(Protocol):
+    """Who asks for an operation."""
+
+    @property
+    def account(self) -> str | None:
+        """Return the account that is spoken for, or nothing for all of them."""
+        ...
+
+    @property
+    def who(self) -> str:
+        """Return the caller in words, for the records that people read."""
+        ...
+
+
 class Inbox(Protocol):
     """A strategy actor as the gateway and the resolver see it."""
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from attrs import define
 
-from actors.actor import Employed, Writer
-from pipaid.engine.explanation import Explainer
+from actors.actor import Asker, Employed, Writer
+from pipaid.engine.assembly import Memory
+from pipaid.engine.book import Book
+from pipaid.engine.effects import Brain
+from pipaid.engine.explanation import Past, explain, memory_at
 from pipaid.engine.params import params_schema
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
@@ -18,6 +22,7 @@ from pipaid.engine.statistics import strategy_statistics
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model import paging, reply, report, request
+from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_millis
 from pipaid.model.money import ZERO, plain, quote_text
 from pipaid.model.order import Order
@@ -25,8 +30,8 @@ from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
 from pipaid.model.strategy import Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
+from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
-from pipaid.wire.signing import Caller
 
 T = TypeVar("T", bound=msgspec.Struct)
 Shown = TypeVar("Shown")
@@ -61,7 +66,7 @@ class Listing(Protocol):
         """Return all strategies by id."""
         ...
 
-    def member(self, account: str, strategy_id: str) -> Listed:
+    def member(self, account: str | None, strategy_id: str) -> Listed:
         """Return one that belongs to the account."""
         ...
 
@@ -69,25 +74,25 @@ class Listing(Protocol):
 class Commands(Protocol):
     """The lifecycle as the answers see it."""
 
-    async def create(self, account: str, definition: StrategyDefinition, *, source: str = "") -> Strategy: ...
+    async def create(self, account: str | None, definition: StrategyDefinition, *, source: str = "") -> Strategy: ...
 
-    async def update(self, account: str, id: str, changes: Mapping[str, Any]) -> Strategy: ...
+    async def update(self, account: str | None, id: str, changes: Mapping[str, Any]) -> Strategy: ...
 
     async def deploy(
-        self, account: str, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
+        self, account: str | None, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
     ) -> Strategy: ...
 
-    async def pause(self, account: str, id: str, *, close_positions: bool) -> Strategy: ...
+    async def pause(self, account: str | None, id: str, *, close_positions: bool) -> Strategy: ...
 
-    async def stop(self, account: str, id: str, *, close_positions: bool) -> Strategy: ...
+    async def stop(self, account: str | None, id: str, *, close_positions: bool) -> Strategy: ...
 
-    async def reset(self, account: str, id: str) -> Strategy: ...
+    async def reset(self, account: str | None, id: str) -> Strategy: ...
 
-    async def delete(self, account: str, id: str) -> None: ...
+    async def delete(self, account: str | None, id: str) -> None: ...
 
-    async def trigger(self, account: str, id: str) -> list[str]: ...
+    async def trigger(self, account: str | None, id: str) -> list[str]: ...
 
-    async def halt(self, account: str, id: str, *, code: str, message: str) -> Strategy: ...
+    async def halt(self, account: str | None, id: str, *, code: str, message: str) -> Strategy: ...
 
 
 @define(eq=False)
@@ -99,16 +104,17 @@ class Answers:
     writer: Writer
     quotes: Quotes
     catalogue: Catalogue
-    explainer: Explainer
-    last_seq: Callable[[Reader, str], int]
+    past: Callable[[str, Timeframe, int], Awaitable[Series]]
+    instruments: Callable[[], Mapping[str, Instrument]]
+    books: Callable[[bool], Book]
 
-    async def strategy_create(self, caller: Caller, asked: request.StrategyCreate) -> reply.StrategyObject:
+    async def strategy_create(self, caller: Asker, asked: request.StrategyCreate) -> reply.StrategyObject:
         """Create a draft."""
         fields = msgspec.structs.asdict(asked)
         strategy = await self.lifecycle.create(caller.account, StrategyDefinition(**fields))
         return self._object(strategy.id, caller)
 
-    async def strategy_list(self, caller: Caller, asked: request.StrategyList) -> reply.StrategyPage:
+    async def strategy_list(self, caller: Asker, asked: request.StrategyList) -> reply.StrategyPage:
         """List strategies, newest first."""
         if asked.template_id is not None:
             self.catalogue.get(asked.template_id)
@@ -117,7 +123,7 @@ class Answers:
         chosen = [
             member
             for member in self.roster.members.values()
-            if member.strategy.account == caller.account
+            if caller.account in (None, member.strategy.account)
             and asked.status in (None, member.strategy.status)
             and asked.template_id in (None, member.strategy.definition.template_id)
             and (before is None or (member.strategy.created_at_us, member.strategy.id) < before)
@@ -130,93 +136,96 @@ class Answers:
             cursor = paging.encode_cursor(last.created_at_us, last.id, filters=filters)
         return reply.StrategyPage(data=tuple(shown(member) for member in page), next_cursor=cursor)
 
-    async def strategy_get(self, caller: Caller, asked: request.Addressed) -> reply.StrategyObject:
+    async def strategy_get(self, caller: Asker, asked: request.Addressed) -> reply.StrategyObject:
         """Show one."""
         return self._object(asked.id, caller)
 
-    async def strategy_update(self, caller: Caller, asked: request.StrategyUpdate) -> reply.StrategyObject:
+    async def strategy_update(self, caller: Asker, asked: request.StrategyUpdate) -> reply.StrategyObject:
         """Change one."""
         await self.lifecycle.update(caller.account, asked.id, asked.changes())
         return self._object(asked.id, caller)
 
-    async def strategy_deploy(self, caller: Caller, asked: request.StrategyDeploy) -> reply.StrategyObject:
+    async def strategy_deploy(self, caller: Asker, asked: request.StrategyDeploy) -> reply.StrategyObject:
         """Let one trade."""
         await self.lifecycle.deploy(
             caller.account, asked.id, capital=asked.capital, leverage=asked.leverage, dry_run=asked.dry_run
         )
         return self._object(asked.id, caller)
 
-    async def strategy_pause(self, caller: Caller, asked: request.StrategyLeave) -> reply.StrategyObject:
+    async def strategy_pause(self, caller: Asker, asked: request.StrategyLeave) -> reply.StrategyObject:
         """Let one open nothing new."""
         await self.lifecycle.pause(caller.account, asked.id, close_positions=asked.close_positions)
         return self._object(asked.id, caller)
 
-    async def strategy_stop(self, caller: Caller, asked: request.StrategyLeave) -> reply.StrategyObject:
+    async def strategy_stop(self, caller: Asker, asked: request.StrategyLeave) -> reply.StrategyObject:
         """End one for good."""
         await self.lifecycle.stop(caller.account, asked.id, close_positions=asked.close_positions)
         return self._object(asked.id, caller)
 
-    async def strategy_reset(self, caller: Caller, asked: request.Addressed) -> reply.StrategyObject:
+    async def strategy_reset(self, caller: Asker, asked: request.Addressed) -> reply.StrategyObject:
         """Bring one back from error."""
         await self.lifecycle.reset(caller.account, asked.id)
         return self._object(asked.id, caller)
 
-    async def strategy_delete(self, caller: Caller, asked: request.Addressed) -> reply.Deleted:
+    async def strategy_delete(self, caller: Asker, asked: request.Addressed) -> reply.Deleted:
         """Delete one."""
         await self.lifecycle.delete(caller.account, asked.id)
         return reply.Deleted(id=asked.id)
 
-    async def strategy_trigger(self, caller: Caller, asked: request.Addressed) -> reply.Triggered:
+    async def strategy_trigger(self, caller: Asker, asked: request.Addressed) -> reply.Triggered:
         """Evaluate one now."""
         return reply.Triggered(run_ids=tuple(await self.lifecycle.trigger(caller.account, asked.id)))
 
-    async def sim_halt(self, caller: Caller, asked: request.Addressed) -> reply.StrategyObject:
+    async def sim_halt(self, caller: Asker, asked: request.Addressed) -> reply.StrategyObject:
         """Halt one as if beyond repair."""
         await self.lifecycle.halt(caller.account, asked.id, code="SIM_HALT", message="halted by an operator's request")
         return self._object(asked.id, caller)
 
-    async def strategy_orders(self, caller: Caller, asked: request.StrategyOrders) -> reply.OrderPage:
+    async def strategy_orders(self, caller: Asker, asked: request.StrategyOrders) -> reply.OrderPage:
         """List its orders."""
-        self.roster.member(caller.account, asked.id)
+        member = self.roster.member(caller.account, asked.id)
         rows, cursor = await self._page("order", asked.id, asked, state=asked.state, time_field="placed_at")
-        return reply.OrderPage(data=tuple(map(reply.order_object, _decoded(rows, Order))), next_cursor=cursor)
+        # What the venue acknowledged since the last commit is known to the session only.
+        known = member.session.orders if member.session is not None else {}
+        orders = [known.get(order.client_order_id, order) for order in _decoded(rows, Order)]
+        return reply.OrderPage(data=tuple(map(reply.order_object, orders)), next_cursor=cursor)
 
-    async def strategy_positions(self, caller: Caller, asked: request.StrategyPositions) -> reply.PositionPage:
+    async def strategy_positions(self, caller: Asker, asked: request.StrategyPositions) -> reply.PositionPage:
         """List its positions."""
         self.roster.member(caller.account, asked.id)
         rows, cursor = await self._page("position", asked.id, asked, state=asked.state, time_field="opened_at")
         data = tuple(self._position(position) for position in _decoded(rows, Position))
         return reply.PositionPage(data=data, next_cursor=cursor)
 
-    async def strategy_trades(self, caller: Caller, asked: request.StrategyTrades) -> reply.TradePage:
+    async def strategy_trades(self, caller: Asker, asked: request.StrategyTrades) -> reply.TradePage:
         """List its closed positions; those of a deleted strategy stay readable."""
         await self._ever_owned(caller, asked.id)
         rows, cursor = await self._page("position", asked.id, asked, state="closed", time_field="closed_at")
         return reply.TradePage(data=tuple(map(reply.trade_object, _decoded(rows, Position))), next_cursor=cursor)
 
-    async def strategy_runs(self, caller: Caller, asked: request.StrategyRuns) -> reply.RunPage:
+    async def strategy_runs(self, caller: Asker, asked: request.StrategyRuns) -> reply.RunPage:
         """List its evaluations."""
         self.roster.member(caller.account, asked.id)
         rows, cursor = await self._page("run", asked.id, asked, state=asked.status, time_field="created_at")
         return reply.RunPage(data=tuple(map(reply.run_object, _decoded(rows, Evaluation))), next_cursor=cursor)
 
-    async def run_get(self, caller: Caller, asked: request.Addressed) -> reply.RunObject:
+    async def run_get(self, caller: Asker, asked: request.Addressed) -> reply.RunObject:
         """Show one evaluation."""
         row = await self.writer.read(lambda reader: reader.get("run", asked.id))
         run = msgspec.json.decode(row.data, type=Evaluation) if row is not None else None
-        if run is None or run.account != caller.account:
+        if run is None or caller.account not in (None, run.account):
             raise NotFound(f"there is no evaluation {asked.id!r:.60}; the last thousand of each strategy are kept")
         return reply.run_object(run, steps=True)
 
-    async def strategy_stats(self, caller: Caller, asked: request.StrategyStats) -> report.StrategyStatistics:
+    async def strategy_stats(self, caller: Asker, asked: request.StrategyStats) -> report.StrategyStatistics:
         """Show its figures."""
         member = self.roster.member(caller.account, asked.id)
         rows = await self.writer.read(lambda reader: list(reader.rows("position", owner=asked.id)))
         tally, _, _ = member.figures()
         marks = {symbol: self.quotes.price(symbol) for symbol in member.strategy.in_effect.symbols}
-        return strategy_statistics(asked.id, asked.mode, _decoded(rows, Position), tally, marks)
+        return strategy_statistics(asked.id, asked.mode, _decoded(rows, Position), tally, marks=marks)
 
-    async def strategy_state(self, caller: Caller, asked: request.Addressed) -> report.StrategyState:
+    async def strategy_state(self, caller: Asker, asked: request.Addressed) -> report.StrategyState:
         """Show what it holds and remembers."""
         member = self.roster.member(caller.account, asked.id)
         seq = await self.writer.read(lambda reader: reader.last_seq(asked.id))
@@ -238,7 +247,7 @@ class Answers:
             symbols=symbols,
         )
 
-    async def strategy_why(self, caller: Caller, asked: request.StrategyWhy) -> report.Why:
+    async def strategy_why(self, caller: Asker, asked: request.StrategyWhy) -> report.Why:
         """Compute a past evaluation anew."""
         strategy = self.roster.member(caller.account, asked.id).strategy
         symbol = asked.symbol or strategy.in_effect.symbols[0]
@@ -250,9 +259,20 @@ class Answers:
         if at_ms > self.quotes.now_ms:
             reason = f"must not be later than venue time {iso_millis(self.quotes.now_ms)}"
             raise InvalidParameter(f"at {reason}", details=(("at", reason),))
-        return await self.explainer.why(strategy, symbol, at_ms)
+        series = await self.past(symbol, strategy.in_effect.timeframe, at_ms)
+        memory = await self.writer.read(partial(_memory_at, strategy_id=strategy.id, at_ms=at_ms))
+        book = self.books(strategy.run is None or strategy.run.dry_run)
+        past = Past(
+            at_ms=at_ms,
+            memory=memory,
+            series=series,
+            instrument=self.instruments()[symbol],
+            caps=book.caps,
+            blocked=book.blocked or book.tripped,
+        )
+        return explain(strategy, self.catalogue.get(strategy.in_effect.template_id), past)
 
-    async def template_list(self, caller: Caller, asked: request.Nothing) -> report.TemplateList:
+    async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList:
         """List templates."""
         refused = tuple(
             report.RefusedTemplate(template_id=name, reason=reason)
@@ -261,7 +281,7 @@ class Answers:
         data = tuple(template_object(template) for _, template in sorted(self.catalogue.templates.items()))
         return report.TemplateList(data=data, refused=refused)
 
-    async def template_get(self, caller: Caller, asked: request.Addressed) -> report.TemplateObject:
+    async def template_get(self, caller: Asker, asked: request.Addressed) -> report.TemplateObject:
         """Show a template."""
         template = self.catalogue.templates.get(asked.id)
         if template is None:
@@ -271,7 +291,7 @@ class Answers:
 
     # What they share.
 
-    def _object(self, id: str, caller: Caller) -> reply.StrategyObject:
+    def _object(self, id: str, caller: Asker) -> reply.StrategyObject:
         return shown(self.roster.member(caller.account, id))
 
     def _position(self, position: Position) -> reply.PositionObject:
@@ -296,12 +316,12 @@ class Answers:
             evaluated_at=iso_millis(evaluated_ms) if evaluated_ms else None,
         )
 
-    async def _ever_owned(self, caller: Caller, id: str) -> None:
+    async def _ever_owned(self, caller: Asker, id: str) -> None:
         if id in self.roster.members:
             self.roster.member(caller.account, id)
             return
         row = await self.writer.read(lambda reader: reader.get("strategy", id))
-        if row is None or row.owner != caller.account:
+        if row is None or caller.account not in (None, row.owner):
             raise NotFound(f"there is no strategy {id!r:.60}")
 
     async def _page(
@@ -317,6 +337,14 @@ class Answers:
             return rows, None
         last = rows[asked.limit - 1]
         return rows[: asked.limit], paging.encode_cursor(last.sort, last.key, filters=filters, unit_us=unit)
+
+
+def _memory_at(reader: Reader, *, strategy_id: str, at_ms: int) -> Memory:
+    brain = reader.get("brain", strategy_id)
+    known = Memory(brain=msgspec.json.decode(brain.data, type=Brain)) if brain is not None else Memory()
+    positions = _decoded(reader.rows("position", owner=strategy_id), Position)
+    orders = _decoded(reader.rows("order", owner=strategy_id), Order)
+    return memory_at(known, positions, orders, at_ms)
 
 
 def shown(member: Listed) -> reply.StrategyObject:

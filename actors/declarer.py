@@ -34,7 +34,7 @@ class Declared(Protocol):
 
     @property
     def source(self) -> str:
-        """Return the place in the file."""
+        """Return the file and the line."""
         ...
 
 

@@ -132,6 +132,17 @@ class Feed:
             self._builders.setdefault(symbol, {})[timeframe] = builder
         return series
 
+    async def past(self, symbol: str, timeframe: Timeframe, at_ms: int) -> Series:
+        """Return a series of its own as it stood at a moment of the past, for looking back."""
+        end_ms = at_ms - at_ms % timeframe.ms
+        anchor_ms = Series.anchor_ms(end_ms, timeframe)
+        count = (end_ms - anchor_ms) // timeframe.ms
+        series = Series(symbol, timeframe)
+        for candle in await self.market.history(symbol, timeframe, end_ms=end_ms, count=count):
+            if candle.open_time_ms >= anchor_ms:
+                series.append(candle)
+        return series
+
     async def _forming(self, symbol: str, timeframe: Timeframe, now_ms: int) -> list[Candle]:
         begun_ms = now_ms - now_ms % timeframe.ms
         count = (now_ms - begun_ms) // Timeframe.M1.ms

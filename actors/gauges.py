@@ -20,7 +20,11 @@ class Fed(Protocol):
     instruments: Mapping[str, Any]
     candles: int
     swept: int
-    over: bool
+
+    @property
+    def over(self) -> bool:
+        """Tell whether the market has ended."""
+        ...
 
 
 class Written(Protocol):
@@ -155,7 +159,8 @@ class Gauges:
     def degraded(self) -> tuple[str, ...]:
         """Return why the daemon does not do all it should."""
         found = [f"{gate.name}: {gate.stopped}" for gate in self.gateways if gate.stopped]
-        found += [f"{each.name}: entries frozen on {', '.join(sorted(each.frozen))}" for each in self.resolvers if each.frozen]
+        frozen = {each.name: sorted(each.frozen) for each in self.resolvers if each.frozen}
+        found += [f"{name}: entries frozen on {', '.join(symbols)}" for name, symbols in frozen.items()]
         if self.quotes.stale:
             found.append(f"stale prices: {', '.join(sorted(self.quotes.stale))}")
         found.extend(self.complaints())

@@ -176,7 +176,6 @@ class Hub:
             gate.after_seq = max(gate.after_seq, event.seq)
             gate.after_n = max(gate.after_n, event.n)
         if len(events) < REPLAY_FRAMES and gate.head_n <= max(published_n, gate.after_n):
-            gate.after_n = max(published_n, gate.after_n)
             tap.end_replay(strategy_id, gate)
         else:
             tap.resume_replay(strategy_id, gate)
@@ -200,13 +199,19 @@ class Hub:
         return owner is not None and tap.account in (None, owner)
 
     async def _cut_short(self, wanted: dict[str, int]) -> tuple[tuple[str, int], ...]:
-        """Return the oldest retained number of each strategy whose wanted past is gone in part."""
+        """Return the oldest retained number of each strategy whose wanted past is gone in part.
+
+        A number that was never given, as after an old copy of the journal was restored, is taken to mean from now on.
+        """
         short: list[tuple[str, int]] = []
         keys = list(wanted)
         for start in range(0, len(keys), BOUNDS_MAX):
             some = keys[start : start + BOUNDS_MAX]
-            oldest_seqs = await self.journal.read(partial(_oldest_seqs, strategy_ids=some))
-            short += [(key, oldest) for key, oldest in zip(some, oldest_seqs, strict=True) if wanted[key] + 1 < oldest]
+            bounds = await self.journal.read(partial(_bounds_of, strategy_ids=some))
+            for key, (oldest_seq, last_seq) in zip(some, bounds, strict=True):
+                wanted[key] = min(wanted[key], last_seq)
+                if wanted[key] + 1 < oldest_seq:
+                    short.append((key, oldest_seq))
         return tuple(short)
 
     def _place(self, tap: Tap, strategy_id: str) -> None:
@@ -236,9 +241,10 @@ def _grouped_by_strategy(events: Sequence[StoredEvent], listened: dict[str, _Aud
     return groups
 
 
-def _oldest_seqs(reader: Reader, *, strategy_ids: list[str]) -> list[int]:
-    """Return the oldest retained numbers; where nothing is retained, the number to come."""
-    return [reader.oldest_seq(key) or reader.last_seq(key) + 1 for key in strategy_ids]
+def _bounds_of(reader: Reader, *, strategy_ids: list[str]) -> list[tuple[int, int]]:
+    """Return the oldest retained and the last number; where nothing is retained, the oldest is the one to come."""
+    last_seqs = [reader.last_seq(key) for key in strategy_ids]
+    return [(reader.oldest_seq(key) or last + 1, last) for key, last in zip(strategy_ids, last_seqs, strict=True)]
 
 
 def _leave(audiences: dict[K, _Audience], key: K, tap: Tap) -> None:

@@ -30,6 +30,7 @@ from pipaid.seams import World
 CLOSE_DEADLINE_S: Final = 30.0
 CANCEL_DEADLINE_S: Final = 10.0
 STRATEGIES_MAX: Final = 100_000
+OWNER: Final = "acct_main"
 
 
 class Membership(Protocol):
@@ -51,7 +52,7 @@ class Membering(Protocol):
         """Return all members by id."""
         ...
 
-    def member(self, account: str, strategy_id: str) -> Membership:
+    def member(self, account: str | None, strategy_id: str) -> Membership:
         """Return one that belongs to the account."""
         ...
 
@@ -98,9 +99,10 @@ class Lifecycle:
         if self.closed:
             raise Unavailable(f"the daemon is {self.closed}; no strategy can be changed now")
 
-    async def create(self, account: str, definition: StrategyDefinition, *, source: str = "") -> Strategy:
-        """Store a draft."""
+    async def create(self, account: str | None, definition: StrategyDefinition, *, source: str = "") -> Strategy:
+        """Store a draft; whoever speaks for no account in particular creates it for the owner."""
         self._open()
+        account = account or OWNER
         self._checked(definition)
         if len(self.roster.members) >= STRATEGIES_MAX:
             raise Unavailable(f"this daemon holds {STRATEGIES_MAX} strategies and takes no more")
@@ -126,12 +128,13 @@ class Lifecycle:
         self.roster.enlist(strategy)
         return strategy
 
-    async def update(self, account: str, id: str, changes: Mapping[str, Any]) -> Strategy:
+    async def update(self, account: str | None, id: str, changes: Mapping[str, Any]) -> Strategy:
         """Change a draft or paused strategy; absent fields stay, params and symbols are replaced as a whole."""
         self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.UPDATE):
             before = member.strategy
+            account = before.account
             definition = msgspec.structs.replace(before.definition, **changes)
             if definition == before.definition:
                 return before
@@ -151,7 +154,7 @@ class Lifecycle:
             return after
 
     async def deploy(
-        self, account: str, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
+        self, account: str | None, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
     ) -> Strategy:
         """Start a run; capital and leverage given here are of this run only."""
         self._open()
@@ -193,7 +196,7 @@ class Lifecycle:
             await self.roster.reload(member)
             return member.strategy
 
-    async def pause(self, account: str, id: str, *, close_positions: bool) -> Strategy:
+    async def pause(self, account: str | None, id: str, *, close_positions: bool) -> Strategy:
         """Open nothing new; with `close_positions` close everything first, and say so if the venue does not confirm."""
         self._open()
         member = self.roster.member(account, id)
@@ -222,7 +225,7 @@ class Lifecycle:
                 )
             return member.strategy
 
-    async def stop(self, account: str, id: str, *, close_positions: bool) -> Strategy:
+    async def stop(self, account: str | None, id: str, *, close_positions: bool) -> Strategy:
         """End a strategy for good; what it still holds is reported and no longer managed."""
         self._open()
         member = self.roster.member(account, id)
@@ -251,7 +254,7 @@ class Lifecycle:
                 )
             return member.strategy
 
-    async def reset(self, account: str, id: str) -> Strategy:
+    async def reset(self, account: str | None, id: str) -> Strategy:
         """Bring a strategy back from `error` to paused, once its definition holds again."""
         self._open()
         member = self.roster.member(account, id)
@@ -265,7 +268,7 @@ class Lifecycle:
             await self.roster.reload(member)
             return member.strategy
 
-    async def delete(self, account: str, id: str) -> None:
+    async def delete(self, account: str | None, id: str) -> None:
         """Delete what is not deployed; open live positions forbid it, paper ones are dropped."""
         self._open()
         member = self.roster.member(account, id)
@@ -284,6 +287,7 @@ class Lifecycle:
                 ]
             )
             before = member.strategy
+            account = before.account
             after = msgspec.structs.replace(
                 before, deleted_at_ms=self.world.clock.now_us() // 1000, updated_at_us=self.world.clock.now_us()
             )
@@ -296,7 +300,7 @@ class Lifecycle:
                 self.forget_lots(True, [position.id for position in rows])
             self.roster.strike(member)
 
-    async def trigger(self, account: str, id: str) -> list[str]:
+    async def trigger(self, account: str | None, id: str) -> list[str]:
         """Evaluate a deployed strategy on the last closed candles now; return the ids of the evaluations."""
         self._open()
         member = self.roster.member(account, id)
@@ -311,7 +315,7 @@ class Lifecycle:
             await self._perform(member, evaluate)
         return runs
 
-    async def halt(self, account: str, id: str, *, code: str, message: str) -> Strategy:
+    async def halt(self, account: str | None, id: str, *, code: str, message: str) -> Strategy:
         """Put a strategy into `error` as the engine would."""
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.HALT):

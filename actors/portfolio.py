@@ -1,4 +1,4 @@
-"""The portfolio: caps across strategies and the kill switch, both latched in the journal until a human releases them."""
+"""The portfolio: caps across strategies and the kill switch, latched in the journal until a human releases them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ class SavedCaps(msgspec.Struct, frozen=True, kw_only=True):
 
 @define(eq=False)
 class Portfolio:
-    """Keep the books' caps and the kill switch. Stopping comes first and is journalled second; all else is durable first."""
+    """Keep the books' caps and the kill switch.
+
+    Stopping comes first and is journalled second; all else is durable first.
+    """
 
     world: World
     writer: Writer
@@ -71,7 +74,6 @@ class Portfolio:
     gateways: list[Stoppable]
     employed: Callable[[], Iterable[Employed]]
     configured: Caps
-    capital: Callable[[], dict[bool, Decimal]]
     kill: KillState = field(factory=KillState)
     draining: str = ""
     changed: dict[str, Any] = field(factory=dict[str, Any])
@@ -83,15 +85,15 @@ class Portfolio:
         self._apply()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Trip the kill switch when a book's drawdown latch closes, until cancelled."""
+        """Say in the log when a book's breaker closes, until cancelled; the breaker itself needs nobody."""
         task_status.started()
+        told: set[str] = set()
         while True:
             await self.world.clock.sleep(WATCH_EVERY_S)
-            for dry, capital in self.capital().items():
-                self.books[dry].capital = capital
             for book in self.books.values():
-                if book.tripped and not self.kill.is_active:
-                    await self.activate(book.tripped, by="portfolio", close_positions=False)
+                if book.tripped and book.tripped not in told:
+                    told.add(book.tripped)
+                    log.error("portfolio.tripped", book=book.name, reason=book.tripped)
 
     async def activate(self, reason: str, *, by: str, close_positions: bool) -> KillState:
         """Stop all entries now, everywhere; then make it durable and withdraw what works."""
@@ -107,6 +109,16 @@ class Portfolio:
                 nursery.start_soon(_withdraw, actor, close_positions)
         return self.kill
 
+    @property
+    def active(self) -> bool:
+        """Tell whether the kill switch is on."""
+        return self.kill.is_active
+
+    def reconfigure(self, configured: Caps) -> None:
+        """Take the caps of a configuration that was read again; what was set at run time stays."""
+        self.configured = configured
+        self._apply()
+
     def drain(self) -> None:
         """Let no entry through any more until the daemon ends."""
         self.draining = "draining"
@@ -114,8 +126,8 @@ class Portfolio:
 
     async def deactivate(self, *, by: str) -> KillState:
         """Let entries through again, once that is durable."""
-        if not self.kill.is_active:
-            raise InvalidState("the kill switch is not active")
+        if not self.kill.is_active and not any(book.tripped for book in self.books.values()):
+            raise InvalidState("the kill switch is not active, and no breaker has closed")
         before = self.kill
         self.kill = KillState()
         try:

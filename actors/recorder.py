@@ -89,6 +89,8 @@ class Recorder:
     group_last: int = 0
     group_largest: int = 0
     latency_last_s: float = 0.0
+    _last_n: int = 0
+    _commits_seen: int = -1
     _line: deque[_Item] = field(factory=deque[_Item])
     _chores: deque[_Chore] = field(factory=deque[_Chore])
     # What the writing takes from, and what it leaves for `run` to tell.
@@ -105,6 +107,16 @@ class Recorder:
     def pending(self) -> int:
         """Return how many batches are submitted and not yet told."""
         return len(self._line)
+
+    @property
+    def last_n(self) -> int:
+        """Return the number of the newest record that was told of."""
+        return self._last_n
+
+    def moved(self) -> bool:
+        """Tell whether anything was committed since the last look, or nothing waits."""
+        before, self._commits_seen = self._commits_seen, self.commits
+        return not self._line or self.commits != before
 
     def submit(self, batch: Batch, then: Told | None = None) -> None:
         """Put a batch in line without waiting; `then` is told what became of it: Committed, its refusal, or the loss.
@@ -227,6 +239,7 @@ class Recorder:
             if item.then is not None:
                 item.then(outcome)
             if isinstance(outcome, Committed):
+                self._last_n = outcome.n
                 self.records += len(item.batch.records) + len(item.batch.events)
                 if outcome.events:
                     self.publish(outcome.events)

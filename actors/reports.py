@@ -10,10 +10,9 @@ from typing import Any, Final, Protocol
 import msgspec
 from attrs import define, field
 
-from actors.actor import Employed, Failures
+from actors.actor import Asker, Employed, Failures
 from pipaid import __version__
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Caps
 from pipaid.errors import InvalidState
 from pipaid.logs import Level, level, set_level
 from pipaid.model import paging, reply, report, request
@@ -23,7 +22,6 @@ from pipaid.model.money import ZERO, quote_text
 from pipaid.model.operation import OPERATIONS
 from pipaid.model.strategy import Strategy, Tally
 from pipaid.seams import World
-from pipaid.wire.signing import Caller
 
 CONFIRM_S: Final = 300.0
 # A cap that is set higher, or lifted, is loosened; of these, lower is looser.
@@ -61,7 +59,6 @@ class Gauge(Protocol):
 class Switch(Protocol):
     """The portfolio as the reports see it."""
 
-    caps: Caps
     kill: Any
 
     async def activate(self, reason: str, *, by: str, close_positions: bool) -> Any: ...
@@ -70,7 +67,7 @@ class Switch(Protocol):
 
     async def logs(self, limit: int, before: tuple[int, str] | None) -> list[Any]: ...
 
-    async def set_caps(self, values: dict[str, Any], *, by: str) -> Caps: ...
+    async def set_caps(self, values: dict[str, Any], *, by: str) -> None: ...
 
     def risk(self) -> report.RiskObject: ...
 
@@ -102,11 +99,11 @@ class Reports:
     state: str = "starting"
     _confirmations: dict[str, float] = field(factory=dict[str, float])
 
-    async def ping(self, caller: Caller, asked: request.Nothing) -> report.Pong:
+    async def ping(self, caller: Asker, asked: request.Nothing) -> report.Pong:
         """Answer."""
         return report.Pong(ts=iso_millis(self.world.clock.now_us() // 1000))
 
-    async def status(self, caller: Caller, asked: request.Nothing) -> report.DaemonStatus:
+    async def status(self, caller: Asker, asked: request.Nothing) -> report.DaemonStatus:
         """Show everything at a glance."""
         statuses: Counter[str] = Counter()
         positions, orders, total = 0, 0, ZERO
@@ -136,7 +133,7 @@ class Reports:
             total_pnl=quote_text(total),
         )
 
-    async def health(self, caller: Caller, asked: request.Nothing) -> report.Health:
+    async def health(self, caller: Asker, asked: request.Nothing) -> report.Health:
         """Tell whether all is well."""
         degraded = self.gauge.degraded()
         verdict = "degraded" if degraded else "healthy"
@@ -146,7 +143,7 @@ class Reports:
             degraded=degraded,
         )
 
-    async def actors(self, caller: Caller, asked: request.Nothing) -> report.ActorTree:
+    async def actors(self, caller: Asker, asked: request.Nothing) -> report.ActorTree:
         """Show the supervision tree."""
         strategies = tuple(_actor(member) for member in self.members() if member.actor is not None)
         rows: list[report.ActorObject] = []
@@ -155,15 +152,15 @@ class Reports:
             rows.append(msgspec.structs.replace(row, children=mine))
         return report.ActorTree(data=tuple(rows))
 
-    async def metrics(self, caller: Caller, asked: request.Nothing) -> report.Metrics:
+    async def metrics(self, caller: Asker, asked: request.Nothing) -> report.Metrics:
         """Show counters and gauges."""
         return report.Metrics(data=self.gauge.counters())
 
-    async def reload(self, caller: Caller, asked: request.Nothing) -> report.Reloaded:
+    async def reload(self, caller: Asker, asked: request.Nothing) -> report.Reloaded:
         """Read the configuration again."""
         return await self.reread()
 
-    async def drain(self, caller: Caller, asked: request.Nothing) -> report.Draining:
+    async def drain(self, caller: Asker, asked: request.Nothing) -> report.Draining:
         """Take nothing new."""
         self.state = "draining"
         self.stop_entries()
@@ -172,33 +169,33 @@ class Reports:
             state=self.state, open_positions=status.open_positions, working_orders=status.working_orders
         )
 
-    async def shutdown(self, caller: Caller, asked: request.Nothing) -> report.ShuttingDown:
+    async def shutdown(self, caller: Asker, asked: request.Nothing) -> report.ShuttingDown:
         """End after this answer."""
         self.end()
         return report.ShuttingDown(state="stopping")
 
-    async def log_level(self, caller: Caller, asked: request.LogLevel) -> report.LogLevelSet:
+    async def log_level(self, caller: Asker, asked: request.LogLevel) -> report.LogLevelSet:
         """Change what is logged."""
         before = level()
         wanted: Level = asked.level
         set_level(wanted)
         return report.LogLevelSet(level=wanted, before=before)
 
-    async def kill_get(self, caller: Caller, asked: request.Nothing) -> report.KillSwitch:
+    async def kill_get(self, caller: Asker, asked: request.Nothing) -> report.KillSwitch:
         """Show the kill switch."""
         return self._kill()
 
-    async def kill_activate(self, caller: Caller, asked: request.KillActivate) -> report.KillSwitch:
+    async def kill_activate(self, caller: Asker, asked: request.KillActivate) -> report.KillSwitch:
         """Block entries everywhere."""
-        await self.switch.activate(asked.reason, by=_name(caller), close_positions=asked.close_positions)
+        await self.switch.activate(asked.reason, by=caller.who, close_positions=asked.close_positions)
         return self._kill()
 
-    async def kill_deactivate(self, caller: Caller, asked: request.KillDeactivate) -> report.KillSwitch:
+    async def kill_deactivate(self, caller: Asker, asked: request.KillDeactivate) -> report.KillSwitch:
         """Allow entries again."""
-        await self.switch.deactivate(by=_name(caller))
+        await self.switch.deactivate(by=caller.who)
         return self._kill()
 
-    async def kill_logs(self, caller: Caller, asked: request.KillLogs) -> report.KillLogPage:
+    async def kill_logs(self, caller: Asker, asked: request.KillLogs) -> report.KillLogPage:
         """List what was done to it."""
         filters = paging.filters_hash("kill.logs", asked)
         before = paging.decode_cursor(asked.cursor, filters=filters, time_field="timestamp")
@@ -209,17 +206,17 @@ class Reports:
             cursor = paging.encode_cursor(page[-1].at_us, page[-1].id, filters=filters)
         return report.KillLogPage(data=tuple(_turn(entry) for entry in page), next_cursor=cursor)
 
-    async def risk_get(self, caller: Caller, asked: request.Nothing) -> report.RiskObject:
+    async def risk_get(self, caller: Asker, asked: request.Nothing) -> report.RiskObject:
         """Show the caps."""
         return self.switch.risk()
 
-    async def risk_set(self, caller: Caller, asked: request.RiskSet) -> report.RiskObject:
+    async def risk_set(self, caller: Asker, asked: request.RiskSet) -> report.RiskObject:
         """Change the caps: tightening at once, loosening when it is sent again with the token of its refusal."""
         changes = asked.changes()
         loosened = sorted(_loosened(msgspec.structs.asdict(self.switch.risk()), changes))
         if loosened:
             self._confirm(changes, loosened, asked.confirm)
-        await self.switch.set_caps(changes, by=_name(caller))
+        await self.switch.set_caps(changes, by=caller.who)
         return self.switch.risk()
 
     def _confirm(self, changes: dict[str, Any], loosened: list[str], token: str | None) -> None:
@@ -284,13 +281,9 @@ def _turn(entry: Any) -> report.KillLog:
     )
 
 
-def _name(caller: Caller) -> str:
-    return caller.api_key or "control socket"
-
-
-def operations_of(*answering: object) -> dict[str, Callable[[Caller, Any], Awaitable[reply.Reply]]]:
+def operations_of(*answering: object) -> dict[str, Callable[[Asker, Any], Awaitable[reply.Reply]]]:
     """Return the operations that objects answer, by name: `strategy_create` answers `strategy.create`."""
-    found: dict[str, Callable[[Caller, Any], Awaitable[reply.Reply]]] = {}
+    found: dict[str, Callable[[Asker, Any], Awaitable[reply.Reply]]] = {}
     for name in OPERATIONS:
         for each in answering:
             method = getattr(each, name.replace(".", "_"), None)

@@ -118,9 +118,9 @@ class Resolver:
             if booked >= fill.quantity:
                 booked -= fill.quantity
                 continue
-            fact = OrderFact.FILL
+            client_id = order.client_order_id
             await inbox.deliver(
-                Execution(client_order_id=order.client_order_id, fact=fact, time_ms=fill.time_ms, fill=fill)
+                Execution(client_order_id=client_id, fact=OrderFact.FILL, time_ms=fill.time_ms, fill=fill)
             )
             told += 1
         if view.fact in (OrderFact.CANCEL, OrderFact.EXPIRE, OrderFact.REFUSE):
@@ -132,15 +132,14 @@ class Resolver:
         return told
 
     async def compare(self) -> None:
-        """Hold the venue's position of each symbol against the sum of our lots; freeze what differs twice running."""
-        if self.activity.count:
-            return
+        """Hold the venue's position of each symbol against the sum of our lots; freeze what differs twice running.
+
+        What is under way makes them differ for a moment: the same difference, twice in a row, is no moment.
+        """
         ours: dict[str, Decimal] = {}
         for lot in self.lots():
             ours[lot.symbol] = ours.get(lot.symbol, ZERO) + lot.direction.sign * lot.quantity
         theirs: Mapping[str, Decimal] = await self.desk.positions()
-        if self.activity.count:
-            return
         differing = {
             symbol: theirs.get(symbol, ZERO) - ours.get(symbol, ZERO)
             for symbol in sorted({*ours, *theirs})

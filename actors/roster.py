@@ -57,7 +57,10 @@ class SeriesKeeper(Protocol):
 
 @define(eq=False)
 class Member:
-    """One strategy, with its actor while it has one; `transit` names the action under way."""
+    """One strategy, with its actor while it has one.
+
+    `transit` names the action under way, `counted` is its share of the capital that a book's breaker goes by.
+    """
 
     strategy: Strategy
     failures: Failures
@@ -65,6 +68,7 @@ class Member:
     transit: str = ""
     tally: Tally = field(factory=Tally)
     abandoned: int = 0
+    counted: tuple[bool, Decimal] | None = None
     scope: trio.CancelScope | None = None
     gone: trio.Event | None = None
     retained: list[tuple[Series, Feature]] = field(factory=list)
@@ -103,6 +107,7 @@ class Roster:
     intensity: Intensity
     overruns_max: int
     lockstep: bool
+    suspect_number: int = 0
     members: dict[str, Member] = field(factory=dict)
     names: dict[tuple[str, str], str] = field(factory=dict)
     number: int = 0
@@ -145,12 +150,17 @@ class Roster:
 
     # Members.
 
-    def member(self, account: str, strategy_id: str) -> Member:
-        """Return a member that exists and belongs to the account; the two refusals look the same."""
+    def member(self, account: str | None, strategy_id: str) -> Member:
+        """Return a member that exists and belongs to the account, if one is given; the two refusals look the same."""
         member = self.members.get(strategy_id)
-        if member is None or member.strategy.account != account:
+        if member is None or account not in (None, member.strategy.account):
             raise NotFound(f"there is no strategy {strategy_id!r:.60}")
         return member
+
+    def named(self, account: str, name: str) -> Strategy | None:
+        """Return an account's strategy by name."""
+        member = self.members.get(self.names.get((account, name), ""))
+        return member.strategy if member is not None else None
 
     def inbox(self, strategy_id: str) -> Employed | None:
         """Return a strategy's actor, if it has one."""
@@ -202,7 +212,7 @@ class Roster:
 
     # Employment.
 
-    def employ(self, member: Member, on_load: Callable[[Session], Effects | None] | None = None) -> None:
+    def employ(self, member: Member, on_load: Callable[[Session], Effects | None] | None = None) -> Employed:
         """Give a member an actor and start it under supervision."""
         if self._nursery is None:
             raise Unavailable("the daemon is not ready to run strategies yet; try again")
@@ -211,6 +221,7 @@ class Roster:
         member.actor = actor
         member.gone = trio.Event()
         self._nursery.start_soon(self._supervise, member, actor, name=f"strategy/{member.strategy.id}")
+        return actor
 
     async def dismiss(self, member: Member) -> None:
         """Stop a member's actor; what it held stays as the journal has it."""
@@ -224,17 +235,27 @@ class Roster:
         self._unseat(member)
         self.books(_dry(member.strategy)).forget(member.strategy.id)
         member.actor = None
+        self._count_capital(member)
 
     async def reload(self, member: Member, on_load: Callable[[Session], Effects | None] | None = None) -> None:
         """Have a member start anew from the journal, as after a restart, and return once it is up."""
-        if member.actor is None:
-            self.employ(member, on_load)
-            assert member.actor is not None
-            await member.actor.up()
+        actor = member.actor
+        if actor is None:
+            await self.employ(member, on_load).up()
             return
         self.keeper.unseat(member.strategy.id)
-        member.actor.on_load = on_load
-        await member.actor.reload()
+        actor.on_load = on_load
+        await actor.reload()
+
+    def _count_capital(self, member: Member) -> None:
+        """Keep the capital of the books in step with who runs."""
+        run = member.strategy.run
+        running = member.actor is not None and run is not None and member.strategy.status is Status.DEPLOYED
+        if member.counted is not None:
+            self.books(member.counted[0]).capital -= member.counted[1]
+        member.counted = (run.dry_run, run.capital) if running and run is not None else None
+        if member.counted is not None:
+            self.books(member.counted[0]).capital += member.counted[1]
 
     def _unseat(self, member: Member) -> None:
         self.keeper.unseat(member.strategy.id)
@@ -251,6 +272,7 @@ class Roster:
             memory = await self.writer.read(lambda reader: _memory(reader, strategy.id))
         book = self.books(_dry(strategy))
         book.forget(strategy.id)
+        self._count_capital(member)
         around = Surroundings(instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book)
         session = self.guard.run(
             strategy.number, assemble, strategy, self.catalogue.get(definition.template_id), memory, around
@@ -268,24 +290,29 @@ class Roster:
     async def _supervise(self, member: Member, actor: Employed) -> None:
         assert member.gone is not None
         gone = member.gone
-        with trio.CancelScope() as scope:
-            member.scope = scope
-            while True:
-                cause: BaseException | None = None
-                try:
-                    await actor.run()
-                except trio.Cancelled:
-                    raise
-                except BaseException as trouble:  # the one broad catch: whatever a strategy does stays its own
-                    cause = without_cancelled(trouble)
-                    if cause is None:
-                        raise
-                self.activity.begin()
-                try:
-                    await self._mend(member, actor, cause or RuntimeError("the actor ended by itself"))
-                finally:
-                    self.activity.end()
-        gone.set()
+        try:
+            with trio.CancelScope() as scope:
+                member.scope = scope
+                while True:
+                    await self._work(member, actor)
+        finally:
+            gone.set()
+
+    async def _work(self, member: Member, actor: Employed) -> None:
+        """Let an actor work until it fails, and mend it."""
+        try:
+            await actor.run()
+        except trio.Cancelled:
+            raise
+        except BaseException as trouble:
+            cause = without_cancelled(trouble)
+            if cause is None:
+                raise
+            self.activity.begin()
+            try:
+                await self._mend(member, actor, cause)
+            finally:
+                self.activity.end()
 
     async def _mend(self, member: Member, actor: Employed, cause: BaseException) -> None:
         actor.loaded = False

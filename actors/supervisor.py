@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import structlog
 import trio
@@ -24,6 +24,9 @@ class ChildState(StrEnum):
     RUNNING = "running"
     FAILED = "failed"
     ENDED = "ended"
+
+
+_End: TypeAlias = "tuple[Child, BaseException | None]"
 
 
 class GivenUp(Exception):
@@ -72,31 +75,47 @@ class Supervisor:
     specs: Sequence[ChildSpec]
     world: World
     intensity: Intensity = field(factory=Intensity)
+    stop_s: float = STOP_DEADLINE_S
     children: list[Child] = field(init=False)
+    _stopping: trio.Event = field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.children = [Child(spec, Failures(self.intensity)) for spec in self.specs]
 
+    def stop(self) -> None:
+        """Let `run` end: every child is stopped, in reverse order of their start."""
+        self._stopping.set()
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start everything, say so, and keep it running until cancelled; raise GivenUp when that is hopeless."""
-        send, receive = trio.open_memory_channel[tuple[Child, BaseException | None]](len(self.children))
+        """Start everything, say so, and keep it running until `stop`; raise GivenUp when that is hopeless.
+
+        A cancellation from outside stops the children in order as well, within the same deadline.
+        """
+        send, receive = trio.open_memory_channel[_End](len(self.children))
         async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.shield = True
             try:
-                for child in self.children:
-                    await self._start(nursery, child, send)
-                task_status.started()
-                async for child, cause in receive:
-                    await self._mend(nursery, child, cause, send)
+                with trio.CancelScope() as working:
+                    nursery.start_soon(self._heed_stop, working)
+                    for child in self.children:
+                        await self._start(nursery, child, send)
+                    task_status.started()
+                    async for child, cause in receive:
+                        await self._mend(nursery, child, cause, send)
             finally:
-                with trio.CancelScope(deadline=trio.current_time() + STOP_DEADLINE_S, shield=True):
+                with trio.CancelScope(deadline=trio.current_time() + self.stop_s, shield=True):
                     await self._stop(self.children)
                 nursery.cancel_scope.cancel()
+
+    async def _heed_stop(self, working: trio.CancelScope) -> None:
+        await self._stopping.wait()
+        working.cancel()
 
     async def _start(
         self,
         nursery: trio.Nursery,
         child: Child,
-        ended: trio.MemorySendChannel[tuple[Child, BaseException | None]],
+        ended: trio.MemorySendChannel[_End],
     ) -> None:
         child.ended = trio.Event()
         await nursery.start(self._host, child, ended, name=child.spec.name)
@@ -105,23 +124,25 @@ class Supervisor:
     async def _host(
         self,
         child: Child,
-        ended: trio.MemorySendChannel[tuple[Child, BaseException | None]],
+        ended: trio.MemorySendChannel[_End],
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         cause: BaseException | None = None
         started = _Told(task_status)
-        with trio.CancelScope() as scope:
-            child.scope, child.state = scope, ChildState.RUNNING
-            try:
-                await child.spec.start(started)
-            except trio.Cancelled:
-                raise
-            except BaseException as trouble:
-                cause = without_cancelled(trouble)
-                if cause is None:
+        try:
+            with trio.CancelScope() as scope:
+                child.scope, child.state = scope, ChildState.RUNNING
+                try:
+                    await child.spec.start(started)
+                except trio.Cancelled:
                     raise
-        child.state = ChildState.ENDED if cause is None else ChildState.FAILED
-        child.ended.set()
+                except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch
+                    cause = without_cancelled(trouble)
+                    if cause is None:
+                        raise
+        finally:
+            child.state = ChildState.ENDED if cause is None else ChildState.FAILED
+            child.ended.set()
         started.started()
         if not scope.cancel_called:
             ended.send_nowait((child, cause))
@@ -131,7 +152,7 @@ class Supervisor:
         nursery: trio.Nursery,
         child: Child,
         cause: BaseException | None,
-        ended: trio.MemorySendChannel[tuple[Child, BaseException | None]],
+        ended: trio.MemorySendChannel[_End],
     ) -> None:
         if cause is None and child.spec.restart != "permanent":
             return

@@ -23,7 +23,7 @@ def daemon() -> None:
     house()
     _answer_version("pipaidd")
 
-    from actors.daemon import run
+    from actors.process import run
 
     run()
 

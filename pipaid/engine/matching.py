@@ -196,6 +196,17 @@ class MatchingBook:
 
     # The market.
 
+    def forget_lots(self, ids: Iterable[str]) -> None:
+        """Drop lots that their owner gave up, with the orders that name them: a paper strategy was deleted."""
+        wanted = frozenset(ids)
+        for book in self._books.values():
+            for lot in [lot for lot in book.lots.values() if lot.id in wanted]:
+                del book.lots[lot.id]
+                if lot.level is not None:
+                    book.levels.drop(lot.level)
+                for working in list(self._by_lot.get(lot.id, {}).values()):
+                    self._forget(working)
+
     def opened(self, prices: Mapping[str, Decimal], time_ms: int) -> list[Report]:
         """Match against the first prices of candles."""
         reports: list[Report] = []

@@ -97,6 +97,10 @@ class SimulatedDesk:
         """Return how many updates nobody has taken yet."""
         return len(self._outbox)
 
+    def forget_lots(self, ids: Iterable[str]) -> None:
+        """Drop paper lots that their owner gave up."""
+        self.book.forget_lots(ids)
+
     def on_market(self, update: MarketUpdate) -> None:
         """Match against one update of the market; what it leads to waits in the outbox."""
         if isinstance(update, MarketTrade):

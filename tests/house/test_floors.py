@@ -25,7 +25,9 @@ FLOORS = {
     "actors": 5,
     "pipaid.api": 5,
     "pipaid.cli": 5,
+    "pipaid.doctor": 5,
     "actors.daemon": 6,
+    "actors.process": 6,
     "pipaid.launch": 6,
 }
 ROOM_ITSELF = {"pipaid": 0}  # The package alone is its version; nothing below it inherits that floor.

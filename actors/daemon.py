@@ -1,0 +1,516 @@
+"""The composition root: a configuration becomes a supervision tree, and this is the only file that knows everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import attrs
+import msgspec
+import trio
+from attrs import define, field
+
+from actors.actor import Employed, Intensity
+from actors.answers import Answers
+from actors.control import ControlServer, Door, Role
+from actors.control import Limits as ControlLimits
+from actors.declarer import Declarer
+from actors.doors import CONTROL, OBSERVE, Doors, tls_context
+from actors.feed import Feed, MarketPosition
+from actors.gateway import Gateway
+from actors.gauges import Gauges
+from actors.hub import Hub
+from actors.keys import KeyRing
+from actors.lifecycle import OWNER, Lifecycle
+from actors.portfolio import Portfolio
+from actors.recorder import Recorder
+from actors.remembered import JournalMemory, Repeats
+from actors.reports import Reports, operations_of
+from actors.resolver import Resolver
+from actors.roster import Roster, halt
+from actors.strategy import StrategyActor
+from actors.stream import StreamLimits, StreamServer
+from actors.supervisor import ChildSpec, Supervisor
+from actors.upkeep import Upkeep
+from actors.watchdog import BlackBox, Guard, Heartbeat, Vital, Watchdog, beat_forever
+from pipaid.config import Config, load_config, master_key
+from pipaid.config.sections import RiskCaps
+from pipaid.engine.matching import MatchingBook, Terms
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import Book, Caps
+from pipaid.engine.session import Session
+from pipaid.logs import get_log, set_level
+from pipaid.model.order import OrderStatus
+from pipaid.model.position import Position
+from pipaid.model.report import Reloaded
+from pipaid.model.strategy import Strategy
+from pipaid.plugins import load_templates
+from pipaid.seams import World
+from pipaid.storage.sqlite import SqliteJournal
+from pipaid.venues.recorded import load as load_recorded
+from pipaid.venues.replay import ReplayMarket
+from pipaid.venues.simulated import SimulatedDesk
+from pipaid.venues.synthetic import SyntheticMarket
+from pipaid.venues.venue import Market
+from pipaid.wire.activity import Activity
+from pipaid.wire.systemd import Notifier, activated, listeners, watchdog_s
+
+JOURNAL: Final = "journal.db"
+KILL_FILE: Final = "KILL"
+SHUTDOWN_ANSWER_S: Final = 1.0
+DESKS: Final = ((True, "paper"), (False, "simulated"))
+RELOADABLE: Final = frozenset({"log.level", "risk.account"})
+
+
+@define(eq=False)
+class Daemon:
+    """Hold the parts, in the order in which they depend on each other."""
+
+    config: Config
+    world: World
+    journal: SqliteJournal
+    guard: Guard
+    box: BlackBox
+    suspect_number: int
+    activity: Activity = field(factory=Activity)
+    quotes: Quotes = field(factory=Quotes)
+    ending: trio.Event = field(factory=trio.Event)
+    heartbeat: Heartbeat = field(factory=Heartbeat)
+    notifier: Notifier = field(init=False)
+    hub: Hub = field(init=False)
+    recorder: Recorder = field(init=False)
+    feed: Feed = field(init=False)
+    roster: Roster = field(init=False)
+    portfolio: Portfolio = field(init=False)
+    lifecycle: Lifecycle = field(init=False)
+    keys: KeyRing = field(init=False)
+    control: ControlServer = field(init=False)
+    stream: StreamServer | None = field(init=False, default=None)
+    reports: Reports = field(init=False)
+    doors: Doors = field(init=False)
+    upkeep: Upkeep = field(init=False)
+    declarer: Declarer = field(init=False)
+    supervisor: Supervisor = field(init=False)
+    books: dict[bool, Book] = field(init=False)
+    desks: dict[bool, SimulatedDesk] = field(factory=dict[bool, SimulatedDesk])
+    gateways: dict[bool, Gateway] = field(factory=dict[bool, Gateway])
+    resolvers: dict[bool, Resolver] = field(factory=dict[bool, Resolver])
+
+    # Building, in the order of dependence.
+
+    async def build(self) -> None:
+        """Make every part and read what the journal knows; nothing runs yet."""
+        config, world = self.config, self.world
+        self.notifier = Notifier.from_environment(world.env.variables())
+        self.recorder = Recorder(self.journal, lambda events: self.hub.publish(events), world.clock, self.activity)
+        market = self._market()
+        lockstep = config.market.speed == "max"
+        self.feed = Feed(
+            market=market,
+            quotes=self.quotes,
+            writer=self.recorder,
+            guard=self.guard,
+            clock=world.clock,
+            activity=self.activity,
+            stale_after_s=0.0 if lockstep else float(config.risk.data_age_max_s),
+        )
+        await self.feed.prepare()
+        self.books = {dry: Book(caps=_caps(config.risk.account), name=name) for dry, name in DESKS}
+        self._build_roster(lockstep=lockstep)
+        await self.roster.load()
+        self.hub = Hub(self.recorder, self.roster)
+        self._build_desks()
+        self._build_commands()
+        await self.portfolio.load()
+        await self.keys.load()
+        await self._build_surfaces()
+        self.supervisor = Supervisor(
+            self._tree(), world, self._intensity(), stop_s=float(config.daemon.shutdown_s)
+        )
+
+    def _market(self) -> Market:
+        config, clock = self.config.market, self.world.clock
+        row = self.journal.get("market", config.kind)
+        resume_ms = msgspec.json.decode(row.data, type=MarketPosition).time_ms if row is not None else None
+        speed = None if config.speed == "max" else float(config.speed)
+        if config.kind == "replay":
+            recorded = load_recorded(
+                self.world.disk,
+                [*config.files, *config.funding_files],
+                symbols=config.symbols,
+                instruments_file=config.instruments_file,
+            )
+            return ReplayMarket(
+                recorded=recorded,
+                clock=clock,
+                activity=self.activity,
+                start_ms=config.start_ms or None,
+                resume_ms=resume_ms,
+                speed=speed,
+            )
+        start_ms = config.start_ms or clock.now_us() // 60_000_000 * 60_000
+        return SyntheticMarket(
+            symbols=config.symbols,
+            seed=config.seed,
+            clock=clock,
+            activity=self.activity,
+            start_ms=start_ms,
+            resume_ms=resume_ms,
+            speed=config.speed,
+        )
+
+    def _intensity(self) -> Intensity:
+        limits = self.config.supervision
+        return Intensity(
+            restarts_max=limits.restarts_max,
+            period_s=float(limits.period_s),
+            backoff_min_s=float(limits.backoff_min_s),
+            backoff_max_s=float(limits.backoff_max_s),
+        )
+
+    def _build_roster(self, *, lockstep: bool) -> None:
+        self.roster = Roster(
+            world=self.world,
+            writer=self.recorder,
+            keeper=self.feed,
+            catalogue=load_templates(),
+            quotes=self.quotes,
+            guard=self.guard,
+            activity=self.activity,
+            books=self.books.__getitem__,
+            make_actor=self._actor,
+            intensity=self._intensity(),
+            overruns_max=self.config.guard.overruns_max,
+            lockstep=lockstep,
+            suspect_number=self.suspect_number,
+        )
+
+    def _actor(self, strategy: Strategy, load: Callable[[], Awaitable[Session]]) -> Employed:
+        return StrategyActor(
+            id=strategy.id,
+            number=strategy.number,
+            writer=self.recorder,
+            guard=self.guard,
+            clock=self.world.clock,
+            activity=self.activity,
+            load=load,
+            carriers=self.gateways.__getitem__,
+            on_interest=self._seat,
+        )
+
+    def _seat(self, actor: Employed, symbol: str) -> None:
+        self.feed.seat(actor, symbol, actor.session.strategy.in_effect.timeframe)
+
+    def _build_desks(self) -> None:
+        """Make a paper desk and an account's desk over the simulated market, restored from what the journal knows."""
+        costs = self.config.desk
+        terms = Terms(
+            maker_bps=costs.maker_bps,
+            taker_bps=costs.taker_bps,
+            slippage_bps=costs.slippage_bps,
+            fill_ratio_max=costs.fill_ratio_max,
+        )
+        orders, positions = self.roster.working()
+        for dry, name in DESKS:
+            desk = self.desks[dry] = SimulatedDesk(MatchingBook(self.feed.instruments, terms), self.activity)
+            desk.restore(
+                [order for order in orders if order.dry_run is dry],
+                [position for position in positions if position.dry_run is dry],
+                self.quotes.prices,
+                self.quotes.now_ms,
+            )
+            self.feed.desks.append(desk)
+            resolver = self.resolvers[dry] = Resolver(
+                name=name,
+                desk=desk,
+                quotes=self.quotes,
+                clock=self.world.clock,
+                activity=self.activity,
+                inbox=self.roster.inbox,
+                lots=partial(self._lots, dry),
+                freeze=self.quotes.stale.update,
+            )
+            gateway = self.gateways[dry] = Gateway(
+                name=name,
+                desk=desk,
+                quotes=self.quotes,
+                activity=self.activity,
+                inbox=self.roster.inbox,
+                owner_of_position=self.roster.owner_of_position,
+                doubt=resolver.doubt,
+            )
+            for order in orders:
+                if order.dry_run is dry:
+                    gateway.know(order)
+
+    def _lots(self, dry: bool) -> list[Position]:
+        return [
+            position
+            for actor in self.roster.employed()
+            if actor.loaded and actor.session.dry_run is dry
+            for position in actor.session.positions.values()
+        ]
+
+    def _build_commands(self) -> None:
+        roster = self.roster
+        self.portfolio = Portfolio(
+            world=self.world,
+            writer=self.recorder,
+            books=self.books,
+            gateways=list(self.gateways.values()),
+            employed=roster.employed,
+            configured=_caps(self.config.risk.account),
+        )
+        self.lifecycle = Lifecycle(
+            world=self.world,
+            writer=self.recorder,
+            roster=roster,
+            template=roster.catalogue.get,
+            instruments=lambda: self.feed.instruments,
+            venue_ms=lambda: self.quotes.now_ms,
+            halt_session=halt,
+            forget_lots=lambda dry, lots: self.desks[dry].forget_lots(lots),
+        )
+        self.keys = KeyRing(
+            writer=self.recorder,
+            clock=self.world.clock,
+            ids=self.world.ids,
+            master_key=master_key(self.config.daemon.state_dir, self.world).reveal(),
+            on_revoked=self._expel,
+        )
+
+    def _expel(self, api_key: str) -> None:
+        if self.stream is not None:
+            self.stream.expel(api_key)
+
+    async def _build_surfaces(self) -> None:
+        config, world = self.config, self.world
+        self.reports = Reports(
+            world=world,
+            quotes=self.quotes,
+            gauge=self._gauges(),
+            switch=self.portfolio,
+            members=self.roster.members.values,
+            epoch=self.journal.epoch,
+            end=self.end,
+            reread=self.reread,
+            stop_entries=self._drain,
+            started_s=world.clock.monotonic_s(),
+        )
+        answers = Answers(
+            roster=self.roster,
+            lifecycle=self.lifecycle,
+            writer=self.recorder,
+            quotes=self.quotes,
+            catalogue=self.roster.catalogue,
+            past=self.feed.past,
+            instruments=lambda: self.feed.instruments,
+            books=self.books.__getitem__,
+        )
+        repeats = Repeats(JournalMemory(self.recorder), world.clock)
+        await repeats.load()
+        self.control = ControlServer(
+            operations=operations_of(answers, self.reports, self.keys),
+            events=self.hub,
+            owner_of=self.roster.owner_of,
+            repeats=repeats,
+            clock=world.clock,
+            ids=world.ids,
+            limits=ControlLimits(clients_max=config.control.clients_max, idle_s=float(config.control.idle_s)),
+        )
+        self.doors = Doors(
+            world=world,
+            folder=config.runtime_dir,
+            mode=config.control.mode_bits,
+            host=config.stream.host,
+            port=config.stream.port,
+            tls=tls_context(config),
+            given=listeners(activated(world.env.variables(), pid=world.env.pid())),
+        )
+        self.upkeep = Upkeep(
+            world=world,
+            recorder=self.recorder,
+            switch=self.portfolio,
+            kill_file=config.daemon.state_dir / KILL_FILE,
+            events_kept=config.journal.events_kept,
+            events_kept_hours=config.journal.events_kept_hours,
+        )
+        if config.stream.enabled:
+            self.stream = StreamServer(
+                hub=self.hub,
+                authority=self.keys,
+                owned=lambda account, strategy_id: self.roster.owner_of(strategy_id) == account,
+                clock=world.clock,
+                net=world.net,
+                limits=self._stream_limits(),
+                origins=frozenset(config.stream.allowed_origins),
+            )
+
+    def _stream_limits(self) -> StreamLimits:
+        wanted = self.config.stream
+        return StreamLimits(
+            auth_s=float(wanted.authentication_s),
+            ping_s=float(wanted.ping_s),
+            stuck_s=float(wanted.stuck_s),
+            frames_per_s=float(wanted.frames_per_second_max),
+            subscriptions_max=wanted.subscriptions_max,
+            connections_per_key_max=wanted.clients_per_key_max,
+            clients_max=wanted.clients_max,
+        )
+
+    def _gauges(self) -> Gauges:
+        market = self.config.market
+        return Gauges(
+            kind=market.kind,
+            speed=str(market.speed),
+            market_name=self.feed.market.name,
+            feed=self.feed,
+            quotes=self.quotes,
+            recorder=self.recorder,
+            journal_path=self.config.daemon.state_dir / JOURNAL,
+            last_record=lambda: self.recorder.last_n,
+            gateways=list(self.gateways.values()),
+            resolvers=list(self.resolvers.values()),
+            activity=self.activity,
+            children=lambda: self.supervisor.children,
+            control_clients=lambda: self.control.clients,
+            control_clients_max=self.config.control.clients_max,
+            stream_clients=lambda: self.stream.clients if self.stream is not None else 0,
+            stream_clients_max=self.config.stream.clients_max,
+            complaints=self._complaints,
+        )
+
+    def _complaints(self) -> list[str]:
+        found = [f"declaration {name}: {reason}" for name, reason in self.declarer.refused.items()]
+        if self.guard.limitation:
+            found.append(self.guard.limitation)
+        return found
+
+    # The tree, in start order.
+
+    def _tree(self) -> list[ChildSpec]:
+        self.declarer = Declarer(
+            account=OWNER,
+            declarations=self.config.declarations,
+            commands=self.lifecycle,
+            found=self.roster.named,
+            wait_for=None if self.quotes.prices else self.feed.first_close,
+            gate=self.feed.gate,
+        )
+        tree = [ChildSpec(name="recorder", start=self._record, restart="vital")]
+        tree += [ChildSpec(name=f"gateway/{each.name}", start=each.run) for each in self.gateways.values()]
+        tree += [
+            ChildSpec(name="roster", start=self.roster.run),
+            ChildSpec(name="reconciliation", start=self._reconcile, restart="transient"),
+            ChildSpec(name="portfolio", start=self.portfolio.run),
+        ]
+        tree += [ChildSpec(name=f"resolver/{each.name}", start=each.run) for each in self.resolvers.values()]
+        tree += [
+            ChildSpec(name="declarer", start=self.declarer.run, restart="transient"),
+            ChildSpec(name="feed", start=self.feed.run, restart="transient"),
+            ChildSpec(name="control", start=self._serve_control),
+            ChildSpec(name="stream", start=self._serve_stream, restart="transient"),
+            ChildSpec(name="upkeep", start=self.upkeep.run),
+            ChildSpec(name="readiness", start=self._be_ready, restart="transient"),
+        ]
+        return tree
+
+    async def _record(self, task_status: trio.TaskStatus[None]) -> None:
+        await self.recorder.run(task_status=task_status)
+
+    async def _reconcile(self, task_status: trio.TaskStatus[None]) -> None:
+        """Compare every working order with its desk before anything new is decided."""
+        self.notifier.extend(60)
+        for dry, resolver in self.resolvers.items():
+            orders = [
+                order
+                for actor in self.roster.employed()
+                if actor.loaded and actor.session.dry_run is dry
+                for order in actor.session.orders.values()
+                if order.status is not OrderStatus.OPEN
+            ]
+            settled = await resolver.reconcile(orders)
+            if settled:
+                get_log().info("orders.reconciled", desk=resolver.name, orders=settled)
+        task_status.started()
+
+    async def _serve_control(self, task_status: trio.TaskStatus[None]) -> None:
+        roles = {CONTROL: Role.OPERATE, OBSERVE: Role.OBSERVE}
+        found = await self.doors.control()
+        doors = [Door(listener=each, role=roles[name]) for name, given in found.items() for each in given]
+        await self.control.run(doors, task_status)
+
+    async def _serve_stream(self, task_status: trio.TaskStatus[None]) -> None:
+        if self.stream is None:
+            task_status.started()
+            return
+        given = await self.doors.stream()
+        task_status.started()
+        await self.stream.run(given)
+
+    async def _be_ready(self, task_status: trio.TaskStatus[None]) -> None:
+        """Say that the daemon trades, and go on feeding the service manager's watchdog."""
+        period_s = watchdog_s(self.world.env.variables(), pid=self.world.env.pid())
+        self.reports.state = "running"
+        strategies = len(self.roster.members)
+        self.notifier.ready(f"{strategies} strategies on {self.feed.market.name}")
+        get_log().info("daemon.ready", strategies=strategies, market=self.feed.market.name, epoch=self.journal.epoch)
+        task_status.started()
+        if period_s is None:
+            return
+        vitals: dict[str, Vital] = {"loop": self.heartbeat, "journal": self.recorder, "callbacks": self.box}
+        watchdog = Watchdog(self.notifier, period_s, vitals)
+        watchdog.start()
+        try:
+            await beat_forever(self.heartbeat, self.world.clock)
+        finally:
+            watchdog.stop()
+
+    # The end.
+
+    def end(self) -> None:
+        """Begin to end, in order."""
+        self.ending.set()
+
+    def _drain(self) -> None:
+        self.lifecycle.closed = "draining"
+        self.portfolio.drain()
+
+    async def reread(self) -> Reloaded:
+        """Read the configuration again: caps and log level change at once, all else waits for a restart."""
+        before = self.config
+        fresh = load_config(
+            before.path, self.world, overrides={"daemon.state_dir": str(before.daemon.state_dir)}
+        )
+        waiting = fresh.differences(before, besides=RELOADABLE)
+        changed = [key for key in fresh.differences(before) if key not in waiting]
+        set_level(fresh.log.level)
+        self.portfolio.reconfigure(_caps(fresh.risk.account))
+        log = attrs.evolve(before.log, level=fresh.log.level)
+        risk = attrs.evolve(before.risk, account=fresh.risk.account)
+        self.config = attrs.evolve(before, log=log, risk=risk)
+        get_log().info("daemon.reloaded", changed=changed, needs_restart=waiting)
+        return Reloaded(changed=tuple(changed), needs_restart=tuple(waiting))
+
+    async def wind_down(self) -> None:
+        """Wait until the daemon is to end, then give the last request its answer."""
+        if self.config.daemon.exit_at_end:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_with_market)
+                await self.ending.wait()
+                nursery.cancel_scope.cancel()
+        await self.ending.wait()
+        self.reports.state = "stopping"
+        self.notifier.stopping("stopping")
+        get_log().info("daemon.stopping")
+        with trio.move_on_after(SHUTDOWN_ANSWER_S):
+            await self.control.quiet()
+
+    async def _end_with_market(self) -> None:
+        await self.feed.ended.wait()
+        self.end()
+
+
+def _caps(configured: RiskCaps) -> Caps:
+    return Caps(**attrs.asdict(configured))

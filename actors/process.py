@@ -1,0 +1,120 @@
+"""The process around the daemon: arguments, exit codes, signals, and the journal it opens and closes."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from actors.daemon import JOURNAL, Daemon
+from actors.supervisor import GivenUp
+from actors.watchdog import BlackBox, Guard, read_black_box
+from pipaid.config import Config, Mistaken, load_config
+from pipaid.errors import PipaidError
+from pipaid.logs import configure, get_log
+from pipaid.seams import World
+from pipaid.storage.sqlite import SqliteJournal
+from pipaid.storage.store import JournalHeld, JournalLost, JournalUnusable
+
+EXIT_OK: Final = 0
+EXIT_INVARIANT: Final = 70
+EXIT_TEMPORARY: Final = 75
+EXIT_CONFIGURATION: Final = 78
+
+
+def run() -> None:
+    """Run `pipaidd`: read the configuration, trade until told to stop, and leave with an exit code systemd knows."""
+    parser = argparse.ArgumentParser(prog="pipaidd", description="The pipaid daemon: hosts all your strategies.")
+    parser.add_argument("--config", type=Path, required=True, help="the configuration, such as config/pipaid.toml")
+    parser.add_argument("--state", type=Path, default=None, help="where the journal lives (default: daemon.state_dir)")
+    asked = parser.parse_args()
+    faulthandler.enable()
+    world = World()
+    try:
+        overrides = {} if asked.state is None else {"daemon.state_dir": str(asked.state)}
+        config = load_config(asked.config, world, overrides=overrides)
+    except Mistaken as mistakes:
+        sys.stderr.write(f"{mistakes}\n")
+        raise SystemExit(EXIT_CONFIGURATION) from None
+    configure(
+        clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format
+    )
+    raise SystemExit(trio.run(live, config, world))
+
+
+async def live(config: Config, world: World) -> int:
+    """Live one life of the daemon and return its exit code."""
+    log = get_log()
+    state = config.daemon.state_dir
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        journal = SqliteJournal.open(state / JOURNAL, disk=world.disk, clock=world.clock, pid=world.env.pid())
+    except JournalHeld as held:
+        log.error("daemon.refused", reason=held.message)
+        return EXIT_TEMPORARY
+    except (JournalUnusable, OSError) as unusable:
+        log.error("daemon.refused", reason=str(unusable))
+        return EXIT_CONFIGURATION
+    for warning in journal.warnings:
+        log.warning("journal.warning", warning=warning)
+    box_path = state / "blackbox"
+    suspect = read_black_box(box_path, world.disk)
+    box = BlackBox(box_path)
+    guard = Guard(world.clock, budget_ms=config.guard.budget_ms, blocked_ms=config.guard.blocked_ms, box=box)
+    guard.open()
+    try:
+        number = suspect.number if suspect is not None else 0
+        daemon = Daemon(config, world, journal, guard, box, suspect_number=number)
+        await daemon.build()
+        return await _live_on(daemon)
+    except PipaidError as refused:
+        log.error("daemon.refused", reason=refused.message)
+        return EXIT_CONFIGURATION
+    finally:
+        guard.close()
+        box.close()
+        journal.close()
+
+
+async def _live_on(daemon: Daemon) -> int:
+    """Run the tree until told to end, and stop it in reverse."""
+    log = get_log()
+    exit_code = EXIT_OK
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_heed_signals, daemon)
+        nursery.start_soon(_end, daemon)
+        try:
+            await daemon.supervisor.run()
+        except GivenUp as given_up:
+            exit_code = EXIT_TEMPORARY if isinstance(given_up.cause, JournalLost) else EXIT_INVARIANT
+            log.error("daemon.given_up", child=given_up.name, cause=repr(given_up.cause))
+        nursery.cancel_scope.cancel()
+    log.info("daemon.stopped", exit_code=exit_code)
+    return exit_code
+
+
+async def _end(daemon: Daemon) -> None:
+    await daemon.wind_down()
+    daemon.supervisor.stop()
+
+
+async def _heed_signals(daemon: Daemon, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """SIGTERM and SIGINT end in order, a second one at once; SIGHUP reloads; SIGUSR2 is the kill switch."""
+    heeded = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+    with trio.open_signal_receiver(*heeded) as arriving:
+        task_status.started()
+        async for number in arriving:
+            if number == signal.SIGHUP:
+                await daemon.reread()
+            elif number == signal.SIGUSR2:
+                await daemon.portfolio.activate("SIGUSR2", by="signal", close_positions=False)
+            elif daemon.ending.is_set():
+                get_log().error("daemon.aborted", reason="told to stop twice")
+                daemon.world.env.leave(EXIT_TEMPORARY)
+            else:
+                daemon.end()
