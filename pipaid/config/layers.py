@@ -69,11 +69,15 @@ class Config(Sections):
 
 @frozen
 class Examined:
-    """What became of a configuration: the config, unless there are mistakes, and every value in effect."""
+    """What became of a configuration: the config, unless there are mistakes, and every value in effect.
+
+    In `sections` the default stands for each value that was refused, so that a diagnosis can go on.
+    """
 
     config: Config | None
     values: tuple[Effective, ...]
     mistakes: tuple[Mistake, ...]
+    sections: Sections
 
 
 def load_config(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Config:
@@ -107,10 +111,10 @@ def examine(path: Path | None, world: World, *, overrides: Mapping[str, str] | N
         declarations = ()
     values = (*reading.effective, *_secrets(sections, world))
     if mistakes:
-        return Examined(None, values, tuple(mistakes))
+        return Examined(None, values, tuple(mistakes), sections)
     own = {name: getattr(sections, name) for name in attrs.fields_dict(Sections)}
     config = Config(**own, path=path, strategy_files=files, declarations=declarations)
-    return Examined(config, values, ())
+    return Examined(config, values, (), sections)
 
 
 def _strategy_files(sections: Sections, world: World) -> tuple[Path, ...]:

@@ -10,6 +10,8 @@ import pytest
 from pipaid.config import Config, examine, load_config, load_declarations
 from pipaid.config.sections import Sections
 from pipaid.config.toml import parse
+from pipaid.engine.params import structure_params
+from pipaid.plugins import load_templates
 from tests.house.tree import ROOT
 from tests.worlds import make_world
 
@@ -60,5 +62,16 @@ def test_fifty_strategies_stand_ready_for_the_replay() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*/*.toml")), ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_declared_strategy_can_be_read(path: Path) -> None:
-    assert load_declarations([path], make_world().disk)
+def test_every_declared_strategy_suits_its_template(path: Path) -> None:
+    catalogue = load_templates()
+
+    for declaration in load_declarations([path], make_world().disk):
+        template = catalogue.get(declaration.template_id)
+        assert declaration.capital >= template.capital_min
+        structure_params(
+            template,
+            declaration.params,
+            symbols=declaration.symbols,
+            timeframe=declaration.timeframe,
+            capital=declaration.capital,
+        )
