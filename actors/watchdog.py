@@ -82,6 +82,11 @@ class BlackBox:
         self._phase = phase
         _RECORD.pack_into(self._map, _RECORD_AT, event, number, phase, event)
 
+    def rest(self) -> None:
+        """Note that the callback noted last is over, unless something else has begun since."""
+        if self._phase == Phase.CALLBACK:
+            self.note(0, Phase.IDLE)
+
     def moved(self) -> bool:
         """Tell whether anything was noted since the last look, or nothing is going on."""
         before, self._seen = self._seen, self._event
@@ -109,6 +114,8 @@ def read_black_box(path: Path, disk: Disk) -> BoxRecord | None:
 
 class Overrun(BaseException):
     """A callback exceeded its budget; `except Exception` in it does not catch this."""
+
+    fault_code = "CALLBACK_OVERRUN"
 
     def __init__(self, number: int, spent_ms: int, *, blocked: bool) -> None:
         how = "blocked" if blocked else "ran"
@@ -143,6 +150,7 @@ class Guard:
         self._ticks_max = round(blocked_ms / 1000 / tick_s)
         self._tick_s = tick_s
         self._note = box.note if box is not None else _nothing
+        self._rest = box.rest if box is not None else _nothing
         self._number = 0
         self._armed = True
         self._seen: FrameType | None = None
@@ -177,9 +185,13 @@ class Guard:
         self._note(number, 1)
         return callback(*args)
 
+    def forgive(self) -> None:
+        """Measure the callback under way from now: what was spent so far was not its own doing."""
+        self._seen_call = 0
+
     def rest(self) -> None:
-        """Note that no callback runs any more: at the end of a sweep."""
-        self._note(0, 0)
+        """Note that no callback runs any more: at the end of a sweep. The next tick would do it too, a little later."""
+        self._rest()
 
     def _arm(self) -> None:
         self._armed = True
@@ -190,6 +202,7 @@ class Guard:
         if guarded is None:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             self._seen = None
+            self._rest()
             # A guarded call that begins after this line arms the timer anew.
             self._armed = not self._open
             return
@@ -222,7 +235,7 @@ def _guarded_frame(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def _nothing(number: int, phase: int) -> None:
+def _nothing(*_: int) -> None:
     """Note nothing, where no box was given."""
 
 

@@ -18,6 +18,7 @@ import trio
 from actors.watchdog import (
     BlackBox,
     BoxRecord,
+    Guard,
     Heartbeat,
     Labour,
     Phase,
@@ -44,6 +45,31 @@ def test_the_box_tells_what_was_going_on(tmp_path: Path) -> None:
     assert read_black_box(path, SystemDisk()) is None
     assert path.stat().st_size == 4_096
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_callback_that_is_over_leaves_the_box_at_rest(tmp_path: Path) -> None:
+    path = tmp_path / "blackbox"
+    box = BlackBox(path)
+    guard = Guard(SystemClock(), box=box)
+    guard.open()
+    try:
+        guard.run(5, abs, -1)
+        assert read_black_box(path, SystemDisk()) == BoxRecord(number=5, event=2, phase=Phase.CALLBACK)
+        guard.rest()
+        assert read_black_box(path, SystemDisk()) is None
+
+        guard.run(6, abs, -1)
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        assert read_black_box(path, SystemDisk()) is None, "the tick after the last callback does it too"
+
+        box.note(0, Phase.COMMITTING)
+        guard.rest()
+        assert read_black_box(path, SystemDisk()) is not None, "what has begun since is not over"
+    finally:
+        guard.close()
+        box.close()
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 4_096, b"pipaid-blackbox1" + b"\xff" * 4_080, b"pipaid-blackbox1"])
