@@ -13,7 +13,7 @@ from pipaid.engine.allocation import capital_by_symbol, reserve_price
 from pipaid.engine.book import Book, Deeds, StrategyExposure, SymbolExposure
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Situation, StrategyLimits, direction_of, exposure_of
+from pipaid.engine.risk import Situation, StrategyLimits, counted, direction_of, exposure_of
 from pipaid.engine.template import Template
 from pipaid.engine.view import WISHED_EXITS
 from pipaid.model.instrument import Instrument
@@ -154,9 +154,9 @@ class Holdings:
         entries = [(order, reserve_of(order)) for order in self.orders.values() if not order.reduce_only]
         bound = self._bound = {}
         for position in positions:
-            bound[position.symbol] = bound.get(position.symbol, ZERO) + position.open_value
+            bound[position.symbol] = bound.get(position.symbol, ZERO) + counted(position.open_value)
         for order, reserve in entries:
-            bound[order.symbol] = bound.get(order.symbol, ZERO) + order.remaining * reserve
+            bound[order.symbol] = bound.get(order.symbol, ZERO) + counted(order.remaining * reserve)
         if self.orders or positions:
             self.book.set_exposure(self.strategy.id, exposure_of(positions, entries, orders=len(self.orders)))
         else:
@@ -169,7 +169,7 @@ class Holdings:
         own = self.book.exposure(self.strategy.id)
         entries, value, symbols = own.entries, own.entry_value, own.symbols
         if not order.reduce_only:
-            bound = order.quantity * reserve_of(order)
+            bound = counted(order.quantity * reserve_of(order))
             self._bound[order.symbol] = self._bound.get(order.symbol, ZERO) + bound
             here = symbols.get(order.symbol, SymbolExposure()).with_entry(direction_of(order))
             entries, value, symbols = entries + 1, value + bound, {**symbols, order.symbol: here}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
 from attrs import frozen
@@ -19,6 +19,7 @@ from pipaid.model.position import Direction, Position
 
 MINUTE_MS: Final = 60_000
 SECOND_MS: Final = 1_000
+_SMALLEST: Final = Decimal("1e-12")
 
 
 class Refused(NamedTuple):
@@ -92,12 +93,17 @@ def exposure_of(
             symbols[order.symbol] = seen.with_entry(direction_of(order))
     return StrategyExposure(
         positions=len(positions),
-        position_value=sum((position.open_value for position in positions), ZERO),
+        position_value=sum((counted(position.open_value) for position in positions), ZERO),
         entries=waiting,
-        entry_value=sum((order.remaining * price for order, price in entries), ZERO),
+        entry_value=sum((counted(order.remaining * price) for order, price in entries), ZERO),
         orders=orders,
         symbols=symbols,
     )
+
+
+def counted(value: Decimal) -> Decimal:
+    """Return a value as exposures count it: rounded up to twelve decimals, so that adding and taking away is exact."""
+    return value.quantize(_SMALLEST, ROUND_CEILING)
 
 
 def direction_of(entry: Order) -> Direction:
@@ -105,12 +111,32 @@ def direction_of(entry: Order) -> Direction:
     return Direction.LONG if entry.side is Side.BUY else Direction.SHORT
 
 
-def review(
-    order: Order, *, reserve: Decimal, instrument: Instrument, situation: Situation, book: Book
-) -> Approved | Refused:
-    """Judge one order. Reducing orders pass everything but the venue's filters; entries pass every cap or none.
+class Gate(NamedTuple):
+    """What one gate asks of an entry: the limit, which may be off, the value it sees, and its verdict."""
 
-    A value that cannot be compared refuses: whatever is asked is `within`, never its negation.
+    rule: str
+    limit: Decimal | int | str | None
+    value: Decimal | int | str
+    passed: bool
+
+    @property
+    def verdict(self) -> str:
+        """Say `passed`, `refused` or `off`."""
+        if self.limit is None:
+            return "off"
+        return "passed" if self.passed else "refused"
+
+    def refusal(self) -> Refused:
+        """Return the gate's no."""
+        return Refused(self.rule, text_of(self.limit), text_of(self.value))
+
+
+def review(
+    order: Order, *, reserve: Decimal, instrument: Instrument, situation: Situation | None, book: Book
+) -> Approved | Refused:
+    """Judge one order. Reducing orders pass everything but the venue's filters; entries pass every gate or none.
+
+    Only an entry needs a situation.
     """
     market = order.type is OrderType.MARKET
     objection = instrument.objection(
@@ -123,14 +149,23 @@ def review(
     if not within(order.quantity, instrument.market_quantity_max):
         # A lot must be one that a single market order can close.
         return Refused("venue_filter", plain(instrument.market_quantity_max), plain(order.quantity))
+    assert situation is not None, "an entry is judged in its situation"
+    for gate in gates(order, reserve=reserve, situation=situation, book=book):
+        if not gate.passed:
+            return gate.refusal()
+    return Approved(order, _MINT)
+
+
+def gates(order: Order, *, reserve: Decimal, situation: Situation, book: Book) -> Iterator[Gate]:
+    """Yield every gate that an entry has to pass, in the order in which they are asked.
+
+    A value that cannot be compared is refused: whatever is asked is `within`, never its negation.
+    """
     notional = order.quantity * reserve
-    refusal = (
-        _standing(order, situation, book)
-        or _strategy_caps(notional, situation, book.exposure(order.strategy_id))
-        or _account_caps(order, notional, situation, book)
-        or _symbol_caps(order, situation, book)
-    )
-    return refusal if refusal is not None else Approved(order, _MINT)
+    yield from _standing(order, situation, book)
+    yield from _strategy_caps(notional, situation, book.exposure(order.strategy_id))
+    yield from _account_caps(order, notional, situation, book)
+    yield from _symbol_caps(order, situation, book)
 
 
 def within(value: Decimal | int, limit: Decimal | int) -> bool:
@@ -141,82 +176,70 @@ def within(value: Decimal | int, limit: Decimal | int) -> bool:
         return False
 
 
-def _standing(order: Order, situation: Situation, book: Book) -> Refused | None:
-    if situation.may_enter:
-        return Refused("status", "deployed", situation.may_enter)
-    if book.blocked or book.tripped:
-        return Refused("kill_switch", "off", book.blocked or book.tripped)
-    if situation.stale or within(situation.last_price, ZERO) or not situation.last_price.is_finite():
-        return Refused("stale_data", "fresh prices", order.symbol)
-    if not situation.now_ms >= situation.cooldown_until_ms:
-        return Refused("cooldown", str(situation.cooldown_until_ms), str(situation.now_ms))
-    return None
+def _standing(order: Order, situation: Situation, book: Book) -> Iterator[Gate]:
+    blocked = book.blocked or book.tripped
+    stale = situation.stale or within(situation.last_price, ZERO) or not situation.last_price.is_finite()
+    cooled = situation.now_ms >= situation.cooldown_until_ms
+    yield Gate("status", "deployed", situation.may_enter or "deployed", not situation.may_enter)
+    yield Gate("kill_switch", "off", blocked or "off", not blocked)
+    yield Gate("stale_data", "fresh prices", order.symbol if stale else "fresh prices", not stale)
+    yield Gate("cooldown", str(situation.cooldown_until_ms), str(situation.now_ms), cooled)
 
 
-def _strategy_caps(notional: Decimal, situation: Situation, own: StrategyExposure) -> Refused | None:
+def _strategy_caps(notional: Decimal, situation: Situation, own: StrategyExposure) -> Iterator[Gate]:
     """Judge by the strategy's own caps; whatever is open may be closed today, hence counts as a trade of the day."""
     limits = situation.limits
-    return _first_over(
-        ("allocation", situation.room, notional),
-        ("exposure", limits.ceiling, own.total + notional),
-        ("max_position_notional", limits.position_notional_max, notional),
-        ("max_positions", limits.open_positions_max, own.count + 1),
-        ("daily_limit", limits.trades_per_day_max, situation.trades_today + own.count + 1),
-        ("daily_loss", limits.daily_loss_max, -situation.pnl_today),
-        ("max_drawdown", limits.drawdown_pct_max, situation.equity_drawdown_pct),
-        ("order_rate", limits.orders_per_minute_max, situation.orders_last_minute + 1),
-    )
+    yield _cap("allocation", situation.room, notional)
+    yield _cap("exposure", limits.ceiling, own.total + notional)
+    yield _cap("max_position_notional", limits.position_notional_max, notional)
+    yield _cap("max_positions", limits.open_positions_max, own.count + 1)
+    yield _cap("daily_limit", limits.trades_per_day_max, situation.trades_today + own.count + 1)
+    yield _cap("daily_loss", limits.daily_loss_max, -situation.pnl_today)
+    yield _cap("max_drawdown", limits.drawdown_pct_max, situation.equity_drawdown_pct)
+    yield _cap("order_rate", limits.orders_per_minute_max, situation.orders_last_minute + 1)
 
 
-def _account_caps(order: Order, notional: Decimal, situation: Situation, book: Book) -> Refused | None:
+def _account_caps(order: Order, notional: Decimal, situation: Situation, book: Book) -> Iterator[Gate]:
     caps = book.caps
     today = book.day == situation.day
-    refusal = _first_over(
-        ("account_order_notional", caps.order_notional_max, notional),
-        ("account_exposure", caps.exposure_max, book.value + notional),
-        ("account_positions", caps.open_positions_max, book.positions + 1),
-        ("account_orders", caps.open_orders_max, book.orders + 1),
-        ("account_daily_loss", caps.daily_loss_max, -book.day_pnl if today else ZERO),
-        ("account_leverage", caps.leverage_max, order.leverage),
-        ("price_collar", caps.price_collar_pct, abs(order.price - situation.last_price) / situation.last_price),
-        ("orders_per_day", caps.orders_per_day_max, (book.day_orders if today else 0) + 1),
-    )
-    return refusal or _account_rates(notional, situation.now_ms, book)
-
-
-def _account_rates(notional: Decimal, now_ms: int, book: Book) -> Refused | None:
-    caps, refusal = book.caps, None
+    yield _cap("account_order_notional", caps.order_notional_max, notional)
+    yield _cap("account_exposure", caps.exposure_max, book.value + notional)
+    yield _cap("account_positions", caps.open_positions_max, book.positions + 1)
+    yield _cap("account_orders", caps.open_orders_max, book.orders + 1)
+    yield _cap("account_daily_loss", caps.daily_loss_max, -book.day_pnl if today else ZERO)
+    yield _cap("account_leverage", caps.leverage_max, order.leverage)
+    away = abs(order.price - situation.last_price) / situation.last_price
+    yield _cap("price_collar", caps.price_collar_pct, away)
+    yield _cap("orders_per_day", caps.orders_per_day_max, (book.day_orders if today else 0) + 1)
+    now_ms = situation.now_ms
     if caps.orders_per_second_max is not None:
-        second, _ = book.rates.within(now_ms, SECOND_MS)
-        refusal = _first_over(("orders_per_second", caps.orders_per_second_max, second + 1))
-    if refusal is None and (caps.orders_per_minute_max, caps.notional_per_minute_max) != (None, None):
+        yield _cap("orders_per_second", caps.orders_per_second_max, book.rates.within(now_ms, SECOND_MS)[0] + 1)
+    if (caps.orders_per_minute_max, caps.notional_per_minute_max) != (None, None):
         minute, value = book.rates.within(now_ms, MINUTE_MS)
-        refusal = _first_over(
-            ("orders_per_minute", caps.orders_per_minute_max, minute + 1),
-            ("notional_per_minute", caps.notional_per_minute_max, value + notional),
-        )
-    return refusal
+        yield _cap("orders_per_minute", caps.orders_per_minute_max, minute + 1)
+        yield _cap("notional_per_minute", caps.notional_per_minute_max, value + notional)
 
 
-def _symbol_caps(order: Order, situation: Situation, book: Book) -> Refused | None:
+def _symbol_caps(order: Order, situation: Situation, book: Book) -> Iterator[Gate]:
     """Judge by what the account holds and did on this symbol; a working entry may open a lot at any moment."""
     caps = book.caps
     here = book.symbol(order.symbol)
-    against = here.against(direction_of(order))
-    if not caps.hedging_allowed and against:
-        return Refused("hedging", "one direction", f"{direction_of(order)} against {against} the other way")
-    if caps.rate_limit_max_trades is None:
-        return None
-    opened = book.opened_within(order.symbol, situation.now_ms)
-    return _first_over(("trade_rate", caps.trades_max, opened + here.waiting + 1))
+    direction = direction_of(order)
+    against = here.against(direction)
+    if not caps.hedging_allowed:
+        value = f"{direction} against {against} the other way"
+        yield Gate("hedging", "one direction", value, not against)
+    if caps.rate_limit_max_trades is not None:
+        opened = book.opened_within(order.symbol, situation.now_ms)
+        yield _cap("trade_rate", caps.trades_max, opened + here.waiting + 1)
 
 
-def _first_over(*checks: tuple[str, Decimal | int | None, Decimal | int]) -> Refused | None:
-    for rule, limit, value in checks:
-        if limit is not None and not within(value, limit):
-            return Refused(rule, _text(limit), _text(value))
-    return None
+def _cap(rule: str, limit: Decimal | int | None, value: Decimal | int) -> Gate:
+    return Gate(rule, limit, value, limit is None or within(value, limit))
 
 
-def _text(value: Decimal | int) -> str:
-    return plain(value) if isinstance(value, Decimal) else str(value)
+def text_of(value: Decimal | int | str | None) -> str:
+    """Return a limit or a value in words."""
+    if value is None:
+        return "none"
+    return plain(value) if isinstance(value, Decimal) and value.is_finite() else str(value)
