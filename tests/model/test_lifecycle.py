@@ -29,7 +29,7 @@ def test_every_listed_transition_leads_on(status: Status, action: Action) -> Non
 
 
 def test_a_refusal_says_from_where_the_action_is_allowed() -> None:
-    with pytest.raises(InvalidState, match="allowed from: draft, paused$"):
+    with pytest.raises(InvalidState, match=r"allowed from: draft, paused$"):
         advance(Status.DEPLOYED, Action.DEPLOY)
 
 
