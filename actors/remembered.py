@@ -24,12 +24,12 @@ ENTITY: Final = "answer"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored under a key: first that its request was begun, then how it was answered."""
+    """What is stored under a key: first that its request was begun, then how it was answered, as JSON text."""
 
     body: bytes
     at_us: int
     ok: bool = False
-    answer: bytes | None = None
+    answer: str | None = None
 
 
 class Remembered(Protocol):
@@ -105,7 +105,7 @@ class Repeats:
         _require_same(entry.body, body)
         if entry.answer is None:
             raise InvalidState("the daemon ended while it carried this request out; look, then use another key")
-        return Outcome(ok=entry.ok, body=entry.answer)
+        return Outcome(ok=entry.ok, body=entry.answer.encode())
 
     async def _first(self, key: str, body: bytes, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         if len(self._known) >= self.keys_max:
@@ -116,7 +116,7 @@ class Repeats:
         outcome = await act()
         if outcome.lasting:
             answer = outcome.body if outcome.kept is None else outcome.kept
-            await self.store.put(key, msgspec.structs.replace(entry, ok=outcome.ok, answer=answer))
+            await self.store.put(key, msgspec.structs.replace(entry, ok=outcome.ok, answer=answer.decode()))
         else:
             del self._known[key]
             await self.store.drop([key])
