@@ -285,8 +285,11 @@ class ControlServer:
                 await self._stop_tails(client, ask.id, job.request)
             else:
                 begun = self._start(works, job)
-        except PipaidError as trouble:
-            await client.send(error_line(trouble.id if isinstance(trouble, BadLine) else ask_id, trouble))
+        except BadLine as trouble:
+            await client.send(error_line(trouble.id, trouble))
+        except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
+            outcome = self._failed(trouble, "request")
+            await client.send(outcome.line(ask_id))
         finally:
             if not begun:
                 client.end()
@@ -343,8 +346,8 @@ class ControlServer:
         body = hashlib.blake2b(_encode([job.operation.name, job.request]), digest_size=16).digest()
         try:
             return await self.repeats.once(key, body, partial(self._outcome, job))
-        except PipaidError as trouble:
-            return Outcome(ok=False, body=error_body(trouble))
+        except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
+            return self._failed(trouble, job.operation.name)
 
     async def _outcome(self, job: _Job) -> Outcome:
         """Carry out an operation; whatever it raises becomes its caller's answer and ends nothing else."""
@@ -359,17 +362,18 @@ class ControlServer:
                 raise PayloadTooLarge(f"the answer measures {len(body)} bytes; ask for fewer at once")
             kept = _encode(msgspec.structs.replace(reply, secret=None)) if operation.secret else None
             return Outcome(ok=True, body=body, lasting=True, kept=kept)
-        except PipaidError as trouble:
-            if trouble.http_status == PipaidError.http_status:
-                return self._bug(trouble, operation.name)
-            return Outcome(ok=False, body=error_body(trouble), lasting=isinstance(trouble, ExchangeError))
-        except BaseException as trouble:  # A template's own code may raise anything, SystemExit and groups included.
-            if _is_cancellation(trouble):
-                raise
-            return self._bug(trouble, operation.name)
+        except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
+            return self._failed(trouble, operation.name)
 
-    def _bug(self, trouble: BaseException, operation: str) -> Outcome:
-        """Log what should not have happened, and answer with the number under which the log has it."""
+    def _failed(self, trouble: BaseException, operation: str) -> Outcome:
+        """Return the answer to whatever was raised: a template's own code may raise SystemExit, or groups.
+
+        What should not have happened goes into the log, and its number there into the answer.
+        """
+        if _is_cancellation(trouble):
+            raise trouble
+        if isinstance(trouble, PipaidError) and trouble.http_status != PipaidError.http_status:
+            return Outcome(ok=False, body=error_body(trouble), lasting=isinstance(trouble, ExchangeError))
         request_id = random_id("req", self.ids.entropy(6))
         log.error("operation.failed", operation=operation, request_id=request_id, exc_info=trouble)
         answer = PipaidError(f"{operation} failed inside the daemon; its log has the cause under {request_id}")
@@ -401,8 +405,8 @@ class ControlServer:
                 lines = [] if tail.stopped else self._frames(delivery)
                 if lines:
                     await client.send(b"".join([b"%b%b}\n" % (prefix, frame) for frame in lines]))
-        except PipaidError as trouble:
-            await client.send(error_line(tail.id, trouble))
+        except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
+            await client.send(self._failed(trouble, "events.tail").line(tail.id))
         finally:
             self.events.close(tail.tap)
             client.tails.remove(tail)

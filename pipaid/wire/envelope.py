@@ -78,7 +78,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lasting: bool = False
     kept: bytes | None = None
 
-    def line(self, id: RequestId) -> bytes:
+    def line(self, id: RequestId | None) -> bytes:
         """Return the answer as its line."""
         return b'{"id":%b,"ok":%b,"%b":%b}\n' % (
             _encode(id),

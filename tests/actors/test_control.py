@@ -17,7 +17,7 @@ from pipaid.errors import ExchangeError, InvalidState, InvariantBroken
 from pipaid.model.reply import Reply
 from pipaid.model.report import Pong
 from pipaid.seams import SystemNet
-from pipaid.wire.envelope import LINE_BYTES_MAX
+from pipaid.wire.envelope import LINE_BYTES_MAX, Outcome
 from pipaid.wire.lines import connected
 from tests.actors.controls import Steps, open_control
 
@@ -223,6 +223,33 @@ async def test_a_bug_costs_an_answer_and_is_logged_under_its_number(tmp_path: Pa
                     )
                 await client.ask(2, "ping")
                 assert (await client.told())["ok"] is True
+
+
+class Forgetful:
+    """A memory that fails as nothing of ours should."""
+
+    async def once(self, key: str, body: bytes, act: object) -> Outcome:
+        raise OSError("the disk is gone")
+
+
+async def test_a_bug_outside_of_operations_costs_an_answer_too(tmp_path: Path) -> None:
+    def nobody_knows(strategy_id: str) -> str | None:
+        raise LookupError(strategy_id)
+
+    async with open_control(tmp_path, {"strategy.delete": refuse}) as control, control.client() as client:
+        control.server.owner_of = nobody_knows
+        control.server.repeats = Forgetful()
+        await client.ask(1, "events.tail", {"id": "strat_00000001"})
+        tail = await client.told()
+        await client.ask(2, "strategy.delete", {"id": "strat_00000001"}, idempotency_key="k")
+        command = await client.told()
+        await client.ask(3, "ping")
+        assert (await client.told())["ok"] is True
+
+    assert [(answer["id"], answer["error"]["code"]) for answer in (tail, command)] == [
+        (1, "INTERNAL_ERROR"),
+        (2, "INTERNAL_ERROR"),
+    ]
 
 
 async def test_an_answer_that_cannot_be_encoded_is_a_bug_like_any_other(tmp_path: Path) -> None:
