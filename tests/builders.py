@@ -163,7 +163,7 @@ class NoParams:
     """The params of a template without knobs."""
 
 
-def scripted(**callbacks: Wished) -> type[Template]:
+def scripted(**callbacks: Any) -> type[Template]:
     """Make a template out of functions of a view and, for reactions, a fact; class variables are taken as they are."""
 
     def calling(function: Wished) -> Wished:

@@ -72,6 +72,8 @@ OPENED = PositionOpened(
     leverage=2,
     opened_at="2026-01-02T10:15:00.412Z",
 )
+ORDER_MEMBERS = "order_id client_order_id symbol side type qty"
+FILL_MEMBERS = "fill_qty fill_price cum_qty avg_price fee fee_asset liquidity trade_id is_complete"
 # Each event's data, with the members that are always there.
 EXAMPLES: list[tuple[EventData, str]] = [
     (
@@ -104,11 +106,10 @@ EXAMPLES: list[tuple[EventData, str]] = [
         ),
         "position_id symbol side qty entry_price exit_price pnl fee reason opened_at closed_at",
     ),
-    (PLACED, "order_id client_order_id symbol side type qty time_in_force reduce_only placed_at"),
+    (PLACED, f"{ORDER_MEMBERS} time_in_force reduce_only placed_at"),
     (
         FILLED,
-        "order_id client_order_id position_id symbol side type qty price fill_qty fill_price cum_qty avg_price "
-        + "fee fee_asset liquidity trade_id is_complete",
+        f"{ORDER_MEMBERS} position_id price {FILL_MEMBERS}",
     ),
     (
         OrderCancelled(

@@ -53,8 +53,8 @@ def test_decimal_strings_and_integers_are_taken(sent: object, meant: str) -> Non
     "sent",
     [
         "NaN", "nan", "sNaN", "Infinity", "-inf", "1e3", "1E3", "1e999999", "0x10", "1_000", "1,5", "1.", ".5", "",
-        " 1", "1 ", "1\n", "+1", "--1", "1.2.3", "١٢", "１２", "9" * 19, "0." + "0" * 19, 1.5, 0.0, float("nan"), True, False,
-        None, 10**18, -(10**18), [], {}, b"1", Decimal("NaN"), Decimal("Infinity"), Decimal(10**18),
+        " 1", "1 ", "1\n", "+1", "--1", "1.2.3", "١٢", "１２", "9" * 19, "0." + "0" * 19, 1.5, 0.0, float("nan"), True,
+        False, None, 10**18, -(10**18), [], {}, b"1", Decimal("NaN"), Decimal("Infinity"), Decimal(10**18),
     ],
 )  # fmt: skip
 def test_everything_else_is_refused_by_name(sent: object) -> None:
