@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -35,7 +35,7 @@ from actors.supervisor import ChildSpec, Supervisor
 from actors.upkeep import Upkeep
 from actors.watchdog import BlackBox, Guard, Heartbeat, Vital, Watchdog, beat_forever
 from pipaid.config import Config, load_config, master_key
-from pipaid.config.sections import RiskCaps
+from pipaid.config.sections import Risk
 from pipaid.engine.matching import MatchingBook, Terms
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book, Caps
@@ -60,7 +60,7 @@ JOURNAL: Final = "journal.db"
 KILL_FILE: Final = "KILL"
 SHUTDOWN_ANSWER_S: Final = 1.0
 DESKS: Final = ((True, "paper"), (False, "simulated"))
-RELOADABLE: Final = frozenset({"log.level", "risk.account"})
+RELOADABLE: Final = frozenset({"log.level", "risk.account", "risk.daemon"})
 
 
 @define(eq=False)
@@ -116,7 +116,7 @@ class Daemon:
             stale_after_s=0.0 if lockstep else float(config.risk.data_age_max_s),
         )
         await self.feed.prepare()
-        self.books = {dry: Book(caps=_caps(config.risk.account), name=name) for dry, name in DESKS}
+        self.books = {dry: Book(caps=_caps(config.risk), name=name) for dry, name in DESKS}
         self._build_roster(lockstep=lockstep)
         await self.roster.load()
         self.hub = Hub(self.recorder, self.roster)
@@ -125,9 +125,7 @@ class Daemon:
         await self.portfolio.load()
         await self.keys.load()
         await self._build_surfaces()
-        self.supervisor = Supervisor(
-            self._tree(), world, self._intensity(), stop_s=float(config.daemon.shutdown_s)
-        )
+        self.supervisor = Supervisor(self._tree(), world, self._intensity(), stop_s=float(config.daemon.shutdown_s))
 
     def _market(self) -> Market:
         config, clock = self.config.market, self.world.clock
@@ -260,7 +258,7 @@ class Daemon:
             books=self.books,
             gateways=list(self.gateways.values()),
             employed=roster.employed,
-            configured=_caps(self.config.risk.account),
+            configured=_caps(self.config.risk),
         )
         self.lifecycle = Lifecycle(
             world=self.world,
@@ -480,15 +478,13 @@ class Daemon:
     async def reread(self) -> Reloaded:
         """Read the configuration again: caps and log level change at once, all else waits for a restart."""
         before = self.config
-        fresh = load_config(
-            before.path, self.world, overrides={"daemon.state_dir": str(before.daemon.state_dir)}
-        )
+        fresh = load_config(before.path, self.world, overrides={"daemon.state_dir": str(before.daemon.state_dir)})
         waiting = fresh.differences(before, besides=RELOADABLE)
         changed = [key for key in fresh.differences(before) if key not in waiting]
         set_level(fresh.log.level)
-        self.portfolio.reconfigure(_caps(fresh.risk.account))
+        self.portfolio.reconfigure(_caps(fresh.risk))
         log = attrs.evolve(before.log, level=fresh.log.level)
-        risk = attrs.evolve(before.risk, account=fresh.risk.account)
+        risk = attrs.evolve(before.risk, account=fresh.risk.account, daemon=fresh.risk.daemon)
         self.config = attrs.evolve(before, log=log, risk=risk)
         get_log().info("daemon.reloaded", changed=changed, needs_restart=waiting)
         return Reloaded(changed=tuple(changed), needs_restart=tuple(waiting))
@@ -512,5 +508,13 @@ class Daemon:
         self.end()
 
 
-def _caps(configured: RiskCaps) -> Caps:
-    return Caps(**attrs.asdict(configured))
+def _caps(risk: Risk) -> Caps:
+    """Return the tighter of the account's and the daemon's caps: all accounts share one book per mode."""
+    values: dict[str, Any] = attrs.asdict(risk.account)
+    for name, limit in attrs.asdict(risk.daemon).items():
+        own = values[name]
+        if isinstance(limit, bool):
+            values[name] = own and limit
+        elif limit is not None:
+            values[name] = limit if own is None else min(own, limit)
+    return Caps(**values)

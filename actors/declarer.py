@@ -89,6 +89,4 @@ class Declarer:
         elif strategy.definition != declared.definition:
             get_log().warning("declaration.differs", strategy=declared.definition.name, place=declared.source)
         if declared.deploy and strategy.status is Status.DRAFT:
-            await self.commands.deploy(
-                self.account, strategy.id, capital=None, leverage=None, dry_run=declared.dry_run
-            )
+            await self.commands.deploy(self.account, strategy.id, capital=None, leverage=None, dry_run=declared.dry_run)

@@ -20,9 +20,10 @@ from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
 QUEUE_MAX: Final = 100_000
-OWNERS_KEPT: Final = 65_536
+ENDED_KEPT: Final = 16_384
 REQUEST_WINDOW_MS: Final = 5_000
 NEWS_MAX: Final = 256
+ENDS: Final = frozenset({OrderFact.COMPLETE, OrderFact.CANCEL, OrderFact.EXPIRE})
 
 
 @define(eq=False)
@@ -46,7 +47,8 @@ class Gateway:
     _cancels: deque[Order] = field(factory=deque[Order])
     _exits: deque[Order] = field(factory=deque[Order])
     _entries: deque[Order] = field(factory=deque[Order])
-    _owners: OrderedDict[str, str] = field(factory=OrderedDict[str, str])
+    _owners: dict[str, str] = field(factory=dict[str, str])
+    _ended: OrderedDict[str, str] = field(factory=OrderedDict[str, str])
     _work: trio.Event = field(factory=trio.Event)
 
     @property
@@ -55,10 +57,16 @@ class Gateway:
         return len(self._cancels) + len(self._exits) + len(self._entries)
 
     def know(self, order: Order) -> None:
-        """Remember whose order this is, so that its executions find their way."""
+        """Remember whose order this is until it has ended, so that its executions find their way."""
         self._owners[order.client_order_id] = order.strategy_id
-        while len(self._owners) > OWNERS_KEPT:
-            self._owners.popitem(last=False)
+
+    def _note_end(self, client_id: str) -> None:
+        """Let an ended order make room; for a while late facts about it still find their way."""
+        owner = self._owners.pop(client_id, None)
+        if owner is not None:
+            self._ended[client_id] = owner
+            if len(self._ended) > ENDED_KEPT:
+                self._ended.popitem(last=False)
 
     def send(self, approved: Approved, proof: Committed) -> None:
         """Take an order; the proof of its commit is demanded because nothing else may be sent."""
@@ -119,7 +127,10 @@ class Gateway:
         if isinstance(outcome, Confirmed):
             return OrderFact.ACK, ""
         if isinstance(outcome, Refused):
-            log.warning("order.refused", strategy_id=order.strategy_id, order_id=order.id, proof=outcome.proof)
+            # A reducing order that comes after its lot was closed is an everyday race; an entry is not.
+            tell = log.info if order.reduce_only else log.warning
+            tell("order.refused", strategy_id=order.strategy_id, order_id=order.id, proof=outcome.proof)
+            self._note_end(order.client_order_id)
             return OrderFact.REFUSE, outcome.proof
         log.warning("order.unknown", strategy_id=order.strategy_id, order_id=order.id, detail=outcome.detail)
         self.doubt(order, expires_at_ms)
@@ -130,7 +141,7 @@ class Gateway:
         outcome = await self.desk.cancel(order)
         if isinstance(outcome, Confirmed):
             return
-        log.info("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
+        log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
         await self._tell(order.strategy_id, CancelNews(order.client_order_id))
         if isinstance(outcome, Unknown):
             self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
@@ -157,7 +168,10 @@ class Gateway:
 
     def _owner(self, update: Execution | FundingPaid) -> str | None:
         if isinstance(update, Execution):
-            owner = self._owners.get(update.client_order_id)
+            client_id = update.client_order_id
+            owner = self._owners.get(client_id) or self._ended.get(client_id)
+            if update.fact in ENDS:
+                self._note_end(client_id)
             if owner is not None:
                 return owner
         return self.owner_of_position(update.position_id) if update.position_id else None

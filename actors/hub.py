@@ -18,6 +18,7 @@ BUNDLE_FRAMES_MAX: Final = 256
 REPLAY_FRAMES: Final = 256
 # One question to the journal asks for the bounds of at most so many strategies.
 BOUNDS_MAX: Final = 1_024
+_N_MAX: Final = 2**62
 
 K = TypeVar("K", str, str | None)
 
@@ -77,6 +78,9 @@ class Hub:
     journal: Writer
     owners: Owners
     _taps: dict[Tap, None] = field(factory=dict[Tap, None], init=False)
+    # Those with gates that hold back no more than what has been read ahead of its publication.
+    _settling: dict[Tap, None] = field(factory=dict[Tap, None], init=False)
+    _published_n: int = field(default=0, init=False)
     _by_strategy: dict[str, _Audience] = field(factory=dict[str, _Audience], init=False)
     _by_account: dict[str | None, _Audience] = field(factory=dict[str | None, _Audience], init=False)
 
@@ -87,6 +91,10 @@ class Hub:
 
     def publish(self, events: Sequence[StoredEvent]) -> None:
         """Hand stored events to everybody who subscribed to them."""
+        if self._settling:
+            # Events come in the order of their numbers, but within one call each audience hears its own in turn.
+            self._settling = {tap: None for tap in self._settling if tap.open_gates(self._published_n)}
+        self._published_n = events[-1].n
         if self._by_account:
             everybody = self._by_account.get(None)
             if everybody:
@@ -109,6 +117,7 @@ class Hub:
         for strategy_id in tap.subscriptions:
             _leave(self._by_strategy, strategy_id, tap)
         self._taps.pop(tap, None)
+        self._settling.pop(tap, None)
 
     async def subscribe(
         self, tap: Tap, strategy_id: str, *, since: int | dict[str, int] | None = None, ext: bool = False
@@ -162,21 +171,19 @@ class Hub:
         Whatever was published before the question was asked is durable, so that the answer covers it.
         """
         published_n = gate.head_n
-        events = await self.journal.read(
-            lambda reader: reader.events(
-                strategy_id, after_seq=gate.after_seq, after_n=gate.after_n, limit=REPLAY_FRAMES
-            )
-        )
+        known_n, events = await self.journal.read(partial(_past, strategy_id=strategy_id, gate=gate))
         if tap.gates.get(strategy_id) is not gate:
             return Delivery()
         ext = tap.is_ext(strategy_id)
         # What retention took is no fault of the subscriber: a strict one has been told by the acknowledgement.
         lost = _hole(strategy_id, gate, events) if ext else ()
+        gate.after_n = known_n
         for event in events:
             gate.after_seq = max(gate.after_seq, event.seq)
             gate.after_n = max(gate.after_n, event.n)
         if len(events) < REPLAY_FRAMES and gate.head_n <= max(published_n, gate.after_n):
             tap.end_replay(strategy_id, gate)
+            self._settling[tap] = None
         else:
             tap.resume_replay(strategy_id, gate)
         told = [event for event in events if ext or not event.opt_in]
@@ -239,6 +246,18 @@ def _grouped_by_strategy(events: Sequence[StoredEvent], listened: dict[str, _Aud
         if event.strategy_id in listened:
             groups.setdefault(event.strategy_id, []).append(event)
     return groups
+
+
+def _past(reader: Reader, *, strategy_id: str, gate: Gate) -> tuple[int, list[StoredEvent]]:
+    """Return the journal's number of the last event that the subscriber knows, and the next ones.
+
+    A subscriber may know events that are durable and not yet published: without that number it would hear them again.
+    """
+    after_n = gate.after_n
+    if after_n == 0 and gate.after_seq > 0:
+        known = reader.events(strategy_id, after_seq=gate.after_seq - 1, after_n=_N_MAX, limit=1)
+        after_n = known[0].n if known and known[0].seq == gate.after_seq else 0
+    return after_n, reader.events(strategy_id, after_seq=gate.after_seq, after_n=after_n, limit=REPLAY_FRAMES)
 
 
 def _bounds_of(reader: Reader, *, strategy_ids: list[str]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -13,7 +14,7 @@ from attrs import define, field
 
 from actors.actor import Employed, Writer
 from pipaid.engine.effects import encode
-from pipaid.engine.risk import Book, Caps
+from pipaid.engine.book import Book, BookMemory, Caps
 from pipaid.errors import InvalidState
 from pipaid.model.ident import random_id
 from pipaid.model.moment import iso_millis
@@ -81,6 +82,10 @@ class Portfolio:
     async def load(self) -> None:
         """Take up the latches of the time before the restart."""
         self.kill, saved = await self.writer.read(_latches)
+        for book in self.books.values():
+            memory = await self.writer.read(partial(_book_memory, name=book.name))
+            if memory is not None:
+                book.recall(memory)
         self.changed = dict(saved.values)
         self._apply()
 
@@ -98,9 +103,7 @@ class Portfolio:
     async def activate(self, reason: str, *, by: str, close_positions: bool) -> KillState:
         """Stop all entries now, everywhere; then make it durable and withdraw what works."""
         reason = reason[:REASON_MAX] or "no reason given"
-        self.kill = KillState(
-            is_active=True, reason=reason, activated_at_us=self.world.clock.now_us(), activated_by=by
-        )
+        self.kill = KillState(is_active=True, reason=reason, activated_at_us=self.world.clock.now_us(), activated_by=by)
         self._apply()
         log.warning("kill.activated", reason=reason, by=by, close_positions=close_positions)
         await self._save("activate", reason, by)
@@ -135,8 +138,11 @@ class Portfolio:
         except BaseException:
             self.kill = before
             raise
+        records: list[Record] = []
         for book in self.books.values():
             book.release()
+            records.append(Record("book", book.name, Kind.PUT, encode(book.memory())))
+        await self.writer.commit(Batch(records=records))
         self._apply()
         log.warning("kill.deactivated", by=by)
         return self.kill
@@ -254,6 +260,11 @@ def _decimal(value: object) -> Decimal | None:
 
 def _wire(value: Any) -> Any:
     return plain(value) if isinstance(value, Decimal) else value
+
+
+def _book_memory(reader: Reader, *, name: str) -> BookMemory | None:
+    row = reader.get("book", name)
+    return None if row is None else msgspec.json.decode(row.data, type=BookMemory)
 
 
 def _latches(reader: Reader) -> tuple[KillState, SavedCaps]:

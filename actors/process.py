@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final
 import trio
 
 from actors.daemon import JOURNAL, Daemon
+from actors.roster import told_cause
 from actors.supervisor import GivenUp
 from actors.watchdog import BlackBox, Guard, read_black_box
 from pipaid.config import Config, Mistaken, load_config
@@ -21,6 +23,9 @@ from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalHeld, JournalLost, JournalUnusable
 
+YOUNG_MAX: Final = 20_000
+OLDEST: Final = 2
+SWITCH_S: Final = 0.0005
 EXIT_OK: Final = 0
 EXIT_INVARIANT: Final = 70
 EXIT_TEMPORARY: Final = 75
@@ -41,9 +46,7 @@ def run() -> None:
     except Mistaken as mistakes:
         sys.stderr.write(f"{mistakes}\n")
         raise SystemExit(EXIT_CONFIGURATION) from None
-    configure(
-        clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format
-    )
+    configure(clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format)
     raise SystemExit(trio.run(live, config, world))
 
 
@@ -67,6 +70,7 @@ async def live(config: Config, world: World) -> int:
     box = BlackBox(box_path)
     guard = Guard(world.clock, budget_ms=config.guard.budget_ms, blocked_ms=config.guard.blocked_ms, box=box)
     guard.open()
+    tune_interpreter(guard)
     try:
         number = suspect.number if suspect is not None else 0
         daemon = Daemon(config, world, journal, guard, box, suspect_number=number)
@@ -81,6 +85,21 @@ async def live(config: Config, world: World) -> int:
         journal.close()
 
 
+def tune_interpreter(guard: Guard) -> None:
+    """Keep the garbage collector from walking all strategies again and again, and its pauses off their budgets."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_MAX, 20, 50)
+
+    def forgive(phase: str, figures: dict[str, int]) -> None:
+        if phase == "stop" and figures["generation"] == OLDEST:
+            guard.forgive()
+
+    gc.callbacks.append(forgive)
+    # The journal's thread hands the interpreter back and forth with the loop; at the default of 5 ms each commit waits.
+    sys.setswitchinterval(SWITCH_S)
+
+
 async def _live_on(daemon: Daemon) -> int:
     """Run the tree until told to end, and stop it in reverse."""
     log = get_log()
@@ -91,8 +110,8 @@ async def _live_on(daemon: Daemon) -> int:
         try:
             await daemon.supervisor.run()
         except GivenUp as given_up:
-            exit_code = EXIT_TEMPORARY if isinstance(given_up.cause, JournalLost) else EXIT_INVARIANT
-            log.error("daemon.given_up", child=given_up.name, cause=repr(given_up.cause))
+            exit_code = EXIT_TEMPORARY if isinstance(given_up.cause, (JournalLost, OSError)) else EXIT_INVARIANT
+            log.error("daemon.given_up", child=given_up.name, cause=told_cause(given_up.cause))
         nursery.cancel_scope.cancel()
     log.info("daemon.stopped", exit_code=exit_code)
     return exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 import structlog
@@ -146,7 +147,7 @@ class StrategyActor:
     def _guarded(self, symbol: str) -> Effects | None:
         try:
             started = self.clock.monotonic_s()
-            effects = self.guard.run(self.number, self.session.on_candle, symbol)
+            effects = self.session.on_candle(symbol)
         except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch, for code that the sweep calls
             self.missed[symbol] = None
             self._crash(trouble)
@@ -200,6 +201,7 @@ class StrategyActor:
             self.crashed = None
             self.activity.end()
         self.session = await self.load()
+        self.session.shield = partial(self.guard.run, self.number)
         if self.on_load is not None:
             effects = self.on_load(self.session)
             self.on_load = None
@@ -216,7 +218,7 @@ class StrategyActor:
         if session.strategy.status is Status.DEPLOYED and run is not None and session.brain.started != run.id:
             self.activity.begin()
             try:
-                await self._settle(self.guard.run(self.number, session.on_start))
+                await self._settle(session.on_start())
             finally:
                 self.activity.end()
 
@@ -230,7 +232,7 @@ class StrategyActor:
         except JournalRefused as refused:
             # The fact was booked before: what is durable is right, and the session is rebuilt from it.
             log.warning("fact.repeated", strategy_id=self.id, key=refused.key)
-            self.session = await self.load()
+            await self._load()
         finally:
             self.mailbox.release()
         self.mailbox.done()
@@ -239,7 +241,7 @@ class StrategyActor:
 
     async def _obey(self, command: Command) -> None:
         try:
-            await self._settle(self.guard.run(self.number, command.act, self.session))
+            await self._settle(command.act(self.session))
         except PipaidError as refusal:
             command.trouble = refusal
         finally:
@@ -261,16 +263,16 @@ class StrategyActor:
         return False
 
     def _decide(self, fact: Execution | FundingPaid | OrderNews | CancelNews) -> Effects | None:
-        session, run = self.session, self.guard.run
+        session = self.session
         match fact:
             case Execution():
-                return run(self.number, session.on_execution, fact)
+                return session.on_execution(fact)
             case FundingPaid():
-                return run(self.number, session.on_funding, fact)
+                return session.on_funding(fact)
             case OrderNews():
-                return run(self.number, session.on_outcomes, fact.facts)
+                return session.on_outcomes(fact.facts)
             case CancelNews():
-                return run(self.number, session.on_cancel_refused, fact.client_order_id)
+                return session.on_cancel_refused(fact.client_order_id)
 
     async def _catch_up(self) -> None:
         """Decide on candles that closed while the actor was busy or down."""

@@ -54,6 +54,7 @@ class Child:
     spec: ChildSpec
     failures: Failures
     state: ChildState = ChildState.WAITING
+    cause: BaseException | None = None
     scope: trio.CancelScope | None = None
     ended: trio.Event = field(factory=trio.Event)
 
@@ -92,6 +93,7 @@ class Supervisor:
         A cancellation from outside stops the children in order as well, within the same deadline.
         """
         send, receive = trio.open_memory_channel[_End](len(self.children))
+        hopeless: GivenUp | None = None
         async with trio.open_nursery() as nursery:
             nursery.cancel_scope.shield = True
             try:
@@ -99,13 +101,20 @@ class Supervisor:
                     nursery.start_soon(self._heed_stop, working)
                     for child in self.children:
                         await self._start(nursery, child, send)
+                        if child.state is ChildState.FAILED:
+                            # What fails at its very start is no passing trouble: say so instead of trying on.
+                            raise GivenUp(child.name, child.cause or RuntimeError("ended at once"))
                     task_status.started()
                     async for child, cause in receive:
                         await self._mend(nursery, child, cause, send)
+            except GivenUp as given_up:
+                hopeless = given_up
             finally:
                 with trio.CancelScope(deadline=trio.current_time() + self.stop_s, shield=True):
                     await self._stop(self.children)
                 nursery.cancel_scope.cancel()
+        if hopeless is not None:
+            raise hopeless
 
     async def _heed_stop(self, working: trio.CancelScope) -> None:
         await self._stopping.wait()
@@ -136,12 +145,13 @@ class Supervisor:
                     await child.spec.start(started)
                 except trio.Cancelled:
                     raise
-                except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch
+                except BaseException as trouble:  # the supervisor's broad catch
                     cause = without_cancelled(trouble)
                     if cause is None:
                         raise
         finally:
             child.state = ChildState.ENDED if cause is None else ChildState.FAILED
+            child.cause = cause
             child.ended.set()
         started.started()
         if not scope.cancel_called:
