@@ -16,7 +16,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
 from pipaid.engine.template import Enter, Exit, NoState, Template, View, Wakes
 from pipaid.model.candle import Candle
-from pipaid.model.event import EventData, EventDraft
+from pipaid.model.event import EventData, EventDraft, RiskBlocked
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Execution, Fill, FundingPaid, Order, OrderFact, OrderType, Side, market_step
 from pipaid.model.position import Direction, Position
@@ -392,7 +392,31 @@ def wishing(*wishes: Any, **more: Any) -> Bench:
     return bench
 
 
-def held(position: Position, **fields: Any) -> Exit:
+def opened(entry: Any = None, *later: Any, **more: Any) -> Bench:
+    """Make a bench with one open lot of one at a hundred; `later` are the wishes of the candles that follow."""
+    steps: list[Any] = [[entry or enter()], *later]
+    bench = make_bench(scripted(on_candle=lambda view: _resolved(view, steps.pop(0) if steps else ())), **more)
+    bench.close()
+    bench.fill(bench.placed[0])
+    return bench
+
+
+def _resolved(view: Any, wishes: Any) -> list[Any]:
+    """Let wishes be functions of the only open position, which has no id before it is there."""
+    return [wish(view.positions[0]) if callable(wish) else wish for wish in wishes]
+
+
+def refusal(bench: Bench) -> tuple[str, str, str]:
+    (blocked,) = bench.said(RiskBlocked)
+    return blocked.rule, blocked.limit, blocked.value
+
+
+def held_of(**fields: Any) -> Any:
+    """Wish, once it is known, to leave the only open position."""
+    return lambda position: held(position, **fields)
+
+
+def held(position: Position, **fields: Any) -> Any:
     """Wish to leave a position."""
     return Exit(position_id=position.id, **fields)
 
