@@ -48,10 +48,8 @@ from pipaid.model.strategy import Strategy
 from pipaid.plugins import load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
-from pipaid.venues.recorded import load as load_recorded
-from pipaid.venues.replay import ReplayMarket
+from pipaid.venues.opening import open_market
 from pipaid.venues.simulated import SimulatedDesk
-from pipaid.venues.synthetic import SyntheticMarket
 from pipaid.venues.venue import Market
 from pipaid.wire.activity import Activity
 from pipaid.wire.systemd import Notifier, activated, listeners, watchdog_s
@@ -128,35 +126,9 @@ class Daemon:
         self.supervisor = Supervisor(self._tree(), world, self._intensity(), stop_s=float(config.daemon.shutdown_s))
 
     def _market(self) -> Market:
-        config, clock = self.config.market, self.world.clock
-        row = self.journal.get("market", config.kind)
+        row = self.journal.get("market", self.config.market.kind)
         resume_ms = msgspec.json.decode(row.data, type=MarketPosition).time_ms if row is not None else None
-        speed = None if config.speed == "max" else float(config.speed)
-        if config.kind == "replay":
-            recorded = load_recorded(
-                self.world.disk,
-                [*config.files, *config.funding_files],
-                symbols=config.symbols,
-                instruments_file=config.instruments_file,
-            )
-            return ReplayMarket(
-                recorded=recorded,
-                clock=clock,
-                activity=self.activity,
-                start_ms=config.start_ms or None,
-                resume_ms=resume_ms,
-                speed=speed,
-            )
-        start_ms = config.start_ms or clock.now_us() // 60_000_000 * 60_000
-        return SyntheticMarket(
-            symbols=config.symbols,
-            seed=config.seed,
-            clock=clock,
-            activity=self.activity,
-            start_ms=start_ms,
-            resume_ms=resume_ms,
-            speed=config.speed,
-        )
+        return open_market(self.config.market, self.world, self.activity, resume_ms=resume_ms)
 
     def _intensity(self) -> Intensity:
         limits = self.config.supervision
@@ -317,6 +289,20 @@ class Daemon:
             ids=world.ids,
             limits=ControlLimits(clients_max=config.control.clients_max, idle_s=float(config.control.idle_s)),
         )
+        self._build_doors()
+        if config.stream.enabled:
+            self.stream = StreamServer(
+                hub=self.hub,
+                authority=self.keys,
+                owned=lambda account, strategy_id: self.roster.owner_of(strategy_id) == account,
+                clock=world.clock,
+                net=world.net,
+                limits=self._stream_limits(),
+                origins=frozenset(config.stream.allowed_origins),
+            )
+
+    def _build_doors(self) -> None:
+        config, world = self.config, self.world
         self.doors = Doors(
             world=world,
             folder=config.runtime_dir,
@@ -334,16 +320,6 @@ class Daemon:
             events_kept=config.journal.events_kept,
             events_kept_hours=config.journal.events_kept_hours,
         )
-        if config.stream.enabled:
-            self.stream = StreamServer(
-                hub=self.hub,
-                authority=self.keys,
-                owned=lambda account, strategy_id: self.roster.owner_of(strategy_id) == account,
-                clock=world.clock,
-                net=world.net,
-                limits=self._stream_limits(),
-                origins=frozenset(config.stream.allowed_origins),
-            )
 
     def _stream_limits(self) -> StreamLimits:
         wanted = self.config.stream

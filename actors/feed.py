@@ -119,7 +119,8 @@ class Feed:
             count = (now_ms - anchor_ms) // timeframe.ms
             past = await self.market.history(symbol, timeframe, end_ms=now_ms, count=count)
             forming = await self._forming(symbol, timeframe, now_ms)
-            if self.quotes.now_ms == now_ms:
+            # Candles close at whole minutes only; a market at speed moves on many times while the past is read.
+            if self.quotes.now_ms // Timeframe.M1.ms == now_ms // Timeframe.M1.ms:
                 break
         series = Series(symbol, timeframe)
         for candle in past:
@@ -190,7 +191,7 @@ class Feed:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_age)
             async for update in self.market.updates():
-                self._deal(update)
+                self._take(update)
                 if isinstance(update, Ended):
                     break
                 if isinstance(update, Closed) and not self.gate.is_set():
@@ -199,7 +200,7 @@ class Feed:
             await self._note_end()
             nursery.cancel_scope.cancel()
 
-    def _deal(self, update: MarketUpdate) -> None:
+    def _take(self, update: MarketUpdate) -> None:
         quotes = self.quotes
         match update:
             case MarketTrade():

@@ -175,7 +175,7 @@ class StrategyActor:
                 if self.crashed is not None:
                     raise self.crashed
                 if fact is not None and self.loaded:
-                    await self._deal(fact)
+                    await self._take(fact)
                 await self._catch_up()
 
     async def reload(self) -> None:
@@ -222,7 +222,7 @@ class StrategyActor:
             finally:
                 self.activity.end()
 
-    async def _deal(self, fact: Fact) -> None:
+    async def _take(self, fact: Fact) -> None:
         self.mailbox.hold()
         try:
             if isinstance(fact, Command):

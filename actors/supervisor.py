@@ -110,7 +110,7 @@ class Supervisor:
             except GivenUp as given_up:
                 hopeless = given_up
             finally:
-                with trio.CancelScope(deadline=trio.current_time() + self.stop_s, shield=True):
+                with trio.move_on_after(self.stop_s, shield=True):
                     await self._stop(self.children)
                 nursery.cancel_scope.cancel()
         if hopeless is not None:

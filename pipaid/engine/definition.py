@@ -24,7 +24,7 @@ def check_definition(
     leverage: int | None = None,
 ) -> Any:
     """Return the structured params; raise InvalidParameter with every bad field. Overrides are of one deployment."""
-    mistakes = list(_frame_mistakes(definition, template, instruments, capital, leverage))
+    mistakes = list(_frame_mistakes(definition, template, instruments, capital=capital, leverage=leverage))
     params: Any = None
     try:
         params = structure_params(
@@ -47,6 +47,7 @@ def _frame_mistakes(
     definition: StrategyDefinition,
     template: type[Template],
     instruments: Mapping[str, Instrument],
+    *,
     capital: Decimal | None,
     leverage: int | None,
 ) -> list[tuple[str, str]]:
