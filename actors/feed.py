@@ -113,13 +113,18 @@ class Feed:
         return self._series[key]
 
     async def _opened(self, symbol: str, timeframe: Timeframe) -> Series:
+        past: list[Candle] = []
+        reached_ms = 0
         while True:
+            # A market at speed moves on while the past is read: each further turn reads only what has closed since.
             now_ms = self.quotes.now_ms
             anchor_ms = Series.anchor_ms(now_ms, timeframe)
-            count = (now_ms - anchor_ms) // timeframe.ms
-            past = await self.market.history(symbol, timeframe, end_ms=now_ms, count=count)
+            count = (now_ms - max(anchor_ms, reached_ms)) // timeframe.ms
+            if count:
+                past += await self.market.history(symbol, timeframe, end_ms=now_ms, count=count)
+            reached_ms = now_ms - now_ms % timeframe.ms
             forming = await self._forming(symbol, timeframe, now_ms)
-            # Candles close at whole minutes only; a market at speed moves on many times while the past is read.
+            # Candles close at whole minutes only.
             if self.quotes.now_ms // Timeframe.M1.ms == now_ms // Timeframe.M1.ms:
                 break
         series = Series(symbol, timeframe)
