@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from attrs import define
@@ -34,7 +34,8 @@ from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
 
 T = TypeVar("T", bound=msgspec.Struct)
-Shown = TypeVar("Shown")
+# A strategy that commits every minute for ten days; beyond, the oldest that is known has to do.
+VERSIONS_MAX: Final = 15_000
 
 
 class Listed(Protocol):
@@ -340,8 +341,11 @@ class Answers:
 
 
 def _memory_at(reader: Reader, *, strategy_id: str, at_ms: int) -> Memory:
-    brain = reader.get("brain", strategy_id)
-    known = Memory(brain=msgspec.json.decode(brain.data, type=Brain)) if brain is not None else Memory()
+    known = Memory()
+    for data in reader.versions("brain", strategy_id, limit=VERSIONS_MAX):
+        known = Memory(brain=msgspec.json.decode(data, type=Brain))
+        if known.brain.at_ms < at_ms:
+            break
     positions = _decoded(reader.rows("position", owner=strategy_id), Position)
     orders = _decoded(reader.rows("order", owner=strategy_id), Order)
     return memory_at(known, positions, orders, at_ms)

@@ -10,6 +10,7 @@ from attrs import frozen
 from pipaid.engine.assembly import Memory, Surroundings, assemble
 from pipaid.engine.book import Book, Caps
 from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import text_of
 from pipaid.engine.template import Template
 from pipaid.engine.tracing import Trace, told
 from pipaid.model.candle import Candle
@@ -55,6 +56,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         for feature in session.template.features()
     }
     trace = session.rehearse(symbol)
+    gates = trace.gates or session.probe(symbol)
     return Why(
         id=strategy.id,
         symbol=symbol,
@@ -62,8 +64,8 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         candle=None if candle is None else _seen(candle),
         features=features,
         gates=tuple(
-            GateVerdict(gate=gate.rule, verdict=gate.verdict, limit=gate.limit, value=gate.value)
-            for gate in trace.gates
+            GateVerdict(gate=gate.rule, verdict=gate.verdict, limit=text_of(gate.limit), value=text_of(gate.value))
+            for gate in gates
         ),
         decision=_decision(trace, candle),
         intents=tuple(told(wish) for wish in trace.wished),
@@ -100,7 +102,7 @@ def _decision(trace: Trace, candle: Candle | None) -> str:
     if candle is None:
         return "nothing: no candle had closed yet"
     if not trace.wished:
-        return "hold: the template wished nothing on this candle"
+        return "hold"
     parts: list[str] = []
     for order in trace.orders:
         what = "reduce by" if order.reduce_only else "enter with"

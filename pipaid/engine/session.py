@@ -30,13 +30,19 @@ INTENTS_MAX: Final = 512
 AGAIN: Final = "again"
 
 
+def _at_once(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
 @define(eq=False)
 class Session(Wishes):
     """Decide on each fact.
 
-    A fact that changes something returns Effects; the caller makes them durable and then carries them out.
+    A fact that changes something returns Effects; the caller makes them durable and then carries them out. `shield`
+    runs the template's code and nothing else: the shell puts a budget there.
     """
 
+    shield: Callable[..., Any] = field(default=_at_once, init=False)
     _dirty: bool = field(default=False, init=False)
     _adopted: dict[str, Order] = field(factory=dict[str, Order], init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
@@ -87,6 +93,16 @@ class Session(Wishes):
             for symbol in self.strategy.in_effect.symbols:
                 self._evaluate(symbol, "trigger", self.template.on_candle)
             return self._finish(force=True)
+
+    def rehearse(self, symbol: str) -> Trace:
+        """Decide on the symbol's last candle for the looks of it: tell what would be done, and do nothing."""
+        trace = self._trace = Trace(cause="why", symbol=symbol, at_ms=self.quotes.now_ms, rehearsed=True)
+        try:
+            with self._deciding():
+                self._call(symbol, self.template.on_candle)
+        finally:
+            self._trace = None
+        return trace
 
     def on_execution(self, execution: Execution) -> Effects:
         """Book what the venue reports of an order."""
@@ -219,17 +235,7 @@ class Session(Wishes):
             self._record(trace)
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
-        wishes = callback(SymbolView(self, symbol), *facts)
-        if wishes is None:
-            raise Nonsense(f"{_named(callback)} returned None; return intents, or () for none")
-        try:
-            each = iter(wishes)
-        except TypeError:
-            raise Nonsense(f"{_named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
-        intents = list(islice(each, INTENTS_MAX + 1))
-        if len(intents) > INTENTS_MAX:
-            raise Nonsense(f"{_named(callback)} returned more than {INTENTS_MAX} intents at once")
-        for intent in intents:
+        for intent in self.shield(_asked, callback, SymbolView(self, symbol), facts):
             self._carry(intent, _named(callback))
 
     def _record(self, trace: Trace) -> None:
@@ -445,6 +451,21 @@ class _Deciding:
 
     def __exit__(self, *_: object) -> None:
         self._session._out = None
+
+
+def _asked(callback: Callable[..., Iterable[Intent]], view: SymbolView, facts: tuple[Any, ...]) -> list[Intent]:
+    """Return what a template's callback wishes; all of its code runs in here, that of generators too."""
+    wishes = callback(view, *facts)
+    if wishes is None:
+        raise Nonsense(f"{_named(callback)} returned None; return intents, or () for none")
+    try:
+        each = iter(wishes)
+    except TypeError:
+        raise Nonsense(f"{_named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
+    intents = list(islice(each, INTENTS_MAX + 1))
+    if len(intents) > INTENTS_MAX:
+        raise Nonsense(f"{_named(callback)} returned more than {INTENTS_MAX} intents at once")
+    return intents
 
 
 def _named(callback: Callable[..., object]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from attrs import define, field
 
-from pipaid.engine.risk import Refused
+from pipaid.engine.risk import Gate, Refused
 from pipaid.engine.template import CancelEntries, Enter, Exit, Intent, Protect
 from pipaid.model.candle import Candle
 from pipaid.model.order import Order
@@ -20,11 +20,13 @@ _KINDS: Final = ((Enter, "enter"), (Exit, "exit"), (CancelEntries, "cancel_entri
 
 @define
 class Trace:
-    """Collect one evaluation of one symbol."""
+    """Collect one evaluation of one symbol; a rehearsed one keeps what every gate said of its entries."""
 
     cause: str
     symbol: str
     at_ms: int
+    rehearsed: bool = False
+    gates: list[Gate] = field(factory=list[Gate])
     wished: list[Intent] = field(factory=list)
     refusals: list[Refused] = field(factory=list)
     orders: list[Order] = field(factory=list)

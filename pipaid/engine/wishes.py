@@ -9,18 +9,18 @@ import msgspec
 from attrs import define, field
 
 from pipaid.engine.allocation import Room, entry_quantity, reserve_price
-from pipaid.engine.holdings import MINUTE_MS, Holdings
+from pipaid.engine.holdings import MINUTE_MS, Holdings, reserve_of
 from pipaid.engine.intents import intent_objection, levels_objection
-from pipaid.engine.risk import Approved, Refused, review
+from pipaid.engine.risk import Approved, Gate, Refused, gates, review
 from pipaid.engine.telling import placed_event
 from pipaid.engine.template import CancelEntries, Enter, Exit, Intent, Protect
 from pipaid.engine.tracing import Trace
 from pipaid.model.event import RiskBlocked
 from pipaid.model.ident import client_order_id, derived_id
 from pipaid.model.instrument import Instrument
-from pipaid.model.money import ZERO, plain
+from pipaid.model.money import ZERO, plain, price_on_tick
 from pipaid.model.order import Order, OrderType
-from pipaid.model.position import CloseReason, Position
+from pipaid.model.position import CloseReason, Direction, Position
 
 
 class Nonsense(Exception):
@@ -65,14 +65,25 @@ class Wishes(Holdings):
             self._refuse(intent.symbol, Refused("size", f"at least {instrument.lot_size} on the lot", "0"))
             return
         order = self._entry_order(intent, quantity, price)
-        verdict = review(
-            order,
-            reserve=reserve_price(price, market=market),
-            instrument=instrument,
-            situation=self._situation(intent.symbol, room.notional),
-            book=self.book,
-        )
+        reserve = reserve_price(price, market=market)
+        situation = self._situation(intent.symbol, room.notional)
+        if self._trace is not None and self._trace.rehearsed:
+            self._trace.gates.extend(gates(order, reserve=reserve, situation=situation, book=self.book))
+        verdict = review(order, reserve=reserve, instrument=instrument, situation=situation, book=self.book)
         self._settle_verdict(order.symbol, verdict)
+
+    def probe(self, symbol: str) -> list[Gate]:
+        """Return what every gate would say to the smallest entry that the symbol's filters allow."""
+        instrument = self.instruments[symbol]
+        price = self.quotes.price(symbol)
+        if price <= ZERO:
+            return []
+        least = max(instrument.quantity_min, instrument.lot_size, instrument.notional_min / price)
+        quantity = price_on_tick(least, instrument.lot_size, up=True)
+        wish = Enter(symbol=symbol, direction=Direction.LONG, quantity=quantity)
+        order = self._entry_order(wish, quantity, price)
+        situation = self._situation(symbol, self._room(symbol))
+        return list(gates(order, reserve=reserve_of(order), situation=situation, book=self.book))
 
     def _entry_order(self, intent: Enter, quantity: Decimal, price: Decimal) -> Order:
         instrument = self.instruments[intent.symbol]
@@ -169,7 +180,7 @@ class Wishes(Holdings):
             order,
             reserve=price,
             instrument=self.instruments[position.symbol],
-            situation=self._situation(position.symbol, ZERO),
+            situation=None,
             book=self.book,
         )
         self._settle_verdict(order.symbol, verdict)

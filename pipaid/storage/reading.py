@@ -58,6 +58,11 @@ class SqliteReader:
         found = self._fetch(_SELECT + where + order, arguments)
         return (Row(*columns) for columns in found)
 
+    def versions(self, entity: str, key: str, *, limit: int) -> list[bytes]:
+        """Return what a row held, newest first, as far as the log still knows it; it reads the whole log."""
+        query = "SELECT data FROM record WHERE entity = ? AND key = ? AND kind <> 'drop' ORDER BY n DESC LIMIT ?"
+        return [data for (data,) in self._fetch(query, (entity, key, limit))]
+
     def page(
         self, entity: str, *, owner: str | None, state: str | None, before: tuple[int, str] | None, limit: int
     ) -> list[Row]:

@@ -87,6 +87,10 @@ class Reader(Protocol):
         """Yield rows in key order, narrowed by owner and state."""
         ...
 
+    def versions(self, entity: str, key: str, *, limit: int) -> list[bytes]:
+        """Return what a row held, newest first, as far as the log still knows it."""
+        ...
+
     def page(
         self, entity: str, *, owner: str | None, state: str | None, before: tuple[int, str] | None, limit: int
     ) -> list[Row]:
