@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -61,7 +62,7 @@ def drawn(sheets: Iterable[Sheet]) -> RenderableType:
 
 
 def table(sheet: Sheet, *, fold: bool = True) -> Table:
-    """Return a sheet as a table; one that may not fold cuts what does not fit."""
+    """Return a sheet as a table; where nothing may fold, the last column is cut to what room is left."""
     made = Table(
         box=SIMPLE_HEAD if sheet.headed else None,
         show_header=sheet.headed,
@@ -69,18 +70,23 @@ def table(sheet: Sheet, *, fold: bool = True) -> Table:
         pad_edge=False,
         padding=(0, 1),
     )
-    for heading in sheet.headings:
+    for index, heading in enumerate(sheet.headings):
         numeric = heading.kind in (Kind.NUMBER, Kind.SIGNED)
         made.add_column(
             heading.title,
             justify="right" if numeric else "left",
             no_wrap=numeric or not fold,
             overflow="fold" if fold else "ellipsis",
+            min_width=None if fold or heading is sheet.headings[-1] else _width(sheet, index),
             header_style="bold",
         )
     for row in sheet.rows:
         made.add_row(*(styled(text, heading) for text, heading in zip(row, sheet.headings, strict=True)))
     return made
+
+
+def _width(sheet: Sheet, index: int) -> int:
+    return max(cell_len(text) for text in (sheet.headings[index].title, *(row[index] for row in sheet.rows)))
 
 
 def styled(text: str, heading: Heading) -> Text:

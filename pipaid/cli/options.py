@@ -177,7 +177,7 @@ def _argument(operation: Operation, each: inspect.Field, allowed: str) -> Parame
         help=about,
         show_default=not each.required,
         metavar=each.name.upper(),
-        autocompletion=complete_strategy if by_name else None,
+        autocompletion=complete_strategy if by_name else _completion(_choices(each.type)),
     )
     return Parameter(each.name, Parameter.KEYWORD_ONLY, default=default, annotation=str)
 
@@ -190,18 +190,22 @@ def addresses_strategy(operation: Operation) -> bool:
 def _option(
     name: str, hint: Any, default: Any, about: str, *names: str, choices: tuple[str, ...] = (), metavar: str = ""
 ) -> Parameter:
-    def complete(incomplete: str) -> list[str]:
-        return [choice for choice in choices if choice.startswith(incomplete)]
-
     option = typer.Option(
         ... if default is Parameter.empty else default,
         *(names or (f"--{name.replace('_', '-')}",)),
         help=about,
         show_default=False,
         metavar=None if hint in (bool, bool | None) else metavar or _metavar(hint),
-        autocompletion=complete if choices else None,
+        autocompletion=_completion(choices),
     )
     return Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=hint)
+
+
+def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]] | None:
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete if choices else None
 
 
 def _metavar(hint: Any) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 from pipaid.cli.drawing import STATUS_STYLES, sign_style, table
 from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import NOTHING, Column, Kind, Sheet, listing, mode, moment, printable
-from pipaid.cli.tail import event_line, in_words
+from pipaid.cli.tail import EventFrame, in_words
 from pipaid.cli.terminal import NotReachable, Terminal
 from pipaid.cli.watching import View, Watch
 from pipaid.model.reply import StrategyObject
@@ -26,11 +26,12 @@ from pipaid.seams import SystemClock
 
 COLUMNS_MIN: Final = 40
 ROWS_MIN: Final = 10
+BETWEEN_LOOKS_S: Final = 0.5
 EVENT_ROWS_MIN: Final = 4
 EVENT_ROWS_MAX: Final = 12
-# The two lines of status, a blank one, the headings of the strategies with their rule and the headings of the events.
-FIXED_ROWS: Final = 8
-NAME_CHARS_MAX: Final = 20
+# Two lines of status, the headings of the strategies with their rule, the count of the rest, the heading of the events.
+FIXED_ROWS: Final = 6
+NAME_CHARS_MAX: Final = 18
 STATUS_ORDER: Final = ("error", "deployed", "paused", "draft", "stopped")
 
 
@@ -41,6 +42,9 @@ def watch(terminal: Terminal, *, every_s: float, once: bool) -> int:
             view = looking.look()
             if view.status is None:
                 raise NotReachable(view.trouble)
+            # A rate takes two looks, and the events that are shown are those in between.
+            threading.Event().wait(BETWEEN_LOOKS_S)
+            view = looking.look()
             width, height = terminal.console.size
             terminal.show(frame(view, width, height if terminal.out.isatty() else len(view.strategies) + 40))
             return Exit.OK
@@ -94,7 +98,7 @@ def frame(view: View, width: int, height: int, *, heading: str = "") -> Renderab
         parts.append(Text(f"… and {len(strategies) - len(shown)} more; `pipaid list --all` shows them", style="dim"))
     parts.append(Text("last events", style="bold"))
     names = {strategy.id: strategy.name for strategy in view.strategies}
-    lines = [event_line(event, names.get(event.id, "")[:NAME_CHARS_MAX]) for event in view.events[-event_rows:]]
+    lines = [event_row(event, names.get(event.id, event.id)) for event in view.events[-event_rows:]]
     parts.extend(Text(line, no_wrap=True, overflow="ellipsis") for line in reversed(lines))
     if not lines:
         parts.append(Text("none since this view was opened", style="dim"))
@@ -159,6 +163,12 @@ def _last_event(view: View, strategy: StrategyObject) -> str:
         return f"{strategy.error.code}: {strategy.error.message}"
     event = view.last_events.get(strategy.id)
     return "" if event is None else f"{event.event} {in_words(event)}"
+
+
+def event_row(event: EventFrame, name: str) -> str:
+    """Return an event as one row: the time of the day, whose it is, what happened."""
+    whose = printable(name)[:NAME_CHARS_MAX]
+    return f"{event.ts[11:19]} {whose:<{NAME_CHARS_MAX}} {event.event:<15} {in_words(event)}"
 
 
 def progress_line(view: View) -> str:

@@ -149,7 +149,7 @@ def _complain(terminal: Terminal, trouble: PipaidError) -> None:
 
         terminal.warn(error_body(trouble).decode())
         return
-    lines = trouble.message.splitlines() or [""]
+    lines = trouble.message.removeprefix(f"{trouble.code}: ").splitlines() or [""]
     terminal.warn("\n".join([f"error: {trouble.code}: {printable(lines[0])}", *map(printable, lines[1:])]))
 
 

@@ -1,0 +1,242 @@
+"""Verbs: what they ask of the daemon, what they print for people and for programs, and how they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipaid import errors
+from pipaid.model.report import KeyWithSecret, Pong, Why
+from pipaid.model.request import Request
+from tests.cli.answering import Answering, control, listed, pipaid, strategy
+
+PONG = Pong(ts="2026-01-01T00:00:00.000Z")
+
+
+def refusing(refusal: errors.PipaidError) -> Any:
+    """Answer with a refusal, whatever is asked."""
+
+    def answer(asked: Request) -> bytes:
+        raise refusal
+
+    return answer
+
+
+def test_programs_get_the_reply_byte_for_byte(tmp_path: Path) -> None:
+    reply = b'{"pong" : true,  "ts":"now", "more":[1.50, 1e3]}'
+
+    with control(tmp_path, {"ping": lambda asked: reply}) as served:
+        ended = pipaid("ping", "--json", socket_path=served.path)
+
+    assert (ended.code, ended.out, ended.err) == (0, reply.decode() + "\n", "")
+
+
+@pytest.mark.parametrize("words", [("--json", "ping"), ("ping", "--json")])
+def test_shared_options_stand_before_or_after_the_verb(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with control(tmp_path, {"ping": lambda asked: PONG}) as served:
+        before = pipaid("--socket", str(served.path), *words)
+        after = pipaid(*words, "--socket", str(served.path))
+
+    assert before.out == after.out == msgspec.json.encode(PONG).decode() + "\n"
+
+
+def test_people_get_words(tmp_path: Path) -> None:
+    with control(tmp_path, {"ping": lambda asked: PONG}) as served:
+        ended = pipaid("ping", socket_path=served.path)
+
+    assert ended.out == "pong at 2026-01-01T00:00:00.000Z\n"
+
+
+REFUSALS = [
+    (errors.InvalidState("cannot pause a strategy that is paused"), 1),
+    (errors.NotFound("there is no strategy"), 4),
+    (errors.InsufficientPermission("for looking only"), 5),
+    (errors.Unavailable("starting"), 6),
+    (errors.PipaidError("failed inside the daemon"), 7),
+]
+
+
+@pytest.mark.parametrize(("refusal", "code"), REFUSALS, ids=lambda each: getattr(each, "code", ""))
+def test_a_refusal_is_told_with_its_code(tmp_path: Path, refusal: errors.PipaidError, code: int) -> None:
+    with control(tmp_path, {"strategy.pause": refusing(refusal)}) as served:
+        ended = pipaid("pause", "strat_5e07c1d9", socket_path=served.path)
+
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err == f"error: {refusal.code}: {refusal.message}\n"
+
+
+def test_programs_get_a_refusal_as_json_with_every_field(tmp_path: Path) -> None:
+    with control(tmp_path) as served:
+        ended = pipaid(
+            "strategy", "deploy", "strat_5e07c1d9", "--capital", "NaN", "--leverage", "99", "--json",
+            socket_path=served.path,
+        )  # fmt: skip
+
+    refusal = msgspec.json.decode(ended.err)
+    assert (ended.code, ended.out, refusal["code"]) == (1, "", "INVALID_PARAMETER")
+    assert [detail["field"] for detail in refusal["details"]] == ["capital", "leverage"]
+
+
+def test_what_would_steer_a_terminal_is_not_printed(tmp_path: Path) -> None:
+    with control(tmp_path, {"strategy.list": listed(strategy(name="a\x9b2J[red]b"))}) as served:
+        ended = pipaid("list", socket_path=served.path)
+
+    assert "\x9b" not in ended.out
+    assert "2J[red]b" in ended.out
+
+
+def test_nobody_who_answers_is_told_with_the_socket_and_the_way_out(tmp_path: Path) -> None:
+    ended = pipaid("ping", socket_path=tmp_path / "nowhere.sock")
+
+    assert (ended.code, ended.out) == (3, "")
+    assert str(tmp_path / "nowhere.sock") in ended.err
+    assert "pipaidd --config" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", [("no-such-verb",), ("strategy", "create", "--name", "x"), ("pause",), ("list", "--limit", "many")]
+)
+def test_a_command_line_without_sense_is_told_so(words: tuple[str, ...]) -> None:
+    assert pipaid(*words).code == 2
+
+
+def test_the_environment_says_where_the_socket_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with control(tmp_path, {"ping": lambda asked: PONG}) as served:
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+        in_the_runtime_directory = pipaid("ping")
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "elsewhere"))
+        monkeypatch.setenv("PIPAID_SOCKET", str(served.path))
+        named = pipaid("ping")
+
+    assert (in_the_runtime_directory.code, named.code) == (0, 0)
+
+
+def test_the_socket_of_the_working_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIPAID_SOCKET", "RUNTIME_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "var").mkdir()
+
+    with control(tmp_path / "var", {"ping": lambda asked: PONG}):
+        assert pipaid("ping").code == 0
+
+
+@pytest.mark.parametrize("typed", ["sol range", "SOL Range", "strat_5e07c1d9"])
+def test_a_strategy_answers_to_its_id_and_to_its_name(tmp_path: Path, typed: str) -> None:
+    answers: dict[str, Answering] = {"strategy.list": listed(strategy()), "strategy.get": lambda asked: strategy()}
+    with control(tmp_path, answers) as served:
+        ended = pipaid("strategy", "get", typed, socket_path=served.path)
+
+    assert ended.code == 0
+    assert served.asked[-1][1].id == "strat_5e07c1d9"  # type: ignore[attr-defined]  # It is Addressed.
+
+
+def test_a_name_far_down_the_listing_is_found(tmp_path: Path) -> None:
+    many = [strategy(id=f"strat_{number:08x}", name=f"number {number}") for number in range(250)]
+    answers: dict[str, Answering] = {"strategy.list": listed(*many), "strategy.get": lambda asked: strategy()}
+
+    with control(tmp_path, answers) as served:
+        assert pipaid("get", "number 249", socket_path=served.path).code == 0
+        assert served.asked[-1][1].id == "strat_000000f9"  # type: ignore[attr-defined]  # It is Addressed.
+
+
+def test_a_name_that_nobody_bears_is_not_found_and_the_nearest_is_offered(tmp_path: Path) -> None:
+    with control(tmp_path, {"strategy.list": listed(strategy())}) as served:
+        ended = pipaid("pause", "sol rnage", socket_path=served.path)
+
+    assert ended.code == 4
+    assert "did you mean 'sol range'?" in ended.err
+
+
+def test_a_name_that_two_bear_is_refused_with_both_ids(tmp_path: Path) -> None:
+    two = [strategy(id="strat_00000001", name="Sol"), strategy(id="strat_00000002", name="sOl")]
+    with control(tmp_path, {"strategy.list": listed(*two)}) as served:
+        ended = pipaid("stop", "sol", socket_path=served.path)
+
+    assert ended.code == 1
+    assert "strat_00000001" in ended.err
+    assert "strat_00000002" in ended.err
+    assert [op for op, _ in served.asked] == ["strategy.list"]
+
+
+def test_a_listing_names_the_next_page_and_follows_all(tmp_path: Path) -> None:
+    many = [strategy(id=f"strat_{number:08x}", name=f"number {number}") for number in range(45)]
+    with control(tmp_path, {"strategy.list": listed(*many)}) as served:
+        page = pipaid("list", socket_path=served.path)
+        everything = pipaid("list", "--all", socket_path=served.path)
+        lines = pipaid("list", "--all", "--json", socket_path=served.path).out.splitlines()
+
+    assert "--cursor 20" in page.out
+    assert [name in everything.out for name in ("number 0 ", "number 44 ")] == [True, True]
+    assert [len(msgspec.json.decode(line)["data"]) for line in lines] == [20, 20, 5]
+
+
+def test_an_empty_listing_says_so(tmp_path: Path) -> None:
+    with control(tmp_path, {"strategy.list": listed()}) as served:
+        assert pipaid("list", socket_path=served.path).out == "nothing to list\n"
+
+
+def test_a_secret_is_shown_with_a_warning_that_it_is_the_only_time(tmp_path: Path) -> None:
+    key = KeyWithSecret(
+        api_key="pk_1", name="desk", account_id="acct_main", scopes=("trade",), state="active",
+        created_at="2026-01-01T00:00:00Z", expires_at=None, rotated_at=None, grace_until=None, secret="s3cret",
+    )  # fmt: skip
+    with control(tmp_path, {"key.create": lambda asked: key}) as served:
+        ended = pipaid("key", "create", "--name", "desk", "--scope", "trade", socket_path=served.path)
+
+    assert "s3cret" in ended.out
+    assert "this once" in ended.out
+
+
+def test_events_are_printed_one_a_line(tmp_path: Path) -> None:
+    frames = (
+        (
+            b'{"channel":"strategy.status","event":"order_filled","id":"strat_5e07c1d9","seq":7,'
+            b'"ts":"2026-01-02T10:15:00.412Z","data":{"side":"buy","qty":"4.2","fill_qty":"1.2","fill_price":"158.4",'
+            b'"symbol":"SOLUSDT","fee":"0.09","fee_asset":"USDT","liquidity":"maker"}}'
+        ),
+        (
+            b'{"channel":"strategy.status","event":"from_the_future","id":"strat_5e07c1d9","after_seq":7,'
+            b'"ts":"2026-01-02T10:15:01.000Z","data":{"what":"this"}}'
+        ),
+    )
+    with control(tmp_path, events=frames) as served:
+        told = pipaid("events", "tail", "strat_5e07c1d9", "--since-seq", "6", "--ext", socket_path=served.path)
+        raw = pipaid("events", "tail", "--json", socket_path=served.path)
+
+    assert told.out.splitlines() == [
+        (
+            "2026-01-02 10:15:00      7 strat_5e07c1d9 order_filled    "
+            "buy 1.2 of 4.2 SOLUSDT at 158.4 fee 0.09 USDT (maker)"
+        ),
+        "2026-01-02 10:15:01     +7 strat_5e07c1d9 from_the_future what=this",
+    ]
+    assert raw.out.encode() == b"".join(frame + b"\n" for frame in frames)
+    assert served.asked[0][1] == msgspec.structs.replace(served.asked[1][1], id="strat_5e07c1d9", since_seq=6, ext=True)
+
+
+def test_a_decision_is_explained_in_words(tmp_path: Path) -> None:
+    why = {
+        "id": "strat_5e07c1d9", "symbol": "SOLUSDT", "at": "2026-01-02T10:15:00.000Z",
+        "candle": {"open_time": "2026-01-02T10:00:00.000Z", "open": "158", "high": "159", "low": "157.5",
+                   "close": "158.25", "volume": "1200"},
+        "features": {"rsi[14]": 61.5, "atr[14]": None},
+        "gates": [{"gate": "exposure_max", "verdict": "refused", "limit": "2500", "value": "2750"},
+                  {"gate": "kill_switch", "verdict": "passed", "limit": "off", "value": "off"}],
+        "decision": "enter long", "intents": [{"intent": "enter", "direction": "long", "price": "158.25"}],
+        "run_id": "run_1",
+    }  # fmt: skip
+    reply = msgspec.convert(why, Why)
+
+    with control(tmp_path, {"strategy.why": lambda asked: reply}) as served:
+        ended = pipaid("why", "strat_5e07c1d9", "--at", "2026-01-02T10:16:00Z", socket_path=served.path)
+
+    assert ended.code == 0
+    for words in (
+        "strat_5e07c1d9 on SOLUSDT at 2026-01-02 10:15:00", "warming up", "61.5", "enter: direction long, price 158.25",
+        "enter long; refused by exposure_max (value 2750, limit 2500)", "pipaid run get run_1",
+    ):  # fmt: skip
+        assert words in ended.out
