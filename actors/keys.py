@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import trio
 from attrs import define, field
 
-from actors.actor import Writer
+from actors.actor import Asker, Writer
 from pipaid.errors import InvalidParameter, InvalidSignature, InvalidState, KeyExpired, NotFound, Unavailable
+from pipaid.model import paging, report
 from pipaid.model.moment import iso_seconds
 from pipaid.model.record import Batch, Kind, Record
-from pipaid.model.request import KeyCreate, KeyRotate
+from pipaid.model.request import Addressed, KeyCreate, KeyRotate, Page
 from pipaid.seams import Clock, Ids
 from pipaid.storage.store import Committed, JournalRefused, Reader
 from pipaid.wire.signing import (
@@ -99,6 +100,7 @@ class KeyRing:
     window_ms: int = WINDOW_MS
     strict_query: bool = False
     on_revoked: Callable[[str], None] = field(default=lambda _: None)
+    owner: str = "acct_main"
     _keys: dict[str, ApiKey] = field(factory=dict[str, ApiKey], init=False)
     _replays: ReplayMemory = field(init=False)
     # One change at a time: each starts from what the one before it has made durable.
@@ -138,6 +140,44 @@ class KeyRing:
         """Tell whether a key still opens anything."""
         key = self._keys.get(api_key)
         return key is not None and key.is_live(self._now_ms())
+
+    # What the control socket asks; each is named after its operation.
+
+    async def key_create(self, caller: Asker, asked: KeyCreate) -> report.KeyWithSecret:
+        """Make a key; whoever speaks for no account in particular makes it for the owner."""
+        return _told_once(await self.create(asked, account=caller.account or self.owner))
+
+    async def key_list(self, caller: Asker, asked: Page) -> report.KeyPage:
+        """List keys, newest first."""
+        filters = paging.filters_hash("key.list", asked)
+        before = paging.decode_cursor(asked.cursor, filters=filters, unit_us=paging.US_PER_MS)
+        keys = [key for key in self._keys.values() if caller.account in (None, key.account)]
+        keys = [key for key in keys if before is None or (key.created_at_ms, key.api_key) < before]
+        keys.sort(key=lambda key: (key.created_at_ms, key.api_key), reverse=True)
+        page = keys[: asked.limit]
+        cursor = None
+        if len(keys) > asked.limit:
+            last = page[-1]
+            cursor = paging.encode_cursor(last.created_at_ms, last.api_key, filters=filters, unit_us=paging.US_PER_MS)
+        data = tuple(report.KeyObject(**_told(self._shown(key))) for key in page)
+        return report.KeyPage(data=data, next_cursor=cursor)
+
+    async def key_rotate(self, caller: Asker, asked: KeyRotate) -> report.KeyWithSecret:
+        """Give a key a new secret."""
+        self._require_seen(caller, asked.id)
+        return _told_once(await self.rotate(asked))
+
+    async def key_revoke(self, caller: Asker, asked: Addressed) -> report.KeyObject:
+        """End a key."""
+        self._require_seen(caller, asked.id)
+        return report.KeyObject(**_told(await self.revoke(asked.id)))
+
+    def _require_seen(self, caller: Asker, api_key: str) -> None:
+        key = self._keys.get(api_key)
+        if key is None or caller.account not in (None, key.account):
+            raise NotFound(f"there is no key {api_key!r:.60}")
+
+    # Keys.
 
     async def create(self, request: KeyCreate, *, account: str) -> KeyObject:
         """Make a key for the account that the request names, else for the given one; its secret is told this once."""
@@ -243,6 +283,24 @@ class KeyRing:
 
     def _now_ms(self) -> int:
         return self.clock.now_us() // 1000
+
+
+def _told(key: KeyObject) -> dict[str, Any]:
+    return {
+        "api_key": key.api_key,
+        "name": key.name,
+        "account_id": key.account_id,
+        "scopes": key.scopes,
+        "state": key.status,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "rotated_at": key.rotated_at,
+        "grace_until": key.previous_valid_until,
+    }
+
+
+def _told_once(key: KeyObject) -> report.KeyWithSecret:
+    return report.KeyWithSecret(**_told(key), secret=key.secret if isinstance(key.secret, str) else None)
 
 
 def _stored_keys(reader: Reader) -> list[ApiKey]:
