@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import msgspec
 import pytest
 
 from pipaid import errors
+from pipaid.cli.terminal import Terminal
+from pipaid.cli.verbs import ended
 from pipaid.model.report import KeyWithSecret, Pong, Why
 from pipaid.model.request import Request
 from tests.cli.answering import Answering, control, listed, pipaid, strategy
@@ -78,6 +81,15 @@ def test_programs_get_a_refusal_as_json_with_every_field(tmp_path: Path) -> None
     refusal = msgspec.json.decode(ended.err)
     assert (ended.code, ended.out, refusal["code"]) == (1, "", "INVALID_PARAMETER")
     assert [detail["field"] for detail in refusal["details"]] == ["capital", "leverage"]
+
+
+def test_an_interrupted_verb_ends_as_shells_expect(tmp_path: Path) -> None:
+    def interrupted(asked: Terminal) -> int:
+        raise KeyboardInterrupt
+
+    terminal = Terminal(variables={}, out=io.StringIO(), err=io.StringIO(), socket=tmp_path / "none")
+
+    assert ended(interrupted, terminal, {}) == 130
 
 
 def test_what_would_steer_a_terminal_is_not_printed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.surfaces.daemons import ROOT, Daemon, command, daemon, environment, i
 
 DEMO = ROOT / "config" / "demo" / "strategies.toml"
 HELP_CPU_S_MAX = 0.2
-HEAVY = {"trio", "numpy", "rich", "attr._next_gen.cattrs", "cattrs", "structlog", "sqlite3", "tomllib"}
+HEAVY = {"trio", "numpy", "rich", "cattrs", "structlog", "sqlite3", "asyncio", "http"}
 LEAVES_SCREEN = "\x1b[?1049l"
 SHOWS_CURSOR = "\x1b[?25h"
 
@@ -43,7 +43,7 @@ def test_a_strategy_lives_its_life_by_name_and_by_id(running: Daemon) -> None:
 
     steps: list[tuple[list[str], str]] = [
         (["deploy", "one life", "--dry-run"], "deployed (paper)"),
-        (["pause", strategy_id], "paused"),
+        (["pause", strategy_id, "--close-positions"], "paused"),
         (["strategy", "update", "one life", "--leverage", "3"], "paused"),
         (["deploy", "ONE LIFE"], "deployed (live)"),
         (["stop", "one life", "--close-positions"], "stopped"),
