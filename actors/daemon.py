@@ -70,7 +70,6 @@ class Daemon:
     journal: SqliteJournal
     guard: Guard
     box: BlackBox
-    suspect_number: int
     activity: Activity = field(factory=Activity)
     quotes: Quotes = field(factory=Quotes)
     ending: trio.Event = field(factory=trio.Event)
@@ -153,7 +152,6 @@ class Daemon:
             intensity=self._intensity(),
             overruns_max=self.config.guard.overruns_max,
             lockstep=lockstep,
-            suspect_number=self.suspect_number,
         )
 
     def _actor(self, strategy: Strategy, load: Callable[[], Awaitable[Session]]) -> Employed:

@@ -72,8 +72,9 @@ async def live(config: Config, world: World) -> int:
     guard.open()
     tune_interpreter(guard)
     try:
-        number = suspect.number if suspect is not None else 0
-        daemon = Daemon(config, world, journal, guard, box, suspect_number=number)
+        if suspect is not None:
+            log.warning("blackbox.read", strategy_number=suspect.number, phase=suspect.phase.name.lower())
+        daemon = Daemon(config, world, journal, guard, box)
         await daemon.build()
         return await _live_on(daemon)
     except PipaidError as refused:

@@ -107,7 +107,6 @@ class Roster:
     intensity: Intensity
     overruns_max: int
     lockstep: bool
-    suspect_number: int = 0
     members: dict[str, Member] = field(factory=dict)
     names: dict[tuple[str, str], str] = field(factory=dict)
     number: int = 0
