@@ -10,6 +10,7 @@ import msgspec
 import trio
 from attrs import define, field, frozen
 
+from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
@@ -39,7 +40,7 @@ class Mailbox(Generic[T]):
 
     letters_max: int = MAILBOX_MAX
     held: bool = False
-    _letters: list[T] = field(factory=list)
+    _letters: list[T] = field(factory=list[T])
     _alarm: bool = False
     _reader: trio.lowlevel.Task | None = None
     _space: trio.Event | None = None
@@ -150,6 +151,10 @@ class Inbox(Protocol):
         ...
 
 
+# What the market has to say to a session: a symbol whose candle closed, or the touch of an alarm.
+Occasion = str | Touch
+
+
 class Swept(Protocol):
     """A strategy actor as the feed sees it."""
 
@@ -160,12 +165,16 @@ class Swept(Protocol):
         """Return the conditions on which the actor wants to be asked about a symbol."""
         ...
 
-    def on_close(self, symbol: str) -> Effects | None:
-        """Decide on the symbol's last candle; what comes back is to be made durable and `settled`."""
+    def alarm(self, symbol: str) -> PriceAlarm | None:
+        """Return the levels whose touch the actor wants to be told of."""
         ...
 
-    def go_on(self, symbol: str) -> Effects | None:
-        """Decide on a further symbol of the same sweep."""
+    def on_market(self, occasion: Occasion) -> Effects | None:
+        """Decide on an occasion; what comes back is to be made durable and `settled`."""
+        ...
+
+    def go_on(self, occasion: Occasion) -> Effects | None:
+        """Decide on a further occasion of the same sweep."""
         ...
 
     def settled(self, effects: list[Effects], outcome: Committed | JournalRefused | BaseException) -> None:
@@ -221,7 +230,7 @@ class Employed(Inbox, Swept, Protocol):
     session: Session
     loaded: bool
     waiting_max: int
-    missed: dict[str, None]
+    missed: dict[Occasion, None]
     on_load: Callable[[Session], Effects | None] | None
 
     @property

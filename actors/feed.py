@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Final, Protocol
 
 import msgspec
@@ -10,7 +11,8 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import Guard, Swept, Writer
+from actors.actor import Guard, Occasion, Swept, Writer
+from pipaid.engine.alarms import Alarms
 from pipaid.engine.effects import Effects, encode
 from pipaid.engine.quotes import Quotes
 from pipaid.model.candle import Candle, CandleBuilder, MarketTrade
@@ -43,6 +45,10 @@ class MarketPosition(msgspec.Struct, frozen=True):
     time_ms: int
 
 
+# Who is to be asked: the strategy's number and the symbol, by which they take turns, its actor, and what about.
+Due = tuple[int, str, Swept, Occasion]
+
+
 @define(eq=False)
 class Seat:
     """One strategy's place at one series."""
@@ -58,8 +64,9 @@ class Feed:
     """Follow a market: keep quotes and series, let simulated desks match, and sweep the sessions that are due.
 
     In a sweep the sessions are called one after the other without an await; what they decide is one batch for the
-    recorder. Each candle is appended to its series before any session sees it. After the first close the feed waits for
-    `gate`: strategies that are declared in files start on it, whatever time it takes to deploy them.
+    recorder. Each candle is appended to its series before any session sees it, and each price is shown to the desks
+    before it is held against the alarms. After the first close the feed waits for `gate`: strategies that are declared
+    in files start on it, whatever time it takes to deploy them.
     """
 
     market: Market
@@ -69,19 +76,20 @@ class Feed:
     clock: Clock
     activity: Activity
     stale_after_s: float
-    desks: list[MarketDesk] = field(factory=list)
+    desks: list[MarketDesk] = field(factory=list[MarketDesk])
     instruments: Mapping[str, Instrument] = field(factory=dict)
     candles: int = 0
     swept: int = 0
     first_close: trio.Event = field(factory=trio.Event)
     gate: trio.Event = field(factory=trio.Event)
     ended: trio.Event = field(factory=trio.Event)
-    _series: dict[tuple[str, Timeframe], Series] = field(factory=dict)
-    _builders: dict[str, dict[Timeframe, CandleBuilder]] = field(factory=dict)
-    _seats: dict[str, dict[str, Seat]] = field(factory=dict)
-    _opening: dict[tuple[str, Timeframe], trio.Event] = field(factory=dict)
+    _series: dict[tuple[str, Timeframe], Series] = field(factory=dict[tuple[str, Timeframe], Series])
+    _builders: dict[str, dict[Timeframe, CandleBuilder]] = field(factory=dict[str, dict[Timeframe, CandleBuilder]])
+    _seats: dict[str, dict[str, Seat]] = field(factory=dict[str, dict[str, Seat]])
+    _alarms: Alarms[Swept] = field(factory=Alarms[Swept])
+    _opening: dict[tuple[str, Timeframe], trio.Event] = field(factory=dict[tuple[str, Timeframe], trio.Event])
     _position_ms: int = 0
-    _heard_s: dict[str, float] = field(factory=dict)
+    _heard_s: dict[str, float] = field(factory=dict[str, float])
 
     async def prepare(self) -> None:
         """Learn what is listed and what it costs now, before any strategy is loaded."""
@@ -158,7 +166,8 @@ class Feed:
         return [candle for candle in small if candle.open_time_ms >= begun_ms]
 
     def seat(self, actor: Swept, symbol: str, timeframe: Timeframe) -> None:
-        """Bring an actor's place at a series in line with what it wants to be asked about."""
+        """Bring an actor's place at a series, and its alarm, in line with what it wants to be asked about."""
+        self._alarms.keep(actor, symbol, actor.alarm(symbol))
         seats = self._seats.setdefault(actor.id, {})
         seat = seats.get(symbol)
         if seat is not None and seat.series is not self._series[symbol, timeframe]:
@@ -179,7 +188,8 @@ class Feed:
             del seats[symbol]
 
     def unseat(self, actor_id: str) -> None:
-        """Take all of an actor's places away."""
+        """Take all of an actor's places and alarms away."""
+        self._alarms.forget(actor_id)
         for seat in self._seats.pop(actor_id, {}).values():
             self._vacate(seat)
 
@@ -213,15 +223,18 @@ class Feed:
                 quotes.prices[update.symbol] = update.price
                 self._hear(update.symbol)
                 self._show(update)
+                self._rouse([(update.symbol, update.price, update.price)])
             case Opened():
                 quotes.now_ms, quotes.step = update.time_ms, market_step(update.time_ms, 0)
                 quotes.prices.update(update.prices)
                 for symbol in update.prices:
                     self._hear(symbol)
                 self._show(update)
+                self._rouse((symbol, price, price) for symbol, price in update.prices.items())
             case Ranged():
                 quotes.step = market_step(update.time_ms, 1)
                 self._show(update)
+                self._rouse((candle.symbol, candle.low, candle.high) for candle in update.candles)
             case Funding():
                 quotes.now_ms = max(quotes.now_ms, update.time_ms)
                 self._show(update)
@@ -243,8 +256,19 @@ class Feed:
         self._heard_s[symbol] = self.clock.monotonic_s()
         self.quotes.stale.discard(symbol)
 
+    def _rouse(self, ranges: Iterable[tuple[str, Decimal, Decimal]]) -> None:
+        """Ask the sessions whose alarms this step touched; each symbol ran from a lowest to a highest price."""
+        step = self.quotes.step
+        due: list[Due] = [
+            (actor.number, symbol, actor, touch)
+            for symbol, low, high in ranges
+            for actor, touch in self._alarms.take(symbol, low, high, step=step)
+        ]
+        if due:
+            self._ask(due, None)
+
     def _sweep(self, update: Closed) -> None:
-        due: list[tuple[int, str, Seat]] = []
+        due: list[Due] = []
         for candle in update.candles:
             self.candles += 1
             for closed in self._closed(candle):
@@ -252,9 +276,9 @@ class Feed:
                 if series is None or closed.open_time_ms // closed.timeframe.ms <= series.index:
                     continue
                 series.append(closed)
-                due.extend((seat.actor.number, seat.symbol, seat) for seat in series.due() if isinstance(seat, Seat))
+                seats = (seat for seat in series.due() if isinstance(seat, Seat))
+                due.extend((seat.actor.number, seat.symbol, seat.actor, seat.symbol) for seat in seats)
         if due:
-            due.sort(key=_place)
             self._ask(due, update.time_ms)
         elif update.time_ms - self._position_ms >= POSITION_EVERY_MS and not self.activity.count:
             self._commit(Batch(records=[self._position(update.time_ms)]), {})
@@ -265,19 +289,19 @@ class Feed:
             closed.extend(builder.add(candle))
         return closed
 
-    def _ask(self, due: list[tuple[int, str, Seat]], time_ms: int) -> None:
+    def _ask(self, due: list[Due], closed_ms: int | None) -> None:
+        """Ask one after the other; only at a close is everything known that the market's position stands for."""
         decided: dict[Swept, list[Effects]] = {}
-        for _, symbol, seat in due:
+        due.sort(key=_place)
+        for _, _, actor, occasion in due:
             self.swept += 1
-            actor = seat.actor
-            mine = decided.get(actor)
-            effects = actor.on_close(symbol) if mine is None else actor.go_on(symbol)
+            effects = actor.go_on(occasion) if actor in decided else actor.on_market(occasion)
             if effects is not None:
                 decided.setdefault(actor, []).append(effects)
         self.guard.rest()
         if not decided:
             return
-        batch = Batch(records=[self._position(time_ms)])
+        batch = Batch(records=[] if closed_ms is None else [self._position(closed_ms)])
         for each in decided.values():
             for effects in each:
                 part = effects.batch()
@@ -317,5 +341,5 @@ class Feed:
                 )
 
 
-def _place(entry: tuple[int, str, Seat]) -> tuple[int, str]:
+def _place(entry: Due) -> tuple[int, str]:
     return entry[0], entry[1]

@@ -10,7 +10,8 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import MAILBOX_MAX, CancelNews, Carrier, Guard, Mailbox, MailboxFull, OrderNews, Writer
+from actors.actor import MAILBOX_MAX, CancelNews, Carrier, Guard, Mailbox, MailboxFull, Occasion, OrderNews, Writer
+from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.session import AUTO_CLOSE, Session
 from pipaid.errors import PipaidError, Unavailable
@@ -40,8 +41,8 @@ Fact = Execution | FundingPaid | OrderNews | CancelNews | Command
 class StrategyActor:
     """One task and one mailbox around one Session: the unit of supervision, caps, commands, fills and restarts.
 
-    The feed's sweep calls `on_close` directly; everything else comes by mailbox and is dealt with in order by `run`.
-    While a decision is being made durable the actor is busy, and a candle that closes meanwhile waits in `missed`.
+    The feed's sweep calls `on_market` directly; everything else comes by mailbox and is dealt with in order by `run`.
+    While a decision is being made durable the actor is busy, and what the market says meanwhile waits in `missed`.
     `on_load` is done once, right after the next load and before anything else.
     """
 
@@ -56,7 +57,7 @@ class StrategyActor:
     on_interest: Callable[[StrategyActor, str], None]
     session: Session = field(init=False)
     mailbox: Mailbox[Fact] = field(factory=Mailbox[Fact])
-    missed: dict[str, None] = field(factory=dict)
+    missed: dict[Occasion, None] = field(factory=dict[Occasion, None])
     on_load: Callable[[Session], Effects | None] | None = None
     loaded: bool = False
     crashed: BaseException | None = None
@@ -114,23 +115,27 @@ class StrategyActor:
         """Return the conditions on which the session wants to be asked about a symbol."""
         return self.session.interest(symbol) if self.loaded else ()
 
-    def on_close(self, symbol: str) -> Effects | None:
-        """Let the session decide on the symbol's last candle; what it returns must be committed and `settled`.
+    def alarm(self, symbol: str) -> PriceAlarm | None:
+        """Return the levels whose touch the session wants to be told of."""
+        return self.session.alarm(symbol) if self.loaded else None
+
+    def on_market(self, occasion: Occasion) -> Effects | None:
+        """Let the session decide on a candle or an alarm; what it returns must be committed and `settled`.
 
         Whatever is raised is this actor's crash: it is kept for `run` to raise, and nobody else notices.
         """
         if self.busy:
-            self.missed[symbol] = None
+            self.missed[occasion] = None
             return None
-        effects = self._guarded(symbol)
+        effects = self._guarded(occasion)
         if effects is not None:
             self.mailbox.hold()
             self.activity.begin()
         return effects
 
-    def go_on(self, symbol: str) -> Effects | None:
-        """Decide on a further symbol of the same sweep; it joins the batch that `on_close` began."""
-        return self._guarded(symbol)
+    def go_on(self, occasion: Occasion) -> Effects | None:
+        """Decide on a further occasion of the same sweep; it joins the batch that `on_market` began."""
+        return self._guarded(occasion)
 
     def settled(self, effects: list[Effects], outcome: Committed | JournalRefused | BaseException) -> None:
         """Carry out what the sweep made durable and go on with the mailbox."""
@@ -144,12 +149,13 @@ class StrategyActor:
             self.mailbox.alarm()
         self.activity.end()
 
-    def _guarded(self, symbol: str) -> Effects | None:
+    def _guarded(self, occasion: Occasion) -> Effects | None:
+        session = self.session
         try:
             started = self.clock.monotonic_s()
-            effects = self.session.on_candle(symbol)
+            effects = session.on_price(occasion) if isinstance(occasion, Touch) else session.on_candle(occasion)
         except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch, for code that the sweep calls
-            self.missed[symbol] = None
+            self.missed[occasion] = None
             self._crash(trouble)
             return None
         if effects is not None and effects.runs:
@@ -275,13 +281,13 @@ class StrategyActor:
                 return session.on_cancel_refused(fact.client_order_id)
 
     async def _catch_up(self) -> None:
-        """Decide on candles that closed while the actor was busy or down."""
+        """Decide on what the market said while the actor was busy or down, in the order it was said."""
         while self.missed and self.loaded and not len(self.mailbox):
-            symbol = next(iter(self.missed))
-            del self.missed[symbol]
+            occasion = next(iter(self.missed))
+            del self.missed[occasion]
             self.activity.begin()
             try:
-                effects = self._guarded(symbol)
+                effects = self._guarded(occasion)
                 if self.crashed is not None:
                     raise self.crashed
                 await self._settle(effects)

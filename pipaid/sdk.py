@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pipaid.engine.params import RiskParams, choice_param, decimal_param, flag_param, integer_param
 from pipaid.engine.template import (
+    Alarm,
     CancelEntries,
     Enter,
     Entry,
     Exit,
+    ExitAll,
     Intent,
     NoState,
     Protect,
@@ -23,6 +25,7 @@ from pipaid.signals.series import EVERY, Condition, Feature, Series
 
 __all__ = [
     "EVERY",
+    "Alarm",
     "CancelEntries",
     "Candle",
     "CloseReason",
@@ -31,6 +34,7 @@ __all__ = [
     "Enter",
     "Entry",
     "Exit",
+    "ExitAll",
     "Feature",
     "Fill",
     "Instrument",

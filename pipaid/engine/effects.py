@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from attrs import define, field
 
+from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.book import Book
 from pipaid.engine.risk import Approved
 from pipaid.engine.template import Exit
@@ -30,7 +31,8 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True):
     `started` names the run whose `on_start` has been carried out; `evaluated` holds, by symbol, the close time of the
     last candle decided on; `run_pnl` the realised profit of the current run by symbol; `order_times_ms` the entries of
     the last minute, for the rate cap; `exits` the exits that wait, for the end of the one they replace or for the next
-    candle, by position. The figures of the day are those of the mode (dry or not) that `dry_run` tells.
+    candle, by position; `alarms` the prices waited for, by symbol. The figures of the day are those of the mode (dry or
+    not) that `dry_run` tells.
     """
 
     at_ms: int = 0
@@ -50,6 +52,7 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True):
     cooldown_until_ms: int = 0
     order_times_ms: tuple[int, ...] = ()
     exits: dict[str, Exit] = {}
+    alarms: dict[str, PriceAlarm] = {}
 
 
 @define
@@ -61,14 +64,14 @@ class Effects:
 
     strategy: Strategy
     at_ms: int
-    orders: dict[str, Order] = field(factory=dict)
-    positions: dict[str, Position] = field(factory=dict)
-    fills: list[BookedFill] = field(factory=list)
-    events: list[EventDraft] = field(factory=list)
-    runs: list[Evaluation] = field(factory=list)
-    runs_dropped: list[int] = field(factory=list)
-    place: list[Approved] = field(factory=list)
-    cancel: list[Order] = field(factory=list)
+    orders: dict[str, Order] = field(factory=dict[str, Order])
+    positions: dict[str, Position] = field(factory=dict[str, Position])
+    fills: list[BookedFill] = field(factory=list[BookedFill])
+    events: list[EventDraft] = field(factory=list[EventDraft])
+    runs: list[Evaluation] = field(factory=list[Evaluation])
+    runs_dropped: list[int] = field(factory=list[int])
+    place: list[Approved] = field(factory=list[Approved])
+    cancel: list[Order] = field(factory=list[Order])
     brain: Brain | None = None
     strategy_changed: bool = False
     book: Book | None = None

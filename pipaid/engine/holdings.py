@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from attrs import define, field
 
+from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.allocation import capital_by_symbol, reserve_price
 from pipaid.engine.book import Book, Deeds, StrategyExposure, SymbolExposure
 from pipaid.engine.effects import Brain, Effects
@@ -44,12 +45,13 @@ class Holdings:
     book: Book
     limits: StrategyLimits
     brain: Brain = field(factory=Brain)
-    orders: dict[str, Order] = field(factory=dict)
-    positions: dict[str, Position] = field(factory=dict)
+    orders: dict[str, Order] = field(factory=dict[str, Order])
+    positions: dict[str, Position] = field(factory=dict[str, Position])
     capital: dict[str, Decimal] = field(init=False)
     entries_closed: str = field(default="", init=False)
     interest_changed: set[str] = field(factory=set[str], init=False)
     _out: Effects | None = field(default=None, init=False)
+    _dirty: bool = field(default=False, init=False)
     _exposed: bool = field(default=False, init=False)
     _bound: dict[str, Decimal] = field(factory=dict[str, Decimal], init=False)
 
@@ -135,6 +137,17 @@ class Holdings:
         if fresh:
             # Positions opened in the same millisecond stand in the order in which a restart would read them.
             self.positions = {each.id: each for each in sorted(self.positions.values(), key=seniority)}
+
+    def _wait_for(self, symbol: str, alarm: PriceAlarm | None) -> None:
+        """Put an alarm in the place of the symbol's earlier one, or take that away; equal levels change nothing."""
+        alarms = self.brain.alarms
+        before = alarms.get(symbol)
+        if before is None if alarm is None else before is not None and _levels(before) == _levels(alarm):
+            return
+        kept = {key: each for key, each in alarms.items() if key != symbol}
+        self.brain = msgspec.structs.replace(self.brain, alarms=kept if alarm is None else {**kept, symbol: alarm})
+        self.interest_changed.add(symbol)
+        self._dirty = True
 
     def _alive(self, symbol: str, tag: str) -> bool:
         return any(
@@ -228,6 +241,10 @@ class Holdings:
 def reserve_of(entry: Order) -> Decimal:
     """Return the price at which an entry is counted until it is filled."""
     return reserve_price(entry.price, market=entry.type is OrderType.MARKET)
+
+
+def _levels(alarm: PriceAlarm) -> tuple[Decimal | None, Decimal | None]:
+    return alarm.below, alarm.above
 
 
 def seniority(position: Position) -> tuple[int, str]:

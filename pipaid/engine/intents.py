@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from pipaid.engine.template import CancelEntries, Enter, Exit, Protect, required
+from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Protect, required
 from pipaid.model.money import ONE, ZERO
 from pipaid.model.order import OrderType
 from pipaid.model.position import CloseReason, Direction
@@ -26,11 +26,15 @@ def intent_objection(intent: object, capital: Mapping[str, Decimal]) -> str | No
             return _symbol(intent.symbol, capital) or _entry(intent)
         case Exit():
             return _exit(intent)
+        case ExitAll():
+            return _symbol(intent.symbol, capital) or _close_reason(intent.reason)
         case CancelEntries():
             return _symbol(intent.symbol, capital) or _tags(intent.tags)
         case Protect():
             figures = _figures(stop_price=intent.stop_price, take_profit_price=intent.take_profit_price)
             return _text("position_id", intent.position_id, TAG_MAX) or figures
+        case Alarm():
+            return _symbol(intent.symbol, capital) or _alarm(intent)
         case _:
             return "is no intent"
 
@@ -73,10 +77,21 @@ def _entry(intent: Enter) -> str | None:
 
 
 def _exit(intent: Exit) -> str | None:
-    reason: Any = intent.reason
-    if not isinstance(reason, CloseReason):
-        return f"reason is not one of CloseReason: {reason!r:.80}"
-    return _text("position_id", intent.position_id, TAG_MAX) or _figures(price=intent.price)
+    trouble = _close_reason(intent.reason) or _text("position_id", intent.position_id, TAG_MAX)
+    return trouble or _figures(price=intent.price)
+
+
+def _alarm(intent: Alarm) -> str | None:
+    trouble = _figures(below=intent.below, above=intent.above)
+    if trouble is None and intent.below is not None and intent.above is not None and intent.below >= intent.above:
+        return f"every price is at or below {intent.below}, or at or above {intent.above}"
+    return trouble
+
+
+def _close_reason(reason: Any) -> str | None:
+    if isinstance(reason, CloseReason):
+        return None
+    return f"reason is not one of CloseReason: {reason!r:.80}"
 
 
 def _symbol(symbol: Any, capital: Mapping[str, Decimal]) -> str | None:

@@ -10,6 +10,7 @@ import msgspec
 from attrs import define, field
 
 from pipaid.engine import ledger
+from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import Exit, Intent
@@ -20,7 +21,7 @@ from pipaid.errors import InvariantBroken
 from pipaid.model.ident import derived_id
 from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Execution, Fill, FundingPaid, Order, OrderFact, OrderType, follow
-from pipaid.model.position import CloseReason, Position
+from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.strategy import Status, Strategy
 from pipaid.signals.series import EVERY, Condition
 
@@ -43,22 +44,31 @@ class Session(Wishes):
     """
 
     shield: Callable[..., Any] = field(default=_at_once, init=False)
-    _dirty: bool = field(default=False, init=False)
     _adopted: dict[str, Order] = field(factory=dict[str, Order], init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
 
     def interest(self, symbol: str) -> tuple[Condition, ...]:
         """Return the conditions on which to call `on_candle` for a symbol."""
-        status = self.strategy.status
-        if status not in (Status.DEPLOYED, Status.PAUSED):
+        if not self._heeds(symbol):
             return ()
-        holding = any(position.symbol == symbol for position in self.positions.values())
-        if status is Status.PAUSED and not holding:
-            return ()
+        holding = self._holding(symbol)
         wakes = self.template.wakes()
         if wakes.every or (holding and (wakes.holding_every or self._overdue(symbol))):
             return (EVERY,)
         return wakes.holding if holding else wakes.flat
+
+    def alarm(self, symbol: str) -> PriceAlarm | None:
+        """Return the levels whose touch is to be told to `on_price`."""
+        alarm = self.brain.alarms.get(symbol)
+        return alarm if alarm is not None and self._heeds(symbol) else None
+
+    def _heeds(self, symbol: str) -> bool:
+        """Tell whether the market has anything to say to the session: paused, it only looks after what it holds."""
+        status = self.strategy.status
+        return status is Status.DEPLOYED or (status is Status.PAUSED and self._holding(symbol))
+
+    def _holding(self, symbol: str) -> bool:
+        return any(position.symbol == symbol for position in self.positions.values())
 
     # Facts.
 
@@ -86,6 +96,18 @@ class Session(Wishes):
             self._evaluate(symbol, "candle", self.template.on_candle)
             effects = self._finish()
             return None if effects.empty else effects
+
+    def on_price(self, touch: Touch) -> Effects | None:
+        """Decide on a price that touched the symbol's alarm and uses it up; any other changes nothing."""
+        symbol, alarm = touch.symbol, self.alarm(touch.symbol)
+        sides = {position.direction for position in self.positions.values() if position.symbol == symbol}
+        level = None if alarm is None else alarm.met(touch, upper_first=sides == {Direction.SHORT})
+        if level is None:
+            return None
+        with self._deciding():
+            self._wait_for(symbol, None)
+            self._evaluate(symbol, "price", self.template.on_price, level)
+            return self._finish()
 
     def on_trigger(self) -> Effects:
         """Decide on every symbol's last candle because somebody asked; caps hold as ever."""
@@ -217,13 +239,13 @@ class Session(Wishes):
             if positions[key].symbol == symbol and self.working_exit(key) is None
         ]
 
-    def _evaluate(self, symbol: str, cause: str, callback: Callable[[SymbolView], Iterable[Intent]]) -> None:
+    def _evaluate(self, symbol: str, cause: str, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
         candle = self.series[symbol].last
         state = self.template.state.get(symbol)
         trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms)
         try:
-            if candle is not None or cause == "deploy":
-                self._call(symbol, callback)
+            if candle is not None or cause in ("deploy", "price"):
+                self._call(symbol, callback, *facts)
         finally:
             self._trace = None
         if candle is not None and cause in ("candle", "deploy"):
@@ -413,28 +435,6 @@ class Session(Wishes):
         self._call(symbol, callback, fact)
         if self.template.state.get(symbol) is not state:
             self._dirty = True
-
-    def _auto_close(self, execution: Execution) -> Order | None:
-        """Make the record of a closing order that the venue placed by itself: a liquidation."""
-        fill = execution.fill
-        position = self.positions.get(execution.position_id)
-        if fill is None or position is None:
-            return None
-        number = self.brain.orders_made + 1
-        self.brain = msgspec.structs.replace(self.brain, orders_made=number)
-        order = self._order(
-            number,
-            position_id=position.id,
-            symbol=position.symbol,
-            side=fill.side,
-            type=OrderType.MARKET,
-            quantity=fill.quantity,
-            price=fill.price,
-            reduce_only=True,
-            tag=position.tag,
-            reason=CloseReason.LIQUIDATION.value,
-        )
-        return msgspec.structs.replace(order, client_order_id=execution.client_order_id)
 
 
 class _Deciding:

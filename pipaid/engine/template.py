@@ -46,6 +46,13 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     reason: CloseReason = CloseReason.EXIT_RULE
 
 
+class ExitAll(msgspec.Struct, frozen=True, kw_only=True):
+    """Wish to close all positions on a symbol at the market, however many there are."""
+
+    symbol: str
+    reason: CloseReason = CloseReason.EXIT_RULE
+
+
 class CancelEntries(msgspec.Struct, frozen=True, kw_only=True):
     """Wish to withdraw the working entry orders of a symbol: those with the given tags, or all."""
 
@@ -61,7 +68,19 @@ class Protect(msgspec.Struct, frozen=True, kw_only=True):
     take_profit_price: Decimal | None = None
 
 
-Intent = Enter | Exit | CancelEntries | Protect
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """Wish to be asked by `on_price` once the price is at or below one level, or at or above the other.
+
+    It takes the place of the symbol's earlier alarm, holds until it has fired, over restarts and redeployments too, and
+    is compared with prices that come after it was wished for. Without any level there is no alarm any more.
+    """
+
+    symbol: str
+    below: Decimal | None = None
+    above: Decimal | None = None
+
+
+Intent = Enter | Exit | ExitAll | CancelEntries | Protect | Alarm
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -218,6 +237,15 @@ class Template:
 
     def on_candle(self, view: View) -> Iterable[Intent]:
         """Decide at the close of a candle."""
+        return ()
+
+    def on_price(self, view: View, level: Decimal) -> Iterable[Intent]:
+        """Decide when the price has touched a level of the symbol's alarm, which is used up by it.
+
+        `view.price` is the last price that is known for certain. Where candles are played instead of market trades and
+        the level lies within a candle's range, that is the candle's open, and a market order is filled at the next one.
+        If one range held both levels, the one that loses on what is held counts, as stops go before targets.
+        """
         return ()
 
     def on_opened(self, view: View, position: Position) -> Iterable[Intent]:

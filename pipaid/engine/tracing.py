@@ -8,14 +8,21 @@ import msgspec
 from attrs import define, field
 
 from pipaid.engine.risk import Gate, Refused
-from pipaid.engine.template import CancelEntries, Enter, Exit, Intent, Protect
+from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.model.candle import Candle
 from pipaid.model.order import Order
 from pipaid.model.position import Direction
 from pipaid.model.run import Evaluation, RunStep
 from pipaid.model.strategy import Strategy
 
-_KINDS: Final = ((Enter, "enter"), (Exit, "exit"), (CancelEntries, "cancel_entries"), (Protect, "protect"))
+_KINDS: Final = (
+    (Enter, "enter"),
+    (Exit, "exit"),
+    (ExitAll, "exit_all"),
+    (CancelEntries, "cancel_entries"),
+    (Protect, "protect"),
+    (Alarm, "alarm"),
+)
 
 
 @define
@@ -27,9 +34,9 @@ class Trace:
     at_ms: int
     rehearsed: bool = False
     gates: list[Gate] = field(factory=list[Gate])
-    wished: list[Intent] = field(factory=list)
-    refusals: list[Refused] = field(factory=list)
-    orders: list[Order] = field(factory=list)
+    wished: list[Intent] = field(factory=list[Intent])
+    refusals: list[Refused] = field(factory=list[Refused])
+    orders: list[Order] = field(factory=list[Order])
 
     @property
     def decided(self) -> bool:

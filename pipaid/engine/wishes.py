@@ -8,18 +8,19 @@ from typing import Any
 import msgspec
 from attrs import define, field
 
+from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.allocation import Room, entry_quantity, reserve_price
 from pipaid.engine.holdings import MINUTE_MS, Holdings, reserve_of
 from pipaid.engine.intents import intent_objection, levels_objection
 from pipaid.engine.risk import Approved, Gate, Refused, gates, review
 from pipaid.engine.telling import placed_event
-from pipaid.engine.template import CancelEntries, Enter, Exit, Intent, Protect
+from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.engine.tracing import Trace
 from pipaid.model.event import RiskBlocked
 from pipaid.model.ident import client_order_id, derived_id
 from pipaid.model.instrument import Instrument
 from pipaid.model.money import ZERO, plain, price_on_tick
-from pipaid.model.order import Order, OrderType
+from pipaid.model.order import Execution, Order, OrderType
 from pipaid.model.position import CloseReason, Direction, Position
 
 
@@ -40,14 +41,21 @@ class Wishes(Holdings):
             raise Nonsense(f"{wisher} returned {intent!r:.300}: {trouble}")
         if self._trace is not None:
             self._trace.intend(intent)
-        if isinstance(intent, Enter):
-            self._enter(intent)
-        elif isinstance(intent, Exit):
-            self._exit(intent)
-        elif isinstance(intent, CancelEntries):
-            self._cancel_entries(intent)
-        else:
-            self._protect(intent, wisher)
+        match intent:
+            case Enter():
+                self._enter(intent)
+            case Exit():
+                self._exit(intent)
+            case ExitAll():
+                for position in list(self.positions.values()):
+                    if position.symbol == intent.symbol:
+                        self._exit(Exit(position_id=position.id, reason=intent.reason))
+            case CancelEntries():
+                self._cancel_entries(intent)
+            case Protect():
+                self._protect(intent, wisher)
+            case Alarm():
+                self._set_alarm(intent)
 
     def _enter(self, intent: Enter) -> None:
         if intent.tag and self._alive(intent.symbol, intent.tag):
@@ -191,6 +199,10 @@ class Wishes(Holdings):
             if wanted and order.symbol == intent.symbol and not order.reduce_only:
                 self._cancel(order, "engine")
 
+    def _set_alarm(self, intent: Alarm) -> None:
+        nowhere = intent.below is None and intent.above is None
+        self._wait_for(intent.symbol, None if nowhere else PriceAlarm(self.quotes.step, intent.below, intent.above))
+
     def _protect(self, intent: Protect, wisher: str) -> None:
         position = self.positions.get(intent.position_id)
         if position is None:
@@ -224,6 +236,28 @@ class Wishes(Holdings):
             if price is not None:
                 missing = position.quantity - covered[kind]
                 self._reduce(position, type=kind, quantity=missing, price=price, reason=reason, detail=detail)
+
+    def _auto_close(self, execution: Execution) -> Order | None:
+        """Make the record of a closing order that the venue placed by itself: a liquidation."""
+        fill = execution.fill
+        position = self.positions.get(execution.position_id)
+        if fill is None or position is None:
+            return None
+        number = self.brain.orders_made + 1
+        self.brain = msgspec.structs.replace(self.brain, orders_made=number)
+        order = self._order(
+            number,
+            position_id=position.id,
+            symbol=position.symbol,
+            side=fill.side,
+            type=OrderType.MARKET,
+            quantity=fill.quantity,
+            price=fill.price,
+            reduce_only=True,
+            tag=position.tag,
+            reason=CloseReason.LIQUIDATION.value,
+        )
+        return msgspec.structs.replace(order, client_order_id=execution.client_order_id)
 
     def _order(self, number: int, **fields: Any) -> Order:
         strategy = self.strategy
