@@ -36,7 +36,12 @@ def test_a_market_exit_leaves_the_whole_lot() -> None:
     order = bench.placed[1]
     bench.fill(order, price="110")
 
-    assert (order.type, order.side, order.quantity, order.reduce_only) == (OrderType.MARKET, Side.SELL, 1, True)
+    assert (order.type, order.side, order.quantity, order.reduce_only) == (
+        OrderType.MARKET,
+        Side.SELL,
+        Decimal(1),
+        True,
+    )
     assert bench.trades[0].pnl == 10
     assert bench.trades[0].reason is CloseReason.TIME_EXIT
 
