@@ -9,14 +9,16 @@ from typing import ClassVar, Final
 from attrs import frozen
 
 from pipaid.sdk import (
+    Alarm,
+    CloseReason,
     Condition,
     Direction,
     Enter,
+    ExitAll,
     Feature,
     Instrument,
     Intent,
     Position,
-    Protect,
     RiskParams,
     Template,
     Timeframe,
@@ -66,8 +68,9 @@ class DcaParams:
 class Dca(Template):
     """Buy at deployment and then whenever venue time enters the next interval.
 
-    A target or stop is one price for all lots, reckoned from their average entry and moved with each buy. Once all lots
-    are sold the buying goes on. The last buy before the capital is spent may be as small as half the usual amount.
+    A target or stop is one price for all lots, reckoned from their average entry: an alarm that is moved with each buy
+    and on which all are sold at the market. Once all lots are sold the buying goes on. The last buy before the capital
+    is spent may be as small as half the usual amount.
     """
 
     id = "tpl_dca"
@@ -118,8 +121,9 @@ class Dca(Template):
         return Wakes(flat=turned, holding=turned)
 
     def on_start(self, view: View) -> Iterator[Intent]:
-        """Buy at once."""
-        return self._buy(view, view.now_ms)
+        """Buy at once; what is still held is looked after with the params of now."""
+        yield self._alarm(view)
+        yield from self._buy(view, view.now_ms)
 
     def on_candle(self, view: View) -> Iterator[Intent]:
         """Buy if this candle's close is the first of its interval."""
@@ -128,11 +132,16 @@ class Dca(Template):
             yield from self._buy(view, view.candle.close_time_ms)
 
     def on_opened(self, view: View, position: Position) -> Iterator[Intent]:
-        """Move the target and the stop of every lot to the new average."""
-        target, stop = self._targets(view)
-        for lot in view.positions:
-            if (lot.stop_price, lot.take_profit_price) != (stop, target):
-                yield Protect(position_id=lot.id, stop_price=stop, take_profit_price=target)
+        """Move the target and the stop to the new average."""
+        if self.params.take_profit_pct or self.params.stop_loss_pct:
+            yield self._alarm(view)
+
+    def on_price(self, view: View, level: Decimal) -> Iterator[Intent]:
+        """Sell all lots: the price has touched their target or their stop."""
+        average = self._average(view)
+        if average is not None:
+            reason = CloseReason.TAKE_PROFIT if level > average else CloseReason.STOP_LOSS
+            yield ExitAll(symbol=view.symbol, reason=reason)
 
     def _buy(self, view: View, at_ms: int) -> Iterator[Intent]:
         params = self.params
@@ -153,15 +162,25 @@ class Dca(Template):
             reason=f"buy of interval {number}",
         )
 
-    def _targets(self, view: View) -> tuple[Decimal | None, Decimal | None]:
-        """Return the common target and stop of all lots, each if it is wanted."""
-        params = self.params
-        lots = view.positions
+    def _alarm(self, view: View) -> Alarm:
+        """Return the alarm on the common target and stop, each if it is wanted; without lots there is none.
+
+        The levels are exact: no order rests there, so they need no tick, and neither falls on the average by rounding.
+        """
+        average, target, stop = self._average(view), self.params.take_profit_pct, self.params.stop_loss_pct
+        if average is None:
+            return Alarm(symbol=view.symbol)
+        return Alarm(
+            symbol=view.symbol,
+            below=average * (1 - stop) if 0 < stop < 1 else None,
+            above=average * (1 + target) if target else None,
+        )
+
+    def _average(self, view: View) -> Decimal | None:
+        """Return the average entry of the lots that are not on their way out, if there are any."""
+        lots = [lot for lot in view.positions if not view.exiting(lot.id)]
         quantity = sum((lot.quantity for lot in lots), Decimal(0))
-        average = sum((lot.quantity * lot.entry_price for lot in lots), Decimal(0)) / quantity
-        target = view.instrument.price(average * (1 + params.take_profit_pct)) if params.take_profit_pct else None
-        stop = view.instrument.price(average * (1 - params.stop_loss_pct)) if params.stop_loss_pct else None
-        return target, stop if stop is not None and stop > 0 else None
+        return sum((lot.quantity * lot.entry_price for lot in lots), Decimal(0)) / quantity if quantity else None
 
     def _offset_ms(self) -> int:
         return MONDAY_MS if self.params.interval == "1w" else 0

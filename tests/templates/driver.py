@@ -9,14 +9,17 @@ from typing import Any
 import msgspec
 from attrs import define, field
 
+from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.template import required
 from pipaid.model.candle import Candle
 from pipaid.sdk import (
+    Alarm,
     CancelEntries,
     CloseReason,
     Enter,
     Entry,
     Exit,
+    ExitAll,
     Feature,
     Instrument,
     Intent,
@@ -48,7 +51,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 @define
 class Driver:
-    """Feed candles to a template as the engine does: opens, then touched orders, then the decision at the close.
+    """Feed candles to a template as the engine does: opens, then touched orders and alarms, then the close's decision.
 
     With `every` the template is asked at each candle, otherwise only when its wakes say so. The entries numbered in
     `lost` are turned away, and at the candles of `closed_by_hand` all positions are closed by somebody else.
@@ -75,6 +78,8 @@ class Driver:
     _exiting: dict[str, Exit] = field(factory=dict[str, Exit], init=False)
     _number: int = field(default=0, init=False)
     _watched: tuple[Any, ...] = field(default=(), init=False)
+    _step: int = field(default=0, init=False)
+    _alarm: PriceAlarm | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.series = Series(self.instrument.symbol, self.timeframe)
@@ -102,6 +107,11 @@ class Driver:
             Entry(wish.tag, wish.direction, self._quantity(wish), Decimal(0), wish.price or self.price)
             for wish in self._entering.values()
         ]
+
+    @property
+    def alarm(self) -> PriceAlarm | None:
+        """Return the levels that are waited for."""
+        return self._alarm
 
     def exiting(self, position_id: str) -> bool:
         return position_id in self._exiting
@@ -144,6 +154,7 @@ class Driver:
         return [wish.intent for wish in self.wishes if kind is None or isinstance(wish.intent, kind)]
 
     def _open(self, candle: Candle) -> None:
+        self._step += 1
         self.price, self.now_ms = candle.open, candle.open_time_ms
         for position_id, exit_wish in list(self._exiting.items()):
             if exit_wish.price is None:
@@ -151,9 +162,11 @@ class Driver:
         for number, wish in list(self._entering.items()):
             if wish.type is OrderType.MARKET:
                 self._enter(number, candle.open)
+        self._hold_against_alarm(candle.open, candle.open)
 
     def _range(self, candle: Candle) -> None:
         """Touch what rested before this candle: stops first, then targets and exits, then entries."""
+        self._step += 1
         held, exits, entries = self.positions, dict(self._exiting), dict(self._entering)
         for position in held:
             if position.stop_price is not None:
@@ -170,12 +183,21 @@ class Driver:
                 price = _touched(candle, entry.price, entry.direction.sign)
                 if price is not None:
                     self._enter(number, price)
+        self._hold_against_alarm(candle.low, candle.high)
+
+    def _hold_against_alarm(self, low: Decimal, high: Decimal) -> None:
+        alarm = self._alarm
+        level = None if alarm is None else alarm.met(Touch(self.symbol, self._step, low, high))
+        if level is not None:
+            self._alarm = None
+            self._ask(self.template.on_price, level)
 
     def _leave_at(self, position: Position, price: Decimal | None, reason: CloseReason) -> None:
         if price is not None and position.id in self._held:
             self._leave(position, price, reason)
 
     def _close_of(self, candle: Candle) -> None:
+        self._step += 1
         self.series.append(candle)
         self.candle, self.price, self.now_ms = candle, candle.close, candle.close_time_ms
 
@@ -212,6 +234,12 @@ class Driver:
             case Exit():
                 if intent.position_id in self._held:
                     self._exiting[intent.position_id] = intent
+            case ExitAll():
+                for position in self._held.values():
+                    self._exiting[position.id] = Exit(position_id=position.id, reason=intent.reason)
+            case Alarm():
+                somewhere = intent.below is not None or intent.above is not None
+                self._alarm = PriceAlarm(self._step, intent.below, intent.above) if somewhere else None
             case CancelEntries():
                 self._entering = {
                     number: wish

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from pipaid.sdk import CloseReason, Enter, Protect
+from pipaid.sdk import Alarm, CloseReason, Enter, ExitAll, Protect
 from templates.dca import Dca
-from tests.signals.candles import candles_of
+from tests.signals.candles import candles_of, make_candle
 from tests.templates.driver import Driver
 from tests.templates.test_wakes import make_template
 
@@ -64,15 +64,24 @@ def test_the_last_buy_takes_what_is_left_down_to_half() -> None:
     assert [amount for _, _, amount in buys(make_dca([100] * 30, capital=Decimal(2400)))] == [1000, 1000]
 
 
-def test_target_and_stop_follow_the_average_of_all_lots() -> None:
+def test_one_alarm_follows_the_average_of_all_lots() -> None:
     driver = make_dca([100, 80, 80, 80], take_profit_pct="0.1", stop_loss_pct="0.5")
 
     first, second = driver.positions
     average = (first.entry_value + second.entry_value) / (first.quantity + second.quantity)
     assert Decimal(88) < average < Decimal(90)
-    for lot in driver.positions:
-        assert lot.take_profit_price == driver.instrument.price(average * Decimal("1.1"))
-        assert lot.stop_price == driver.instrument.price(average / 2)
+    assert driver.alarm is not None
+    assert driver.alarm.above == average * Decimal("1.1")
+    assert driver.alarm.below == average / 2
+    assert driver.wished(Protect) == []
+
+
+def test_a_buy_costs_the_same_however_many_lots_there_are() -> None:
+    driver = make_dca([100] * 200, interval="1h", buy_amount="10", take_profit_pct="0.1", stop_loss_pct="0.5")
+
+    assert len(driver.positions) == 200
+    assert len(driver.wished(Enter)) == 201
+    assert len(driver.wished(Alarm)) == 201
 
 
 def test_all_lots_leave_together_and_buying_goes_on() -> None:
@@ -83,14 +92,51 @@ def test_all_lots_leave_together_and_buying_goes_on() -> None:
     assert [lot.tag for lot in driver.positions] == ["B2"]
 
 
+def test_all_lots_leave_at_the_stop_too() -> None:
+    driver = make_dca([100, 100, 90, 90, 90, 90], stop_loss_pct="0.1", take_profit_pct="0.1", interval="1d")
+
+    assert [trade.reason for trade in driver.trades] == [CloseReason.STOP_LOSS]
+    assert driver.alarm is None
+
+
+def test_a_level_within_a_candle_is_enough() -> None:
+    driver = make_dca([100], take_profit_pct="0.1", interval="1d")
+
+    driver.run([make_candle("100", index=3, high="111"), make_candle("100", index=4)])
+
+    assert [wish.callback for wish in driver.wishes if isinstance(wish.intent, ExitAll)] == ["on_price"]
+    assert [(trade.exit_price, trade.reason) for trade in driver.trades] == [(Decimal(100), CloseReason.TAKE_PROFIT)]
+
+
+def test_an_alarm_without_lots_sells_nothing() -> None:
+    driver = make_dca([100, 100, 100, 120, 120], take_profit_pct="0.1", interval="1d", closed_by_hand=[3])
+
+    assert [trade.reason for trade in driver.trades] == [CloseReason.MANUAL]
+    assert driver.wished(ExitAll) == []
+
+
 def test_a_stop_of_all_the_price_is_no_stop() -> None:
     driver = make_dca([100, 100], stop_loss_pct="1", take_profit_pct="0.2")
 
-    assert [wish.stop_price for wish in driver.wished(Protect)] == [None]
+    assert driver.alarm is not None
+    assert (driver.alarm.below, driver.alarm.above) == (None, Decimal(120))
 
 
-def test_without_target_and_stop_nothing_is_moved() -> None:
-    assert make_dca([100] * 11).wished(Protect) == []
+def test_without_target_and_stop_there_is_no_alarm() -> None:
+    driver = make_dca([100] * 11)
+
+    assert driver.alarm is None
+    assert [wish.callback for wish in driver.wishes if isinstance(wish.intent, Alarm)] == ["on_start"]
+
+
+def test_a_new_deployment_looks_after_what_is_held() -> None:
+    driver = make_dca([100], take_profit_pct="0.1")
+    driver.template = make_template(Dca, {"interval": "4h", "buy_amount": "1000", "stop_loss_pct": "0.25"})
+
+    driver.deploy()
+
+    assert driver.alarm is not None
+    assert (driver.alarm.below, driver.alarm.above) == (Decimal(75), None)
 
 
 def test_a_second_deployment_within_the_interval_does_not_buy_again() -> None:
