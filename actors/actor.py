@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 import trio
@@ -308,5 +308,6 @@ def without_cancelled(trouble: BaseException) -> BaseException | None:
     if isinstance(trouble, trio.Cancelled):
         return None
     if isinstance(trouble, BaseExceptionGroup):
-        return trouble.split(trio.Cancelled)[1]
+        group = cast("BaseExceptionGroup[BaseException]", trouble)
+        return group.split(trio.Cancelled)[1]
     return trouble

@@ -77,7 +77,7 @@ class Feed:
     activity: Activity
     stale_after_s: float
     desks: list[MarketDesk] = field(factory=list[MarketDesk])
-    instruments: Mapping[str, Instrument] = field(factory=dict)
+    instruments: Mapping[str, Instrument] = field(factory=dict[str, Instrument])
     candles: int = 0
     swept: int = 0
     first_close: trio.Event = field(factory=trio.Event)

@@ -45,11 +45,11 @@ class Resolver:
     inbox: Callable[[str], Inbox | None]
     lots: Callable[[], Iterable[Position]]
     freeze: Callable[[set[str]], None]
-    doubts: dict[str, tuple[Order, int]] = field(factory=dict)
+    doubts: dict[str, tuple[Order, int]] = field(factory=dict[str, tuple[Order, int]])
     tombstones: OrderedDict[str, int] = field(factory=OrderedDict[str, int])
-    frozen: set[str] = field(factory=set)
-    unassigned: dict[str, Decimal] = field(factory=dict)
-    _suspects: dict[str, Decimal] = field(factory=dict)
+    frozen: set[str] = field(factory=set[str])
+    unassigned: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    _suspects: dict[str, Decimal] = field(factory=dict[str, Decimal])
 
     def doubt(self, order: Order, expires_at_ms: int) -> None:
         """Take an order whose outcome is unknown; a full list refuses nothing, for the next comparison finds it."""

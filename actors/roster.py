@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgspec
 import structlog
@@ -71,7 +71,7 @@ class Member:
     counted: tuple[bool, Decimal] | None = None
     scope: trio.CancelScope | None = None
     gone: trio.Event | None = None
-    retained: list[tuple[Series, Feature]] = field(factory=list)
+    retained: list[tuple[Series, Feature]] = field(factory=list[tuple[Series, Feature]])
 
     @property
     def session(self) -> Session | None:
@@ -107,12 +107,12 @@ class Roster:
     intensity: Intensity
     overruns_max: int
     lockstep: bool
-    members: dict[str, Member] = field(factory=dict)
-    names: dict[tuple[str, str], str] = field(factory=dict)
+    members: dict[str, Member] = field(factory=dict[str, Member])
+    names: dict[tuple[str, str], str] = field(factory=dict[tuple[str, str], str])
     number: int = 0
     ready: trio.Event = field(factory=trio.Event)
-    _memories: dict[str, Memory] = field(factory=dict)
-    _overruns: dict[str, int] = field(factory=dict)
+    _memories: dict[str, Memory] = field(factory=dict[str, Memory])
+    _overruns: dict[str, int] = field(factory=dict[str, int])
     _nursery: trio.Nursery | None = None
 
     async def load(self) -> None:
@@ -188,7 +188,7 @@ class Roster:
         return None
 
     @contextmanager
-    def transition(self, member: Member, action: Action) -> Iterator[None]:
+    def transition(self, member: Member, action: Action) -> Generator[None]:
         """Let one action at a time through, and only if the lifecycle holds it; the losers are told which one won."""
         if member.transit:
             raise InvalidState(f"cannot {action} a strategy while its {member.transit} is under way; wait for it")
@@ -377,7 +377,7 @@ def _resumed(session: Session) -> Effects:
 def told_cause(cause: BaseException) -> str:
     """Say what went wrong in words a person understands: the error, and where in the template it came from."""
     if isinstance(cause, BaseExceptionGroup):
-        leaves = list(_leaves(cause))
+        leaves = list(_leaves(cast("BaseExceptionGroup[BaseException]", cause)))
         return f"{len(leaves)} errors: " + "; ".join(told_cause(leaf) for leaf in leaves[:3])[:CAUSE_MAX]
     place = ""
     for frame in traceback.extract_tb(cause.__traceback__):
@@ -391,7 +391,7 @@ def told_cause(cause: BaseException) -> str:
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for each in group.exceptions:
         if isinstance(each, BaseExceptionGroup):
-            yield from _leaves(each)
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", each))
         else:
             yield each
 

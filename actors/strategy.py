@@ -142,7 +142,7 @@ class StrategyActor:
         if isinstance(outcome, Committed):
             for each in effects:
                 self._carry(each, outcome)
-        elif isinstance(outcome, BaseException):
+        else:
             self._crash(outcome)
         self.mailbox.release()
         if self.missed:

@@ -123,7 +123,7 @@ class Net(Protocol):
         ...
 
     def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
-        """Let the system keep about so many sent bytes that the other side has not taken yet."""
+        """Let the system take about so many bytes that the other side has not taken yet."""
         ...
 
 
@@ -140,6 +140,10 @@ class Env(Protocol):
 
     def uid(self) -> int:
         """Return the effective user id."""
+        ...
+
+    def leave(self, code: int) -> None:
+        """End the process at once, without any goodbye."""
         ...
 
 
@@ -283,6 +287,8 @@ class SystemNet:
 
     def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
         stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, size_bytes)
+        # trio keeps what is not even on its way yet much smaller than that.
+        stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, size_bytes)
 
 
 class SystemEnv:
@@ -296,6 +302,9 @@ class SystemEnv:
 
     def uid(self) -> int:
         return os.geteuid()
+
+    def leave(self, code: int) -> None:
+        os._exit(code)
 
 
 @define(frozen=True)

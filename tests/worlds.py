@@ -26,6 +26,9 @@ class GivenEnv:
     def uid(self) -> int:
         return self.user
 
+    def leave(self, code: int) -> None:
+        raise SystemExit(code)
+
 
 def make_world(**variables: str) -> World:
     """Return the real world but for its environment variables; files belong to whoever runs the test."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Protect, required
 from pipaid.model.money import ONE, ZERO
@@ -52,7 +52,8 @@ def _entry(intent: Enter) -> str | None:
         ("type", intent.type, OrderType),
     )
     for name, value, kind in kinds:
-        if not isinstance(value, kind):
+        # A plug-in is not type-checked by us.
+        if type(value) is not kind:
             return f"{name} is not one of {kind.__name__}: {value!r:.80}"
     trouble = (
         _text("tag", intent.tag, TAG_MAX)
@@ -103,7 +104,8 @@ def _symbol(symbol: Any, capital: Mapping[str, Decimal]) -> str | None:
 def _tags(tags: Any) -> str | None:
     if tags is None:
         return None
-    if not isinstance(tags, frozenset) or len(tags) > TAGS_MAX or not all(isinstance(tag, str) for tag in tags):
+    given = cast("frozenset[object]", tags)
+    if not isinstance(tags, frozenset) or len(given) > TAGS_MAX or not all(isinstance(tag, str) for tag in given):
         return f"tags is not a frozenset of at most {TAGS_MAX} texts: {tags!r:.80}"
     return None
 

@@ -19,8 +19,8 @@ class Quotes:
 
     now_ms: int = 0
     step: int = 0
-    prices: dict[str, Decimal] = field(factory=dict)
-    stale: set[str] = field(factory=set)
+    prices: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    stale: set[str] = field(factory=set[str])
 
     def price(self, symbol: str) -> Decimal:
         """Return the last price, zero if none is known."""

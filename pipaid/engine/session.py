@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
 
@@ -204,8 +205,14 @@ class Session(Wishes):
 
     # Deciding.
 
-    def _deciding(self) -> _Deciding:
-        return _Deciding(self)
+    @contextmanager
+    def _deciding(self) -> Generator[None]:
+        """Open the effects for one fact, and drop them if the fact could not be dealt with."""
+        self._out = Effects(self.strategy, self.quotes.now_ms)
+        try:
+            yield
+        finally:
+            self._out = None
 
     def _finish(self, *, force: bool = False) -> Effects:
         effects = self._effects
@@ -437,32 +444,16 @@ class Session(Wishes):
             self._dirty = True
 
 
-class _Deciding:
-    """Open the session's effects for one fact, and drop them if the fact could not be dealt with."""
-
-    __slots__ = ("_session",)
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None:
-        session = self._session
-        session._out = Effects(session.strategy, session.quotes.now_ms)
-
-    def __exit__(self, *_: object) -> None:
-        self._session._out = None
-
-
-def _asked(callback: Callable[..., Iterable[Intent]], view: SymbolView, facts: tuple[Any, ...]) -> list[Intent]:
+def _asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]) -> list[Intent]:
     """Return what a template's callback wishes; all of its code runs in here, that of generators too."""
     wishes = callback(view, *facts)
     if wishes is None:
         raise Nonsense(f"{_named(callback)} returned None; return intents, or () for none")
     try:
-        each = iter(wishes)
+        each: Iterable[Any] = iter(wishes)
     except TypeError:
         raise Nonsense(f"{_named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
-    intents = list(islice(each, INTENTS_MAX + 1))
+    intents: list[Any] = list(islice(each, INTENTS_MAX + 1))
     if len(intents) > INTENTS_MAX:
         raise Nonsense(f"{_named(callback)} returned more than {INTENTS_MAX} intents at once")
     return intents

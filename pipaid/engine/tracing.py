@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from attrs import define, field
@@ -15,14 +15,14 @@ from pipaid.model.position import Direction
 from pipaid.model.run import Evaluation, RunStep
 from pipaid.model.strategy import Strategy
 
-_KINDS: Final = (
-    (Enter, "enter"),
-    (Exit, "exit"),
-    (ExitAll, "exit_all"),
-    (CancelEntries, "cancel_entries"),
-    (Protect, "protect"),
-    (Alarm, "alarm"),
-)
+_NAMES: Final[dict[type[Intent], str]] = {
+    Enter: "enter",
+    Exit: "exit",
+    ExitAll: "exit_all",
+    CancelEntries: "cancel_entries",
+    Protect: "protect",
+    Alarm: "alarm",
+}
 
 
 @define
@@ -98,7 +98,7 @@ def told(intent: Intent) -> dict[str, Any]:
         if isinstance(value, Direction):
             fields[name] = value.value
         elif isinstance(value, frozenset):
-            fields[name] = sorted(str(item) for item in value)
+            fields[name] = sorted(str(item) for item in cast("frozenset[object]", value))
         else:
             fields[name] = str(value)
-    return {"intent": next(name for kind, name in _KINDS if isinstance(intent, kind)), **fields}
+    return {"intent": next(name for kind, name in _NAMES.items() if issubclass(type(intent), kind)), **fields}

@@ -87,7 +87,7 @@ class Gate:
     """Holds back one strategy's live events until its past has been read up to them."""
 
     after_seq: int
-    # The journal's number of the last event that was delivered from the past.
+    # The journal's number of the last event that the subscriber knows or was sent from the past.
     after_n: int = 0
     # The journal's number of the last event that was published and held back.
     head_n: int = 0
@@ -262,6 +262,20 @@ class Tap:
         gate.replaying = False
         self._settled.append(strategy_id)
 
+    def open_gates(self, published_n: int) -> bool:
+        """Remove the gates that have nothing left to hold back once so much is published; tell whether any remains."""
+        still_settled: list[str] = []
+        for strategy_id in self._settled:
+            gate = self.gates.get(strategy_id)
+            if gate is None or gate.replaying:
+                continue
+            if gate.after_n <= published_n:
+                del self.gates[strategy_id]
+            else:
+                still_settled.append(strategy_id)
+        self._settled = still_settled
+        return bool(still_settled)
+
     def note_lost(self, strategy_id: str, from_seq: int, to_seq: int) -> None:
         """Extend the range that this subscriber will be told it lost."""
         before = self._lost.get(strategy_id)
@@ -313,20 +327,7 @@ class Tap:
                 return False
             return event.n > gate.after_n
 
-        passed = narrowed(bundle, passes)
-        # Events are published in the order of their numbers: once past it, a gate has nothing left to hold back.
-        newest_n = bundle.events[-1].n
-        still_settled: list[str] = []
-        for strategy_id in self._settled:
-            gate = self.gates.get(strategy_id)
-            if gate is None or gate.replaying:
-                continue
-            if gate.after_n <= newest_n:
-                del self.gates[strategy_id]
-            else:
-                still_settled.append(strategy_id)
-        self._settled = still_settled
-        return passed
+        return narrowed(bundle, passes)
 
     def _drop_oldest(self) -> None:
         while self._ring and (self._frames > self.frames_max or self._bytes > self.bytes_max):

@@ -10,6 +10,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import h11
@@ -23,11 +24,11 @@ FRAME_BYTES_MAX: Final = 64 * 1024
 FRAMES_PER_S: Final = 20.0
 # What the library and the session have to say to one client; who leaves that much unread is closed.
 POSTED_BYTES_MAX: Final = 1024 * 1024
-# What the system keeps for one client that does not read, and how much more it may take when the client is closed.
-SEND_BUFFER_BYTES: Final = 64 * 1024
+# What the system may take for a client that does not read, once that client is closed.
 CLOSING_BUFFER_BYTES: Final = 2 * 1024 * 1024
 DRAIN_BYTES_MAX: Final = 4 * 1024 * 1024
 CLOSE_S: Final = 2.0
+SEND_S: Final = 5.0
 
 GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
@@ -42,6 +43,8 @@ _CLOSE: Final = 0x88
 _MASKED: Final = 0x80
 _CONTROL: Final = 0x08
 _REASON_BYTES_MAX: Final = 123
+# How many bytes of length follow, by the short length that announces them.
+_EXTENDED: Final = {126: 2, 127: 8}
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -69,6 +72,8 @@ class FrameMeter:
     """Follow the frames in a client's bytes without keeping them: how many there are and how long each one is."""
 
     bytes_max: int = FRAME_BYTES_MAX
+    # A close frame has begun: nothing of interest comes after it.
+    close_seen: bool = False
     _head: bytearray = field(factory=bytearray)
     _to_skip: int = 0
     _message_bytes: int = 0
@@ -98,6 +103,7 @@ class FrameMeter:
 
     def _judge(self, opcode: int, length: int) -> None:
         if opcode & _CONTROL:
+            self.close_seen = self.close_seen or opcode == _CLOSE
             return
         self._message_bytes += length
         if self._message_bytes > self.bytes_max:
@@ -132,6 +138,8 @@ class Line(trio.abc.Stream):
     _posted: deque[bytes] = field(factory=deque[bytes])
     _posted_bytes: int = 0
     _close_posted: bool = False
+    # What is being written, and the part of it that the system has not taken yet.
+    _chunk: bytes = b""
     _unsent: memoryview = field(default=memoryview(b""))
     _broken: bool = False
 
@@ -139,8 +147,6 @@ class Line(trio.abc.Stream):
         self._meter = FrameMeter(self.frame_bytes_max)
         self._frames_allowed = self.frames_per_s
         self._metered_s = self.clock.monotonic_s()
-        if isinstance(self.stream, trio.SocketStream):
-            self.net.bound_send_buffer(self.stream, SEND_BUFFER_BYTES)
 
     async def read_request(self) -> h11.Request:
         """Read the request's head and keep it for the library, which parses it the same way."""
@@ -233,13 +239,13 @@ class Line(trio.abc.Stream):
         except OSError:  # The system takes nothing now, or never again: the sender will find out which.
             sent = 0
         if sent < len(data):
-            self._unsent = memoryview(data)[sent:]
+            self._chunk, self._unsent = data, memoryview(data)[sent:]
         return not self._unsent
 
     async def send(self, data: bytes) -> None:
         """Write everything. When this is cancelled, `finish` knows what is left of a frame and completes it."""
         await self._flush()
-        self._unsent = memoryview(data)
+        self._chunk, self._unsent = data, memoryview(data)
         await self._flush()
 
     async def finish(self, code: int, reason: str) -> None:
@@ -258,29 +264,36 @@ class Line(trio.abc.Stream):
         if isinstance(self.stream, trio.SocketStream):
             # A client that does not read has filled its buffer: make room for the last word behind it.
             self.net.bound_send_buffer(self.stream, CLOSING_BUFFER_BYTES)
+        self._leave_unbegun()
         goodbye = b"" if self._close_posted else close_frame(code, reason)
         await self.send(self.take_posted() + goodbye)
 
+    def _leave_unbegun(self) -> None:
+        """Keep of what is not yet written only the rest of the frame that has been begun."""
+        sent = len(self._chunk) - len(self._unsent)
+        end = 0
+        while end < sent:
+            end += _length(self._chunk, end)
+        self._unsent = self._unsent[: end - sent]
+
     async def _drain(self) -> None:
-        """Read what the client still sends: closing a socket with unread bytes would destroy what was said to it."""
+        """Read on to the client's own close frame: closing a socket with unread bytes destroys what was said to it."""
         if isinstance(self.stream, trio.SocketStream):
             await self.stream.send_eof()
         drained = 0
-        while drained < DRAIN_BYTES_MAX:
-            data = await self.stream.receive_some(HEAD_BYTES_MAX)
+        while drained < DRAIN_BYTES_MAX and not self._meter.close_seen:
+            data = bytes(await self.stream.receive_some(HEAD_BYTES_MAX))
             if not data:
                 return
             drained += len(data)
+            with suppress(Refused):
+                self._meter.feed(data, DRAIN_BYTES_MAX)
 
     async def _flush(self) -> None:
         if not self._unsent:
             return
         if not isinstance(self.stream, trio.SocketStream):
-            # How much another kind of stream has taken cannot be told when it is interrupted.
-            data, self._unsent = self._unsent, memoryview(b"")
-            self._broken = True
-            await self.stream.send_all(data)
-            self._broken = False
+            await self._flush_whole()
             return
         try:
             while self._unsent:
@@ -290,9 +303,20 @@ class Line(trio.abc.Stream):
                 except BlockingIOError:
                     sent = await self.stream.socket.send(self._unsent)
                 self._unsent = self._unsent[sent:]
+            self._chunk = b""
         except OSError as error:
             self._broken = True
             raise trio.BrokenResourceError(str(error)) from error
+
+    async def _flush_whole(self) -> None:
+        """Write to a stream that does not tell how much it took when it is interrupted: it is not, for a while."""
+        data, self._unsent = self._unsent, memoryview(b"")
+        with trio.move_on_after(SEND_S, shield=True) as patience:
+            await self.stream.send_all(data)
+        if patience.cancelled_caught:
+            self._broken = True
+            self.refused = Refused(TOO_FAST_OR_SLOW, f"nothing was read for {SEND_S:g} s")
+            raise trio.BrokenResourceError(self.refused.reason)
 
     def _meter_bytes(self, data: bytes) -> None:
         now_s = self.clock.monotonic_s()
@@ -310,12 +334,19 @@ def _header(opcode: int, length: int) -> bytes:
     return struct.pack("!BBQ", opcode, 127, length)
 
 
+def _length(frames: bytes, start: int) -> int:
+    """Return how long a server's own frame is, from its first byte to its last."""
+    short = frames[start + 1]
+    size = _EXTENDED.get(short, 0)
+    return 2 + size + (int.from_bytes(frames[start + 2 : start + 2 + size]) if size else short)
+
+
 def _announced(head: bytearray) -> int | None:
     """Return the length that a frame's first bytes announce, once they are all there."""
     if len(head) < 2:
         return None
     short = head[1] & 0x7F
-    size = {126: 2, 127: 8}.get(short, 0)
+    size = _EXTENDED.get(short, 0)
     if len(head) < 2 + size:
         return None
     return int.from_bytes(head[2 : 2 + size]) if size else short
