@@ -1,0 +1,100 @@
+"""Strategies by the thousand: the five templates over ordinary params, spread over the symbols of a synthetic market."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from pipaid.config import Declaration
+from pipaid.model.instrument import Timeframe
+
+KNOWN: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT")
+CAPITAL: Final = Decimal(20_000)
+
+# What people run on candles of one minute: windows from one hour to a day, positions held for hours.
+_MOMENTUM: Final[tuple[dict[str, Any], ...]] = (
+    {"fast": 60, "slow": 240},
+    {"fast": 60, "slow": 180, "rsi_min": "52", "take_atr": "8", "stop_atr": "4"},
+    {"fast": 90, "slow": 360, "rsi_min": "50", "stop_atr": "5", "take_atr": "10"},
+    {"fast": 120, "slow": 400, "rsi_min": "50", "stop_atr": "6", "take_atr": "0", "allow_short": True},
+)
+_REVERSION: Final[tuple[dict[str, Any], ...]] = (
+    {"window": 120, "entry_z": "2.5"},
+    {"window": 240, "entry_z": "3", "exit_z": "0.5", "max_hold_bars": 480},
+    {"window": 360, "entry_z": "3", "exit_z": "0", "stop_z": "5", "allow_short": True},
+    {"window": 480, "entry_z": "2.8", "exit_z": "0.3", "max_hold_bars": 0},
+)
+_BREAKOUT: Final[tuple[dict[str, Any], ...]] = (
+    {"lookback": 240, "exit_lookback": 120, "stop_atr": "4"},
+    {"lookback": 360, "exit_lookback": 180, "stop_atr": "6"},
+    {"lookback": 480, "exit_lookback": 120, "stop_atr": "5", "allow_short": True},
+    {"lookback": 500, "exit_lookback": 240, "stop_atr": "8"},
+)
+_DCA: Final[tuple[dict[str, Any], ...]] = (
+    {"interval": "1h", "buy_amount": "100"},
+    {"interval": "4h", "buy_amount": "250", "take_profit_pct": "0.03"},
+    {"interval": "1d", "buy_amount": "400"},
+    {"interval": "1d", "buy_amount": "200", "stop_loss_pct": "0.12"},
+)
+# Half the width of the ladder as a share of the price, and how many levels it has.
+_GRIDS: Final = ((Decimal("0.04"), 9), (Decimal("0.06"), 13), (Decimal("0.08"), 17), (Decimal("0.10"), 21))
+
+
+def symbols_of(count: int) -> tuple[str, ...]:
+    """Return the five symbols everybody knows, and made-up ones."""
+    return (*KNOWN, *(f"MADE{number:02}USDT" for number in range(count - len(KNOWN))))[:count]
+
+
+def declared(count: int, prices: Mapping[str, Decimal]) -> Iterator[Declaration]:
+    """Declare strategies on paper, one symbol each, templates and symbols in turn."""
+    symbols = tuple(prices)
+    for number in range(count):
+        symbol = symbols[number // 5 % len(symbols)]
+        variant = number // (5 * len(symbols)) % 4
+        template, params = _chosen(number % 5, variant, prices[symbol])
+        yield Declaration(
+            name=f"{template.removeprefix('tpl_')} {number}",
+            template_id=template,
+            symbols=(symbol,),
+            timeframe=Timeframe.M1,
+            capital=CAPITAL,
+            params=params,
+            deploy=True,
+            source=f"population:{number}",
+        )
+
+
+def written(declarations: Iterator[Declaration]) -> str:
+    """Return declarations as the TOML that a person would have to write."""
+    return "\n".join(
+        f"""[[strategy]]
+name = "{each.name}"
+template_id = "{each.template_id}"
+symbols = ["{each.symbols[0]}"]
+timeframe = "{each.timeframe.value}"
+capital = "{each.capital}"
+deploy = true
+params = {{ {", ".join(f"{name} = {_toml(value)}" for name, value in each.params.items())} }}
+"""
+        for each in declarations
+    )
+
+
+def _chosen(template: int, variant: int, price: Decimal) -> tuple[str, dict[str, Any]]:
+    if template == 0:
+        half, levels = _GRIDS[variant]
+        low, high = (f"{price * (1 + sign * half):.4f}" for sign in (-1, 1))
+        return "tpl_grid", {"grid_levels": levels, "lower_price": low, "upper_price": high}
+    return (
+        ("tpl_momentum", _MOMENTUM[variant]),
+        ("tpl_meanrev", _REVERSION[variant]),
+        ("tpl_breakout", _BREAKOUT[variant]),
+        ("tpl_dca", _DCA[variant]),
+    )[template - 1]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
