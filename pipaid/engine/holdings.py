@@ -15,8 +15,7 @@ from pipaid.engine.book import Book, Deeds, StrategyExposure, SymbolExposure
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Situation, StrategyLimits, counted, direction_of, exposure_of
-from pipaid.engine.template import Template
-from pipaid.engine.view import WISHED_EXITS
+from pipaid.engine.template import WISHED_EXITS, Template
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import utc_day
 from pipaid.model.money import ZERO

@@ -14,9 +14,9 @@ from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
-from pipaid.engine.template import Exit, Intent
+from pipaid.engine.template import WISHED_EXITS, Exit, Intent
 from pipaid.engine.tracing import Trace
-from pipaid.engine.view import WISHED_EXITS, SymbolView
+from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Nonsense, Wishes
 from pipaid.errors import InvariantBroken
 from pipaid.model.ident import derived_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
@@ -15,6 +15,9 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import OrderType
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.signals.series import Condition, Feature
+
+# An exit that a template wishes for, as against the stop and the target that guard a lot.
+WISHED_EXITS: Final = frozenset({OrderType.MARKET, OrderType.LIMIT})
 
 
 class Enter(msgspec.Struct, frozen=True, kw_only=True):

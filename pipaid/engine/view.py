@@ -10,12 +10,11 @@ from pipaid.engine.template import Entry
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
-from pipaid.model.order import OrderType
 from pipaid.model.position import Direction, Position
 from pipaid.signals.series import Feature
 
 if TYPE_CHECKING:
-    from pipaid.engine.session import Session
+    from pipaid.engine.holdings import Holdings
 
 
 class SymbolView:
@@ -23,7 +22,7 @@ class SymbolView:
 
     __slots__ = ("_series", "_session", "symbol")
 
-    def __init__(self, session: Session, symbol: str) -> None:
+    def __init__(self, session: Holdings, symbol: str) -> None:
         self._session = session
         self._series = session.series[symbol]
         self.symbol = symbol
@@ -102,6 +101,3 @@ class SymbolView:
     def feature_before(self, feature: Feature) -> float | None:
         """Return a feature's value one candle earlier."""
         return self._series.feature(feature).previous
-
-
-WISHED_EXITS = frozenset({OrderType.MARKET, OrderType.LIMIT})
