@@ -14,7 +14,7 @@ from pipaid.engine.book import Book, Caps
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
-from pipaid.engine.template import Enter, Exit, NoState, Template, View, Wakes
+from pipaid.engine.template import Enter, Exit, Intent, NoState, Template, View, Wakes
 from pipaid.model.candle import Candle
 from pipaid.model.event import EventData, EventDraft, RiskBlocked
 from pipaid.model.instrument import Instrument, Timeframe
@@ -32,6 +32,7 @@ START_MS = 19_676 * DAY_MS
 STRATEGY_ID = "strat_5e07c1d9"
 
 Wished = Callable[..., Any]
+Wish = Callable[[Position], Intent]
 
 
 def make_instrument(symbol: str = SYMBOL, **fields: Any) -> Instrument:
@@ -149,8 +150,9 @@ def make_candle(index: int, close: str | Decimal, symbol: str = SYMBOL, timefram
 def enter(**fields: Any) -> Enter:
     """Wish a long market entry of one."""
     given: dict[str, Any] = {"symbol": SYMBOL, "direction": Direction.LONG}
-    amounts = {"quantity", "notional", "risk"} & set(fields)
-    return Enter(**{**given, **({} if amounts else {"quantity": Decimal(1)}), **fields})
+    if not {"quantity", "notional", "risk"} & set(fields):
+        given["quantity"] = Decimal(1)
+    return Enter(**{**given, **fields})
 
 
 def limit(price: str, **fields: Any) -> Enter:
@@ -163,23 +165,51 @@ class NoParams:
     """The params of a template without knobs."""
 
 
-def scripted(**callbacks: Any) -> type[Template]:
-    """Make a template out of functions of a view and, for reactions, a fact; class variables are taken as they are."""
+def _quiet(*_: Any) -> tuple[()]:
+    return ()
+
+
+def _always(_: Any) -> Wakes:
+    return Wakes(every=True)
+
+
+def scripted(
+    *,
+    on_start: Callable[[View], Any] = _quiet,
+    on_candle: Callable[[View], Any] = _quiet,
+    on_price: Callable[[View, Decimal], Any] = _quiet,
+    on_opened: Callable[[View, Position], Any] = _quiet,
+    on_closed: Callable[[View, Position], Any] = _quiet,
+    on_entry_lost: Callable[[View, str], Any] = _quiet,
+    wakes: Callable[[Template], Wakes] = _always,
+    **members: Any,
+) -> type[Template]:
+    """Make a template out of functions of a view and, for reactions, a fact; other members are taken as they are."""
 
     def calling(function: Wished) -> Wished:
-        return lambda self, *facts: function(*facts)
+        def callback(_: Template, *facts: Any) -> Any:
+            return function(*facts)
 
-    members: dict[str, Any] = {
+        return callback
+
+    told: dict[str, Wished] = {
+        "on_start": on_start,
+        "on_candle": on_candle,
+        "on_price": on_price,
+        "on_opened": on_opened,
+        "on_closed": on_closed,
+        "on_entry_lost": on_entry_lost,
+    }
+    whole: dict[str, Any] = {
         "id": "tpl_scripted",
         "description": "Does what a test says.",
         "params_type": NoParams,
         "state_type": NoState,
-        "on_start": lambda self, view: (),
-        "wakes": lambda self: Wakes(every=True),
+        "wakes": wakes,
+        **{name: calling(function) for name, function in told.items()},
+        **members,
     }
-    for name, member in callbacks.items():
-        members[name] = calling(member) if name.startswith("on_") else member
-    return type("Scripted", (Template,), members)
+    return type("Scripted", (Template,), whole)
 
 
 def plan(*wishes: Sequence[Any]) -> Wished:
@@ -392,18 +422,21 @@ def wishing(*wishes: Any, **more: Any) -> Bench:
     return bench
 
 
-def opened(entry: Any = None, *later: Any, **more: Any) -> Bench:
-    """Make a bench with one open lot of one at a hundred; `later` are the wishes of the candles that follow."""
-    steps: list[Any] = [[entry or enter()], *later]
-    bench = make_bench(scripted(on_candle=lambda view: _resolved(view, steps.pop(0) if steps else ())), **more)
+def opened(entry: Enter | None = None, *later: Sequence[Intent | Wish], **more: Any) -> Bench:
+    """Make a bench with one open lot of one at a hundred; `later` are the wishes of the candles that follow.
+
+    A wish may be a function of the only open position, which has no id before it is there.
+    """
+    steps: list[Sequence[Intent | Wish]] = [[entry or enter()], *later]
+
+    def on_candle(view: View) -> list[Intent]:
+        wishes = steps.pop(0) if steps else ()
+        return [wish(view.positions[0]) if callable(wish) else wish for wish in wishes]
+
+    bench = make_bench(scripted(on_candle=on_candle), **more)
     bench.close()
     bench.fill(bench.placed[0])
     return bench
-
-
-def _resolved(view: Any, wishes: Any) -> list[Any]:
-    """Let wishes be functions of the only open position, which has no id before it is there."""
-    return [wish(view.positions[0]) if callable(wish) else wish for wish in wishes]
 
 
 def refusal(bench: Bench) -> tuple[str, str, str]:
@@ -411,9 +444,13 @@ def refusal(bench: Bench) -> tuple[str, str, str]:
     return blocked.rule, blocked.limit, blocked.value
 
 
-def held_of(**fields: Any) -> Any:
+def held_of(**fields: Any) -> Wish:
     """Wish, once it is known, to leave the only open position."""
-    return lambda position: held(position, **fields)
+
+    def wish(position: Position) -> Intent:
+        return held(position, **fields)
+
+    return wish
 
 
 class Heard:
@@ -454,7 +491,7 @@ def become(bench: Bench, status: Status, **more: Any) -> None:
     bench.settle(bench.session.become(changed, **more))
 
 
-def held(position: Position, **fields: Any) -> Any:
+def held(position: Position, **fields: Any) -> Intent:
     """Wish to leave a position."""
     return Exit(position_id=position.id, **fields)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from pipaid.engine.allocation import Room, capital_by_symbol, entry_quantity, reserve_price
-from pipaid.engine.template import Enter
+from pipaid.engine.template import Enter, Template
 from tests.builders import OTHER, SYMBOL, NoParams, enter, make_instrument, scripted
 
 
@@ -23,8 +24,17 @@ def quantity(intent: Enter, *, room: str = "1000", equity: str = "1000", market:
     return str(wanted)
 
 
+def shares(**given: str | Decimal) -> Callable[..., dict[str, Decimal]]:
+    """Return the allocation of a template, by symbol."""
+
+    def allocation(_: Template, symbols: Sequence[str]) -> dict[str, Decimal]:
+        return {symbol: Decimal(share) for symbol, share in given.items()}
+
+    return allocation
+
+
 def test_capital_is_split_evenly_unless_the_template_says_otherwise() -> None:
-    even, uneven = scripted(), scripted(allocation=lambda self, symbols: {SYMBOL: Decimal("0.7"), OTHER: Decimal(0)})
+    even, uneven = scripted(), scripted(allocation=shares(**{SYMBOL: "0.7", OTHER: "0"}))
 
     assert capital_by_symbol(even(NoParams()), [SYMBOL, OTHER], Decimal(1000)) == {SYMBOL: 500, OTHER: 500}
     assert capital_by_symbol(uneven(NoParams()), [SYMBOL, OTHER], Decimal(1000)) == {SYMBOL: 700, OTHER: 0}
@@ -40,7 +50,7 @@ def test_equal_shares_of_any_number_of_symbols_are_accepted(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "shares",
+    "wrong",
     [
         {SYMBOL: Decimal("0.6"), OTHER: Decimal("0.5")},
         {SYMBOL: Decimal("-0.1"), OTHER: Decimal("0.5")},
@@ -48,8 +58,8 @@ def test_equal_shares_of_any_number_of_symbols_are_accepted(count: int) -> None:
         {SYMBOL: Decimal("0.5"), OTHER: Decimal("0.2"), "XRPUSDT": Decimal("0.1")},
     ],
 )
-def test_a_wrong_split_is_refused(shares: dict[str, Decimal]) -> None:
-    template = scripted(allocation=lambda self, symbols: shares)
+def test_a_wrong_split_is_refused(wrong: dict[str, Decimal]) -> None:
+    template = scripted(allocation=shares(**wrong))
 
     with pytest.raises(ValueError, match="allocation must give each"):
         capital_by_symbol(template(NoParams()), [SYMBOL, OTHER], Decimal(1000))

@@ -10,11 +10,12 @@ import pytest
 from pipaid.engine.template import CancelEntries, Exit, Protect
 from pipaid.model.event import OrderCancelled
 from pipaid.model.order import OrderFact, OrderType, Side
-from pipaid.model.position import CloseReason
+from pipaid.model.position import CloseReason, Position
 from tests.builders import (
     OTHER,
     SYMBOL,
     Bench,
+    Wish,
     enter,
     held,
     held_of,
@@ -207,6 +208,15 @@ def test_entries_are_withdrawn_by_tag_or_all() -> None:
 # Stops and targets.
 
 
+def protecting(**levels: Any) -> Wish:
+    """Wish, once it is known, to move the levels of the only open position."""
+
+    def wish(position: Position) -> Protect:
+        return Protect(position_id=position.id, **levels)
+
+    return wish
+
+
 def guarded(*later: Any) -> Bench:
     return opened(enter(stop_price=Decimal(90), take_profit_price=Decimal(120)), *later)
 
@@ -238,7 +248,7 @@ def test_each_part_of_an_entry_is_guarded() -> None:
 
 
 def test_levels_are_moved_by_placing_them_anew() -> None:
-    bench = guarded([lambda lot: Protect(position_id=lot.id, stop_price=Decimal(95), take_profit_price=Decimal(120))])
+    bench = guarded([protecting(stop_price=Decimal(95), take_profit_price=Decimal(120))])
 
     bench.close()
 
@@ -248,7 +258,7 @@ def test_levels_are_moved_by_placing_them_anew() -> None:
 
 
 def test_levels_that_stay_cost_nothing() -> None:
-    bench = guarded([lambda lot: Protect(position_id=lot.id, stop_price=Decimal(90), take_profit_price=Decimal(120))])
+    bench = guarded([protecting(stop_price=Decimal(90), take_profit_price=Decimal(120))])
 
     bench.close()
 
@@ -256,7 +266,7 @@ def test_levels_that_stay_cost_nothing() -> None:
 
 
 def test_levels_are_given_up() -> None:
-    bench = guarded([lambda lot: Protect(position_id=lot.id)])
+    bench = guarded([protecting()])
 
     bench.close()
 
