@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import wraps
 from typing import Any
 
 import msgspec
@@ -187,6 +188,7 @@ def scripted(
     """Make a template out of functions of a view and, for reactions, a fact; other members are taken as they are."""
 
     def calling(function: Wished) -> Wished:
+        @wraps(function)
         def callback(_: Template, *facts: Any) -> Any:
             return function(*facts)
 

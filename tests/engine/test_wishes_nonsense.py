@@ -107,5 +107,5 @@ def test_a_reaction_may_not_be_nonsense_either() -> None:
     bench = make_bench(scripted(on_candle=plan([enter()]), on_opened=lambda view, lot: None))
     bench.close()
 
-    with pytest.raises(Nonsense, match=r"<lambda>\(?.* returned None"):
+    with pytest.raises(Nonsense, match=r"<lambda> returned None"):
         bench.fill(bench.placed[0])
