@@ -93,6 +93,7 @@ class Daemon:
     desks: dict[bool, SimulatedDesk] = field(factory=dict[bool, SimulatedDesk])
     gateways: dict[bool, Gateway] = field(factory=dict[bool, Gateway])
     resolvers: dict[bool, Resolver] = field(factory=dict[bool, Resolver])
+    unsettled: frozenset[str] = frozenset()
 
     # Building, in the order of dependence.
 
@@ -126,8 +127,14 @@ class Daemon:
 
     def _market(self) -> Market:
         row = self.journal.get("market", self.config.market.kind)
-        resume_ms = msgspec.json.decode(row.data, type=MarketPosition).time_ms if row is not None else None
-        return open_market(self.config.market, self.world, self.activity, resume_ms=resume_ms)
+        known = msgspec.json.decode(row.data, type=MarketPosition) if row is not None else None
+        return open_market(
+            self.config.market,
+            self.world,
+            self.activity,
+            resume_ms=known.time_ms if known is not None else None,
+            listed_ms=known.listed_ms if known is not None else None,
+        )
 
     def _intensity(self) -> Intensity:
         limits = self.config.supervision
@@ -180,6 +187,7 @@ class Daemon:
             fill_ratio_max=costs.fill_ratio_max,
         )
         orders, positions = self.roster.working()
+        self.unsettled = frozenset(order.client_order_id for order in orders)
         for dry, name in DESKS:
             desk = self.desks[dry] = SimulatedDesk(MatchingBook(self.feed.instruments, terms), self.activity)
             desk.restore(
@@ -371,9 +379,10 @@ class Daemon:
             gate=self.feed.gate,
         )
         tree = [ChildSpec(name="recorder", start=self._record, restart="vital")]
+        # A gateway brings news from its first moment, so those whom it concerns are there before it.
+        tree += [ChildSpec(name="roster", start=self.roster.run)]
         tree += [ChildSpec(name=f"gateway/{each.name}", start=each.run) for each in self.gateways.values()]
         tree += [
-            ChildSpec(name="roster", start=self.roster.run),
             ChildSpec(name="reconciliation", start=self._reconcile, restart="transient"),
             ChildSpec(name="portfolio", start=self.portfolio.run),
         ]
@@ -392,7 +401,7 @@ class Daemon:
         await self.recorder.run(task_status=task_status)
 
     async def _reconcile(self, task_status: trio.TaskStatus[None]) -> None:
-        """Compare every working order with its desk before anything new is decided."""
+        """Compare every order of the time before the start with its desk; a new one may be on its way there."""
         self.notifier.extend(60)
         for dry, resolver in self.resolvers.items():
             orders = [
@@ -400,7 +409,7 @@ class Daemon:
                 for actor in self.roster.employed()
                 if actor.loaded and actor.session.dry_run is dry
                 for order in actor.session.orders.values()
-                if order.status is not OrderStatus.OPEN
+                if order.status is not OrderStatus.OPEN and order.client_order_id in self.unsettled
             ]
             settled = await resolver.reconcile(orders)
             if settled:

@@ -40,9 +40,13 @@ class MarketDesk(Protocol):
 
 
 class MarketPosition(msgspec.Struct, frozen=True):
-    """How far a market has been followed: venue time of the last close that everything durable includes."""
+    """How far a market has been followed: venue time of the last close that everything durable includes.
+
+    `listed_ms` is where its history begins: what is computed from the first candle known must not change with a restart.
+    """
 
     time_ms: int
+    listed_ms: int = 0
 
 
 # Who is to be asked: the strategy's number and the symbol, by which they take turns, its actor, and what about.
@@ -311,7 +315,7 @@ class Feed:
 
     def _position(self, time_ms: int) -> Record:
         self._position_ms = time_ms
-        return Record("market", self.market.name, Kind.PUT, encode(MarketPosition(time_ms)))
+        return Record("market", self.market.name, Kind.PUT, encode(MarketPosition(time_ms, self.market.listed_ms)))
 
     def _commit(self, batch: Batch, decided: dict[Swept, list[Effects]]) -> None:
         def then(outcome: Committed | JournalRefused | BaseException) -> None:

@@ -139,6 +139,8 @@ class Roster:
             for member in sorted(self.members.values(), key=lambda m: m.strategy.number):
                 if member.strategy.status in EMPLOYED:
                     self.employ(member, on_load=_resumed)
+                    # Before any session counts its losses, which must not be held against the first one's capital.
+                    self._count_capital(member)
             for member in self.members.values():
                 if member.actor is not None:
                     await member.actor.up()
@@ -198,6 +200,7 @@ class Roster:
             yield
         finally:
             member.transit = ""
+            self._count_capital(member)
 
     def enlist(self, strategy: Strategy) -> Member:
         """Add a strategy that has just become durable."""

@@ -1,6 +1,7 @@
 """The seams to the world: clock, chance, identity, disk, network and environment, with their real halves.
 
-Nothing else in pipaid reads the world, so that a simulation can stand in for it.
+Nothing else in pipaid reads the world, so that a simulation can stand in for it. trio is imported where it is used: the
+command line reads files through here and never waits.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import trio
 from attrs import define, field
+
+if TYPE_CHECKING:
+    import trio
 
 
 class Clock(Protocol):
@@ -160,6 +163,8 @@ class SystemClock:
         return time.thread_time()
 
     async def sleep(self, seconds: float) -> None:
+        import trio
+
         await trio.sleep(seconds)
 
 
@@ -265,9 +270,13 @@ class SystemNet:
     """Real sockets through trio."""
 
     async def listen_tcp(self, host: str, port: int) -> list[trio.SocketListener]:
+        import trio
+
         return await trio.open_tcp_listeners(port, host=host)
 
     async def listen_unix(self, path: Path, *, mode: int) -> trio.SocketListener:
+        import trio
+
         if path.exists():
             try:
                 stream = await self.connect_unix(path)
@@ -283,9 +292,13 @@ class SystemNet:
         return trio.SocketListener(sock)
 
     async def connect_unix(self, path: Path) -> trio.SocketStream:
+        import trio
+
         return await trio.open_unix_socket(str(path))
 
     def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
+        import trio
+
         stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, size_bytes)
         # trio keeps what is not even on its way yet much smaller than that.
         stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, size_bytes)

@@ -40,6 +40,7 @@ class ReplayMarket:
     end_ms: int | None = None
     speed: float | None = None
     name: str = "replay"
+    listed_ms: int = 0
     _playback: Playback = field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -64,7 +64,8 @@ class SyntheticMarket:
 
     At speed "max" it yields candles in lockstep with what they cause (opened, ranged, closed); at a number, that many
     venue seconds a second, a market trade of each symbol every venue second and closed candles. Candles of history are
-    those that the trades make. With `end_ms` the market ends there.
+    those that the trades make. With `end_ms` the market ends there. What came before `listed_ms` is not told: the past of
+    made-up prices is endless, and a thousand days of it would be long in the making.
     """
 
     symbols: Sequence[str]
@@ -74,6 +75,7 @@ class SyntheticMarket:
     start_ms: int
     resume_ms: int | None = None
     end_ms: int | None = None
+    listed_ms: int = 0
     speed: float | str = 1.0
     name: str = "synthetic"
     _listings: dict[str, _Listing] = field(init=False)
@@ -105,13 +107,13 @@ class SyntheticMarket:
         }
 
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
-        """Return `count` closed candles that end at or before `end_ms` and now, oldest first; the past is endless."""
+        """Return up to `count` closed candles that end at or before `end_ms` and now, oldest first."""
         listing = self._listings.get(symbol)
         if listing is None:
             raise UnknownSymbol(f"{symbol} is not listed; listed: {', '.join(self._listings)}")
         minutes = timeframe.ms // MINUTE_MS
         last = min(end_ms, self.now_ms()) // timeframe.ms
-        first = max(0, last - count)
+        first = max(-(-self.listed_ms // timeframe.ms), last - count)
         stride = max(1, CHUNK_MINUTES // minutes)
         candles: list[Candle] = []
         for start in range(first, last, stride):
