@@ -257,6 +257,19 @@ def test_levels_are_moved_by_placing_them_anew() -> None:
     assert bench.lots[0].stop_price == 95
 
 
+def test_a_level_moved_there_and_back_does_not_rely_on_what_is_being_withdrawn() -> None:
+    bench = guarded(
+        [protecting(stop_price=Decimal(95), take_profit_price=Decimal(120))],
+        [protecting(stop_price=Decimal(90), take_profit_price=Decimal(120))],
+    )
+
+    bench.close()
+    bench.close()
+
+    assert [order.price for order in bench.cancels] == [90, 95]
+    assert levels(bench) == [("take_profit", Decimal(120), Decimal(1)), ("stop", Decimal(90), Decimal(1))]
+
+
 def test_levels_that_stay_cost_nothing() -> None:
     bench = guarded([protecting(stop_price=Decimal(90), take_profit_price=Decimal(120))])
 
