@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import msgspec
@@ -35,10 +35,9 @@ from actors.supervisor import ChildSpec, Supervisor
 from actors.upkeep import Upkeep
 from actors.watchdog import BlackBox, Guard, Heartbeat, Vital, Watchdog, beat_forever
 from pipaid.config import Config, load_config, master_key
-from pipaid.config.sections import Risk
 from pipaid.engine.matching import MatchingBook, Terms
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Book, Caps
+from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
 from pipaid.logs import get_log, set_level
 from pipaid.model.order import OrderStatus
@@ -114,7 +113,7 @@ class Daemon:
             stale_after_s=0.0 if lockstep else float(config.risk.data_age_max_s),
         )
         await self.feed.prepare()
-        self.books = {dry: Book(caps=_caps(config.risk), name=name) for dry, name in DESKS}
+        self.books = {dry: Book(caps=config.risk.caps(), name=name) for dry, name in DESKS}
         self._build_roster(lockstep=lockstep)
         await self.roster.load()
         self.hub = Hub(self.recorder, self.roster)
@@ -236,7 +235,7 @@ class Daemon:
             books=self.books,
             gateways=list(self.gateways.values()),
             employed=roster.employed,
-            configured=_caps(self.config.risk),
+            configured=self.config.risk.caps(),
         )
         self.lifecycle = Lifecycle(
             world=self.world,
@@ -465,7 +464,7 @@ class Daemon:
         waiting = fresh.differences(before, besides=RELOADABLE)
         changed = [key for key in fresh.differences(before) if key not in waiting]
         set_level(fresh.log.level)
-        self.portfolio.reconfigure(_caps(fresh.risk))
+        self.portfolio.reconfigure(fresh.risk.caps())
         log = attrs.evolve(before.log, level=fresh.log.level)
         risk = attrs.evolve(before.risk, account=fresh.risk.account, daemon=fresh.risk.daemon)
         self.config = attrs.evolve(before, log=log, risk=risk)
@@ -489,15 +488,3 @@ class Daemon:
     async def _end_with_market(self) -> None:
         await self.feed.ended.wait()
         self.end()
-
-
-def _caps(risk: Risk) -> Caps:
-    """Return the tighter of the account's and the daemon's caps: all accounts share one book per mode."""
-    values: dict[str, Any] = attrs.asdict(risk.account)
-    for name, limit in attrs.asdict(risk.daemon).items():
-        own = values[name]
-        if isinstance(limit, bool):
-            values[name] = own and limit
-        elif limit is not None:
-            values[name] = limit if own is None else min(own, limit)
-    return Caps(**values)

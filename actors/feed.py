@@ -42,7 +42,7 @@ class MarketDesk(Protocol):
 class MarketPosition(msgspec.Struct, frozen=True):
     """How far a market has been followed: venue time of the last close that everything durable includes.
 
-    `listed_ms` is where its history begins: what is computed from the first candle known must not change with a restart.
+    `listed_ms` is where its history begins: values computed from the first candle known must survive a restart.
     """
 
     time_ms: int

@@ -13,8 +13,8 @@ import trio
 from attrs import define, field
 
 from actors.actor import Employed, Writer
-from pipaid.engine.effects import encode
 from pipaid.engine.book import Book, BookMemory, Caps
+from pipaid.engine.effects import encode
 from pipaid.errors import InvalidState
 from pipaid.model.ident import random_id
 from pipaid.model.moment import iso_millis

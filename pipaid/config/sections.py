@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 from pipaid.config.fields import Beside, Between, Spelled
 from pipaid.engine.book import Caps
@@ -126,6 +126,17 @@ class Risk:
     account: RiskCaps = field(factory=RiskCaps)
     daemon: RiskCaps = field(factory=RiskCaps)
     data_age_max_s: Seconds = 10.0
+
+    def caps(self) -> Caps:
+        """Return the tighter of the account's and the daemon's caps: all accounts share one book per mode."""
+        values: dict[str, Any] = asdict(self.account)
+        for name, limit in asdict(self.daemon).items():
+            own = values[name]
+            if isinstance(limit, bool):
+                values[name] = own and limit
+            elif limit is not None:
+                values[name] = limit if own is None else min(own, limit)
+        return Caps(**values)
 
 
 @frozen(kw_only=True)

@@ -13,7 +13,6 @@ from pipaid.venues.synthetic import SyntheticMarket
 from pipaid.venues.venue import Market
 from pipaid.wire.activity import Activity
 
-
 HISTORY_MS: Final = 120 * DAY_MS
 
 

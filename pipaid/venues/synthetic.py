@@ -64,8 +64,8 @@ class SyntheticMarket:
 
     At speed "max" it yields candles in lockstep with what they cause (opened, ranged, closed); at a number, that many
     venue seconds a second, a market trade of each symbol every venue second and closed candles. Candles of history are
-    those that the trades make. With `end_ms` the market ends there. What came before `listed_ms` is not told: the past of
-    made-up prices is endless, and a thousand days of it would be long in the making.
+    those that the trades make. With `end_ms` the market ends there. What came before `listed_ms` is not told: the past
+    of made-up prices is endless, and a thousand days of it would be long in the making.
     """
 
     symbols: Sequence[str]
