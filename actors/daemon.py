@@ -102,7 +102,8 @@ class Daemon:
         self.notifier = Notifier.from_environment(world.env.variables())
         self.recorder = Recorder(self.journal, lambda events: self.hub.publish(events), world.clock, self.activity)
         market = self._market()
-        lockstep = config.market.speed == "max"
+        # A replay waits for what it causes at any speed: no back-off holds it up, and its data cannot go stale.
+        lockstep = config.market.speed == "max" or config.market.kind == "replay"
         self.feed = Feed(
             market=market,
             quotes=self.quotes,
