@@ -455,50 +455,6 @@ def held_of(**fields: Any) -> Wish:
     return wish
 
 
-class Heard:
-    """Remember what a template was told, and wish nothing."""
-
-    def __init__(self) -> None:
-        self.said: list[tuple[str, Any]] = []
-
-    def __call__(self, name: str, *wishes: Any) -> Any:
-        def callback(view: View, fact: Any = None) -> tuple[Any, ...]:
-            self.said.append((name, fact))
-            return wishes
-
-        return callback
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.said]
-
-
-def listening(*wishes: Any, **more: Any) -> tuple[Bench, Heard]:
-    """Make a bench whose template wishes once and then hears of everything."""
-    heard = Heard()
-    template = scripted(
-        on_candle=plan(wishes),
-        on_opened=heard("opened"),
-        on_closed=heard("closed"),
-        on_entry_lost=heard("lost"),
-    )
-    bench = make_bench(template, **more)
-    bench.close()
-    return bench, heard
-
-
-def become(bench: Bench, status: Status, **more: Any) -> None:
-    changed = msgspec.structs.replace(bench.session.strategy, status=status)
-    bench.strategy = changed
-    bench.settle(bench.session.become(changed, **more))
-
-
 def held(position: Position, **fields: Any) -> Intent:
     """Wish to leave a position."""
     return Exit(position_id=position.id, **fields)
-
-
-def position_of(view: View) -> Position:
-    """Return the only position a view shows."""
-    (position,) = view.positions
-    return position

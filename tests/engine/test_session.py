@@ -23,13 +23,13 @@ from tests.builders import (
     held,
     held_of,
     limit,
-    listening,
     make_bench,
     make_fill,
     make_order,
     opened,
     scripted,
 )
+from tests.engine.hearing import listening
 
 # Entries filled.
 

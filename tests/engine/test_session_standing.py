@@ -21,8 +21,6 @@ from pipaid.signals.series import EVERY, Condition
 from tests.builders import (
     OTHER,
     SYMBOL,
-    Heard,
-    become,
     enter,
     held_of,
     limit,
@@ -34,6 +32,7 @@ from tests.builders import (
     scripted,
     wishing,
 )
+from tests.engine.hearing import Heard, become
 
 # Standing.
 
