@@ -14,7 +14,7 @@ from actors.actor import MAILBOX_MAX, CancelNews, Carrier, Guard, Mailbox, Mailb
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.session import AUTO_CLOSE, Session
-from pipaid.errors import PipaidError, Unavailable
+from pipaid.errors import InvariantBroken, PipaidError, Unavailable
 from pipaid.model.order import Execution, FundingPaid, Order
 from pipaid.model.strategy import Status
 from pipaid.seams import Clock
@@ -246,10 +246,19 @@ class StrategyActor:
         self._tell_change()
 
     async def _obey(self, command: Command) -> None:
+        """Do what is asked; a refusal is the asker's, whatever else goes wrong is this actor's crash as well."""
         try:
-            await self._settle(command.act(self.session))
-        except PipaidError as refusal:
-            command.trouble = refusal
+            try:
+                effects = command.act(self.session)
+            except InvariantBroken:
+                raise
+            except PipaidError as refusal:
+                command.trouble = refusal
+                return
+            await self._settle(effects)
+        except BaseException as trouble:
+            command.trouble = trouble if isinstance(trouble, PipaidError) else Unavailable(f"it failed: {trouble}")
+            raise
         finally:
             command.answered.set()
 
