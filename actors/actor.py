@@ -85,14 +85,16 @@ class Mailbox(Generic[T]):
         """Wait for the oldest letter and return it without taking it off; return nothing after an alarm."""
         while self.held or not (self._letters or self._alarm):
             self._reader = trio.lowlevel.current_task()
-            try:
-                await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
-            finally:
-                self._reader = None
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
         if self._alarm:
             self._alarm = False
             return None
         return self._letters[0]
+
+    def _leave(self, _: object) -> trio.lowlevel.Abort:
+        """Forget a reader as soon as it is cancelled: a letter that comes before it has run must not wake it again."""
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def done(self) -> None:
         """Take the oldest letter off."""
