@@ -40,10 +40,10 @@ GRID: Mapping[str, Any] = {
     "capital": "5000.00",
     "leverage": 2,
 }
-# It buys at once and then every minute, so it soon has several positions that nothing closes by itself.
+# It buys at once and then every five minutes, so it soon has several positions that nothing closes by itself.
 DCA: Mapping[str, Any] = {
     "template_id": "tpl_dca",
-    "params": {"interval": "1m", "buy_amount": "50"},
+    "params": {"interval": "5m", "buy_amount": "200"},
     "symbols": ["BTCUSDT"],
     "timeframe": "1m",
     "capital": "5000.00",
@@ -166,7 +166,7 @@ class Daemon:
 
     def tail(self) -> str:
         """Return the end of the log."""
-        return self.log.read_text(encoding="utf-8")[-4_000:] if self.log.exists() else "it logged nothing"
+        return self.log.read_text(encoding="utf-8")[-2_000:] if self.log.exists() else "it logged nothing"
 
     @property
     def stream_port(self) -> int:
