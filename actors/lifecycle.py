@@ -387,7 +387,10 @@ class Lifecycle:
         await self._perform(member, close)
         assert member.actor is not None
         with trio.move_on_after(CLOSE_DEADLINE_S):
-            await member.actor.until(lambda session: not session.positions and not _entering(session))
+            await member.actor.until(lambda session: not _entering(session))
+            # An entry may have been filled before its withdrawal reached the venue: what it opened is closed as well.
+            await self._perform(member, close)
+            await member.actor.until(lambda session: not session.positions)
             return True
         return False
 

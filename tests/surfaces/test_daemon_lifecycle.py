@@ -132,6 +132,19 @@ def test_pausing_with_close_closes_everything_before_it_answers(daemon: Daemon) 
     assert_gapless(events)
 
 
+def test_pausing_right_after_a_deployment_closes_what_was_on_its_way(daemon: Daemon) -> None:
+    for number in range(10):
+        id = daemon.create(f"on its way {number}", DCA)
+        daemon.ask("strategy.deploy", id=id, dry_run=True)
+        paused = daemon.ask("strategy.pause", id=id, close_positions=True)
+
+        events = names_of(daemon.events(id))
+        assert (paused["status"], paused["stats"]["open_positions"]) == ("paused", 0)
+        assert daemon.get(id)["stats"]["open_positions"] == 0
+        assert events.count("position_opened") == events.count("position_closed")
+        assert events[-1] == "paused"
+
+
 def test_pausing_without_close_keeps_positions_and_opens_nothing_new(daemon: Daemon) -> None:
     id = holding(daemon, "keeping")
 
