@@ -187,7 +187,7 @@ class Guard:
 
     def forgive(self) -> None:
         """Measure the callback under way from now: what was spent so far was not its own doing."""
-        self._seen_call = 0
+        self._seen = None
 
     def rest(self) -> None:
         """Note that no callback runs any more: at the end of a sweep. The next tick would do it too, a little later."""
@@ -207,10 +207,11 @@ class Guard:
             self._armed = not self._open
             return
         if guarded is not self._seen:
-            # The first tick inside this call: whatever ran before it is not its doing.
-            self._seen = guarded
-            self._seen_cpu_s = self._clock.cpu_s()
+            # The first tick inside this call: whatever ran before it is not its doing. The frame is noted last, because
+            # on a starved machine the next tick may come before this one is over, and must not find half a measure.
             self._seen_ticks = 0
+            self._seen_cpu_s = self._clock.cpu_s()
+            self._seen = guarded
             return
         self._seen_ticks += 1
         spent_s = self._clock.cpu_s() - self._seen_cpu_s

@@ -276,3 +276,14 @@ def test_a_guarded_call_costs_next_to_nothing(guard: Guard) -> None:
 
     # Measured: 0.11 µs. The bound is ten times that, for a machine that is busy with something else.
     assert min(cost_s(50_000) for _ in range(5)) < 1.1e-6
+
+
+def test_a_callback_is_forgiven_what_was_not_its_own_doing(guard: Guard) -> None:
+    def collects_garbage() -> str:
+        for _ in range(30):
+            busy(0.006)
+            guard.forgive()
+        return "done"
+
+    assert guard.run(7, collects_garbage) == "done"
+    assert guard.overruns == 0
