@@ -18,7 +18,7 @@ BUNDLE_FRAMES_MAX: Final = 256
 REPLAY_FRAMES: Final = 256
 # One question to the journal asks for the bounds of at most so many strategies.
 BOUNDS_MAX: Final = 1_024
-_N_MAX: Final = 2**62
+LOOKED_THROUGH_AT_ONCE: Final = 16
 
 K = TypeVar("K", str, str | None)
 
@@ -255,9 +255,20 @@ def _past(reader: Reader, *, strategy_id: str, gate: Gate) -> tuple[int, list[St
     """
     after_n = gate.after_n
     if after_n == 0 and gate.after_seq > 0:
-        known = reader.events(strategy_id, after_seq=gate.after_seq - 1, after_n=_N_MAX, limit=1)
-        after_n = known[0].n if known and known[0].seq == gate.after_seq else 0
+        after_n = _number_of(reader, strategy_id, gate.after_seq)
     return after_n, reader.events(strategy_id, after_seq=gate.after_seq, after_n=after_n, limit=REPLAY_FRAMES)
+
+
+def _number_of(reader: Reader, strategy_id: str, seq: int) -> int:
+    """Return the journal's number of an event, 0 if it is no longer retained."""
+    passed_n = 0
+    while page := reader.events(strategy_id, after_seq=seq - 1, after_n=passed_n, limit=LOOKED_THROUGH_AT_ONCE):
+        numbered = next((event for event in page if event.seq), None)
+        if numbered is not None:
+            return numbered.n if numbered.seq == seq else 0
+        # Extended events that follow the number before come first.
+        passed_n = page[-1].n
+    return 0
 
 
 def _bounds_of(reader: Reader, *, strategy_ids: list[str]) -> list[tuple[int, int]]:
