@@ -170,6 +170,4 @@ def _help(size: Size) -> Figure:
         subprocess.run(command("admin", "--help"), stdout=subprocess.DEVNULL, check=True, env=environment(), cwd=ROOT)
         after = os.times()
         values.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    return Figure(
-        name="pipaid --help", unit="s CPU", values=tuple(values), goal=Goal(HELP_CPU_S_MAX, at_most=True)
-    )
+    return Figure(name="pipaid --help", unit="s CPU", values=tuple(values), goal=Goal(HELP_CPU_S_MAX, at_most=True))

@@ -40,6 +40,7 @@ class Prepared:
     past: SyntheticMarket
     name: str
     _playback: Playback
+    listed_ms: int = 0
 
     async def instruments(self) -> Mapping[str, Instrument]:
         """Return what is listed."""
@@ -136,7 +137,7 @@ async def play(
     guard.open()
     tune_interpreter(guard)
     try:
-        house = House(config, world, journal, guard, box, suspect_number=0, steps=steps, began=began)
+        house = House(config, world, journal, guard, box, steps=steps, began=began)
         await house.build()
         with trio.fail_after(ENDS_S_MAX):
             async with trio.open_nursery() as nursery:

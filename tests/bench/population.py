@@ -1,4 +1,4 @@
-"""Strategies by the thousand: the five templates over ordinary params, spread over the symbols of a synthetic market."""
+"""Strategies by the thousand: the five templates with ordinary params, spread over the symbols of a synthetic market."""
 
 from __future__ import annotations
 

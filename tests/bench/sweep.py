@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import trio
 
-from pipaid.config import Declaration
 from pipaid.seams import World
 from pipaid.venues.venue import Closed
 from pipaid.wire.activity import Activity
@@ -77,13 +75,8 @@ async def _played(day: Day, state: Path) -> dict[str, float]:
 
     if day.every:
         _ask_always()
-    await play(state, _declared(day, prices), steps, symbols=symbols, began=began, over=over)
+    await play(state, declared(day.strategies, prices), steps, symbols=symbols, began=began, over=over)
     return numbers
-
-
-def _declared(day: Day, prices: object) -> Iterator[Declaration]:
-    assert isinstance(prices, dict)
-    return declared(day.strategies, prices)
 
 
 def _ask_always() -> None:
