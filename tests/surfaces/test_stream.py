@@ -9,8 +9,10 @@ import pytest
 import trio
 
 from actors.stream import StreamLimits
+from pipaid.model.event import event_frame
 from pipaid.model.request import KeyCreate
-from tests.surfaces.streams import ACCOUNT, UNHURRIED, open_desk, raw_client, strategy_ids
+from pipaid.storage.store import StoredEvent
+from tests.surfaces.streams import ACCOUNT, UNHURRIED, cancelled, open_desk, raw_client, strategy_ids
 
 ONE, TWO, THREE = strategy_ids(3)
 FOREIGN = "strat_ffffff00"
@@ -280,3 +282,14 @@ async def test_a_second_authentication_keeps_the_first(tmp_path: Path) -> None:
         desk.api_key, desk.secret = other.api_key, other.secret
         assert (await client.ask(op="auth", **desk.credentials()))["code"] == "INVALID_STATE"
         assert (await client.subscribe(ONE))["ok"] is True
+
+
+async def test_a_burst_larger_than_one_write_arrives_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipaid.wire.tap.TAKE_BYTES", 3_000)
+    async with open_desk(tmp_path) as desk, desk.connected() as client:
+        await client.subscribe(ONE)
+        for seq in range(1, 101):
+            frame = event_frame(cancelled(ONE, "x" * 2_000), seq=seq, ordinal=0)
+            desk.hub.publish([StoredEvent(seq, ONE, seq, False, frame)])
+
+        assert [(await client.hear())["seq"] for _ in range(100)] == list(range(1, 101))
