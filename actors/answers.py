@@ -310,7 +310,7 @@ class Answers:
             state=msgspec.to_builtins(state) if state is not None else {},
             features={
                 f"{feature.name}{list(feature.params)}": series.feature(feature).value
-                for feature in session.template.features()
+                for feature in session.features
             },
             positions=tuple(self._position(lot) for lot in session.positions.values() if lot.symbol == symbol),
             orders=tuple(reply.order_object(order) for order in session.orders.values() if order.symbol == symbol),

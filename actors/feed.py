@@ -306,9 +306,14 @@ class Feed:
         if not decided:
             return
         batch = Batch(records=[] if closed_ms is None else [self._position(closed_ms)])
-        for each in decided.values():
-            for effects in each:
-                part = effects.batch()
+        for actor, each in list(decided.items()):
+            try:
+                parts = [effects.batch() for effects in each]
+            except Exception as trouble:  # noqa: BLE001 - what a template remembers may be impossible to store
+                del decided[actor]
+                actor.settled([], trouble)
+                continue
+            for part in parts:
                 batch.records.extend(part.records)
                 batch.events.extend(part.events)
         self._commit(batch, decided)

@@ -14,12 +14,14 @@ from pipaid.engine.params import structure_params
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book, StrategyLimits
 from pipaid.engine.session import Session
-from pipaid.engine.template import Template
+from pipaid.engine.template import Template, Wakes
+from pipaid.engine.wishes import Nonsense
 from pipaid.model.instrument import Instrument
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.strategy import Status, Strategy
-from pipaid.signals.series import Series
+from pipaid.signals.indicator import make_indicator
+from pipaid.signals.series import CONDITIONS, Condition, Feature, Series
 
 
 class Inert(Template):
@@ -63,7 +65,10 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
         )
         live = template(params, _state(template, memory.brain))
         limits = limits_of(definition, template, capital=capital, leverage=leverage)
+    wakes, features = _declared(live)
     return Session(
+        wakes=wakes,
+        features=features,
         strategy=strategy,
         template=live,
         instruments=around.instruments,
@@ -75,6 +80,31 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
         orders={order.client_order_id: order for order in _oldest_first(memory.orders)},
         positions={position.id: position for position in sorted(memory.positions, key=seniority)},
     )
+
+
+def _declared(template: Template) -> tuple[Wakes, tuple[Feature, ...]]:
+    """Return when a template is to be asked and what it reads; refuse what no series could ever serve."""
+    wakes, features = template.wakes(), template.features()
+    kind = type(template).__name__
+    if not isinstance(wakes, Wakes):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
+        raise Nonsense(f"{kind}.wakes returned {wakes!r:.80}; return Wakes")
+    if not isinstance(features, tuple):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
+        raise Nonsense(f"{kind}.features returned {features!r:.80}; return a tuple of features")
+    for condition in (*wakes.flat, *wakes.holding):
+        if not isinstance(condition, Condition) or condition.kind not in CONDITIONS:
+            raise Nonsense(f"{kind}.wakes holds {condition!r:.80}, which is no condition")
+        sides = (condition.left, condition.right)
+        features_asked = [side for side in sides if not isinstance(side, int | float)]
+        _demand_features(f"{kind}.wakes", features_asked)
+    _demand_features(f"{kind}.features", features)
+    return wakes, features
+
+
+def _demand_features(where: str, features: Iterable[Feature]) -> None:
+    for feature in features:
+        if not isinstance(feature, Feature):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
+            raise Nonsense(f"{where} holds {feature!r:.80}, which is no feature")
+        make_indicator(feature.name, feature.params)
 
 
 def _state(template: type[Template], brain: Brain) -> dict[str, msgspec.Struct]:

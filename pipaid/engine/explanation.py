@@ -53,7 +53,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
     session = assemble(strategy, template, past.memory, around)
     features = {
         f"{feature.name}{list(feature.params)}": past.series.feature(feature).value
-        for feature in session.template.features()
+        for feature in session.features
     }
     trace = session.rehearse(symbol)
     gates = trace.gates or session.probe(symbol)

@@ -14,7 +14,7 @@ from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
-from pipaid.engine.template import WISHED_EXITS, Exit, Intent
+from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
 from pipaid.engine.tracing import Trace
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Nonsense, Wishes
@@ -24,7 +24,7 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Execution, Fill, FundingPaid, Order, OrderFact, OrderType, follow
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.strategy import Status, Strategy
-from pipaid.signals.series import EVERY, Condition
+from pipaid.signals.series import EVERY, Condition, Feature
 
 AUTO_CLOSE: Final = "autoclose-"
 INTENTS_MAX: Final = 512
@@ -41,9 +41,12 @@ class Session(Wishes):
     """Decide on each fact.
 
     A fact that changes something returns Effects; the caller makes them durable and then carries them out. `shield`
-    runs the template's code and nothing else: the shell puts a budget there.
+    runs the template's code and nothing else: the shell puts a budget there. `wakes` and `features` are what the
+    template declared when the session was put together; it is not asked again.
     """
 
+    wakes: Wakes = field(default=Wakes(every=True), kw_only=True)
+    features: tuple[Feature, ...] = field(default=(), kw_only=True)
     shield: Callable[..., Any] = field(default=_at_once, init=False)
     _adopted: dict[str, Order] = field(factory=dict[str, Order], init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
@@ -53,7 +56,7 @@ class Session(Wishes):
         if not self._heeds(symbol):
             return ()
         holding = self._holding(symbol)
-        wakes = self.template.wakes()
+        wakes = self.wakes
         if wakes.every or (holding and (wakes.holding_every or self._overdue(symbol))):
             return (EVERY,)
         return wakes.holding if holding else wakes.flat

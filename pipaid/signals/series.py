@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -25,6 +25,9 @@ class Feature(msgspec.Struct, frozen=True, cache_hash=True):
     params: tuple[int | float, ...] = ()
 
 
+ConditionKind = Literal["above", "below", "at_least", "at_most", "cross_above", "cross_below", "changes", "every"]
+
+
 class Condition(msgspec.Struct, frozen=True, cache_hash=True):
     """A question to a series that is answered once a candle for everybody who asks it.
 
@@ -33,7 +36,7 @@ class Condition(msgspec.Struct, frozen=True, cache_hash=True):
     holds at each candle. All but the last are false while an operand they need is undefined.
     """
 
-    kind: Literal["above", "below", "at_least", "at_most", "cross_above", "cross_below", "changes", "every"]
+    kind: ConditionKind
     left: Feature = Feature("close")
     right: Feature | float = 0.0
 
@@ -343,6 +346,7 @@ def _every(left: Indicator, right: Indicator) -> bool:
     return left.value is not None
 
 
+CONDITIONS: Final = frozenset(get_args(ConditionKind))
 _RULES: Final[dict[str, Callable[[Indicator, Indicator], bool]]] = {
     "above": _above,
     "below": _below,
