@@ -62,10 +62,15 @@ class Param(msgspec.Struct, frozen=True):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """How an indicator is made, and from which numbers."""
+    """How an indicator is made, and from which numbers.
+
+    `span`, where there is one, says after how many candles nothing is left of what came before: counted from the first
+    candle, the indicator begins anew each time so many have come, and keeps what the last such block told.
+    """
 
     make: Callable[..., Indicator]
     params: tuple[Param, ...] = ()
+    span: Callable[..., int] | None = None
 
 
 def make_indicator(name: str, params: tuple[int | float, ...]) -> Indicator:
@@ -83,6 +88,16 @@ def make_indicator(name: str, params: tuple[int | float, ...]) -> Indicator:
             raise ValueError(f"{param.name} of {name} must be {reach}, got {value!r}")
         values.append(int(value) if param.whole else float(value))
     return kind.make(*values)
+
+
+def first_needed(name: str, params: tuple[int | float, ...], count: int) -> int:
+    """Return from which of `count` candles on a fresh indicator must be fed to be as if it had been fed all of them."""
+    span = INDICATORS[name].span
+    if span is None:
+        return 0
+    length = span(*params)
+    # One whole block before the present one; and two more candles, because `previous` is kept, and by some twice.
+    return max(0, ((count - 2) // length - 1) * length)
 
 
 class Constant:
@@ -397,6 +412,14 @@ def _geometric_rung(lower: float, upper: float, levels: int, shift: float) -> In
     return Rung([lower * ratio ** (rung / (levels - 1)) for rung in range(levels)], shift)
 
 
+def _window(window: float) -> int:
+    return int(window)
+
+
+def _one(*_: float) -> int:
+    return 1
+
+
 _WINDOW: Final = (Param("window", 1, WINDOW_MAX),)
 _LADDER: Final = (
     Param("lower", 1e-18, 1e18, whole=False),
@@ -407,22 +430,22 @@ _LADDER: Final = (
 
 INDICATORS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
-        "close": Kind(Close),
-        "true_range": Kind(TrueRange),
-        "sma": Kind(SimpleAverage, _WINDOW),
+        "close": Kind(Close, span=_one),
+        "true_range": Kind(TrueRange, span=_one),
+        "sma": Kind(SimpleAverage, _WINDOW, _window),
         "ema": Kind(ExponentialAverage, _WINDOW),
         "rsi": Kind(RelativeStrength, _WINDOW),
         "atr": Kind(AverageTrueRange, _WINDOW),
-        "stddev": Kind(Deviation, _WINDOW),
-        "zscore": Kind(ZScore, _WINDOW),
-        "highest": Kind(Highest, _WINDOW),
-        "lowest": Kind(Lowest, _WINDOW),
-        "channel_high": Kind(_channel_high, _WINDOW),
-        "channel_low": Kind(_channel_low, _WINDOW),
-        "arithmetic_rung": Kind(_arithmetic_rung, _LADDER),
-        "geometric_rung": Kind(_geometric_rung, _LADDER),
+        "stddev": Kind(Deviation, _WINDOW, _window),
+        "zscore": Kind(ZScore, _WINDOW, _window),
+        "highest": Kind(Highest, _WINDOW, _window),
+        "lowest": Kind(Lowest, _WINDOW, _window),
+        "channel_high": Kind(_channel_high, _WINDOW, _window),
+        "channel_low": Kind(_channel_low, _WINDOW, _window),
+        "arithmetic_rung": Kind(_arithmetic_rung, _LADDER, _one),
+        "geometric_rung": Kind(_geometric_rung, _LADDER, _one),
         "period": Kind(
-            Period, (Param("period_ms", 1, PERIOD_MS_MAX), Param("offset_ms", -PERIOD_MS_MAX, PERIOD_MS_MAX))
+            Period, (Param("period_ms", 1, PERIOD_MS_MAX), Param("offset_ms", -PERIOD_MS_MAX, PERIOD_MS_MAX)), _one
         ),
     }
 )

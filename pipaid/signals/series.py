@@ -12,7 +12,7 @@ import msgspec
 
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Timeframe
-from pipaid.signals.indicator import Constant, Indicator, Sample, make_indicator
+from pipaid.signals.indicator import Constant, Indicator, Sample, first_needed, make_indicator
 
 BLOCK: Final = 4096
 FEATURES_MAX: Final = 16_384
@@ -234,7 +234,7 @@ class Series:
         if len(self._lives) >= FEATURES_MAX:
             raise ValueError(f"{self.symbol} {self.timeframe} already computes {FEATURES_MAX} features")
         indicator = make_indicator(feature.name, feature.params)
-        self._replay([indicator])
+        self._replay([(feature, indicator)])
         live = self._lives[feature] = Live(feature, indicator)
         self._updates = None
         if self._unprepared is not None:
@@ -250,13 +250,13 @@ class Series:
         self._updates = None
         self._drop(start - self._block)
         self._lives = {feature: live for feature, live in self._lives.items() if live.users}
-        late: list[Indicator] = []
+        late: list[tuple[Feature, Indicator]] = []
         for feature, live in self._lives.items():
             if live.successor is not None and follows:
                 live.indicator = live.successor
             else:
                 live.indicator = make_indicator(feature.name, feature.params)
-                late.append(live.indicator)
+                late.append((feature, live.indicator))
             live.successor = None
         self._replay(late)
 
@@ -268,28 +268,39 @@ class Series:
             return
         left = self._next_block - index
         chosen = [self._unprepared.pop() for _ in range(-(-len(self._unprepared) // left))]
-        fresh: list[Indicator] = []
+        fresh: list[tuple[Feature, Indicator]] = []
         for live in chosen:
             feature = live.feature
             if feature is not None and live.users and self._lives.get(feature) is live:
                 live.successor = make_indicator(feature.name, feature.params)
-                fresh.append(live.successor)
+                fresh.append((feature, live.successor))
         self._replay(fresh, self._next_block - self._block)
         self._updates = None
 
-    def _replay(self, indicators: Sequence[Indicator], from_index: int = 0) -> None:
-        """Feed the kept candles from an index on to fresh indicators; all of them are the current anchor's."""
-        updates = [indicator.update for indicator in indicators]
-        if not updates:
+    def _replay(self, indicators: Sequence[tuple[Feature, Indicator]], from_index: int = 0) -> None:
+        """Feed the kept candles from an index on to fresh indicators; all of them are the current anchor's.
+
+        Those with a finite memory are fed no more than they keep, beginning where they would begin anew by themselves.
+        """
+        if not indicators:
             return
-        step = self._step_ms
-        first = bisect_left(self.time_ms, from_index * step)
-        columns = (self.open, self.high, self.low, self.close, self.volume, self.time_ms)
-        kept = zip(*(column[first:] for column in columns), strict=True)
-        for open_, high, low, close, volume, time_ms in kept:
-            sample = Sample(open_, high, low, close, volume, int(time_ms) + step)
-            for update in updates:
+        anchor = bisect_left(self.time_ms, from_index * self._step_ms)
+        count = self.length - anchor
+        firsts = [first_needed(feature.name, feature.params, count) for feature, _ in indicators]
+        earliest = min(firsts)
+        samples = self._samples(anchor + earliest)
+        for (_, indicator), first in zip(indicators, firsts, strict=True):
+            update = indicator.update
+            for sample in samples[first - earliest :]:
                 update(sample)
+
+    def _samples(self, first: int) -> list[Sample]:
+        step = self._step_ms
+        columns = (self.open, self.high, self.low, self.close, self.volume, self.time_ms)
+        return [
+            Sample(open_, high, low, close, volume, int(time_ms) + step)
+            for open_, high, low, close, volume, time_ms in zip(*(column[first:] for column in columns), strict=True)
+        ]
 
     def _drop(self, before_index: int) -> None:
         count = bisect_left(self.time_ms, before_index * self._step_ms)

@@ -14,7 +14,7 @@ class WindowMoments:
     error is carried from window to window and a flat one has exactly zero deviation.
     """
 
-    __slots__ = ("_fresh", "_mean", "_squares", "_tails", "mean", "squares", "window")
+    __slots__ = ("_fresh", "_mean", "_squares", "_tail_means", "_tail_squares", "mean", "squares", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
@@ -23,7 +23,8 @@ class WindowMoments:
         self._mean = 0.0
         self._squares = 0.0
         self._fresh: list[float] = []
-        self._tails: list[tuple[float, float]] = []
+        self._tail_means: list[float] = []
+        self._tail_squares: list[float] = []
 
     def push(self, number: float) -> bool:
         """Take the next number; tell whether the window is full."""
@@ -39,25 +40,28 @@ class WindowMoments:
             self._turn()
             return True
         self._mean, self._squares = mean, squares
-        if not self._tails:
+        tail_means = self._tail_means
+        if not tail_means:
             return False
-        tail_mean, tail_squares = self._tails[count]
-        apart = tail_mean - mean
+        apart = tail_means[count] - mean
         rest = window - count
         self.mean = mean + apart * rest / window
-        self.squares = squares + tail_squares + apart * apart * count * rest / window
+        self.squares = squares + self._tail_squares[count] + apart * apart * count * rest / window
         return True
 
     def _turn(self) -> None:
-        tails: list[tuple[float, float]] = []
+        means: list[float] = []
+        sums: list[float] = []
         mean = squares = 0.0
         for count, number in enumerate(reversed(self._fresh), 1):
             step = number - mean
             mean += step / count
             squares += step * (number - mean)
-            tails.append((mean, squares))
-        tails.reverse()
-        self._tails = tails
+            means.append(mean)
+            sums.append(squares)
+        means.reverse()
+        sums.reverse()
+        self._tail_means, self._tail_squares = means, sums
         self._fresh.clear()
         self._mean = self._squares = 0.0
 

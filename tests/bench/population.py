@@ -1,4 +1,4 @@
-"""Strategies by the thousand: the five templates with ordinary params, spread over the symbols of a synthetic market."""
+"""Strategies by the thousand: the five templates with ordinary params, spread over a synthetic market's symbols."""
 
 from __future__ import annotations
 
