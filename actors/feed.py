@@ -29,6 +29,8 @@ log = structlog.get_logger()
 CANDLES_LATE_MAX: Final = 3
 POSITION_EVERY_MS: Final = 3_600_000
 LOOP_GAP_MAX_S: Final = 1.0
+# Histories are big while they are read, and what many of them took at once would hardly be given back.
+OPENING_MAX: Final = 2
 
 
 class MarketDesk(Protocol):
@@ -92,6 +94,7 @@ class Feed:
     _seats: dict[str, dict[str, Seat]] = field(factory=dict[str, dict[str, Seat]])
     _alarms: Alarms[Swept] = field(factory=Alarms[Swept])
     _opening: dict[tuple[str, Timeframe], trio.Event] = field(factory=dict[tuple[str, Timeframe], trio.Event])
+    _reading: trio.Semaphore = field(factory=lambda: trio.Semaphore(OPENING_MAX))
     _position_ms: int = 0
     _heard_s: dict[str, float] = field(factory=dict[str, float])
 
@@ -119,7 +122,8 @@ class Feed:
                 continue
             self._opening[key] = trio.Event()
             try:
-                self._series[key] = await self._opened(symbol, timeframe)
+                async with self._reading:
+                    self._series[key] = await self._opened(symbol, timeframe)
             finally:
                 self._opening.pop(key).set()
         return self._series[key]
