@@ -120,7 +120,7 @@ def follow(status: OrderStatus, fact: OrderFact) -> OrderStatus:
         raise InvariantBroken(f"an order that is {status} cannot {fact}") from None
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One order of one strategy; the price of a market order is the mark it was judged at.
 
     `position_id` names the lot it opens or reduces; `tag` is the template's own word for it (a grid level).

@@ -47,7 +47,7 @@ class CloseReason(StrEnum):
     MANUAL = "manual"
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
+class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One lot: quantities in base, values, fees and funding in quote currency; funding received is positive.
 
     `market_step` is the step of the market in which it was last entered: a simulated desk liquidates it in later steps

@@ -128,7 +128,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
         return self.running or self.definition
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
+class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The lifetime sums of a strategy's closed trades, in quote currency; `pnl` is net of fees and funding."""
 
     trades: int = 0
