@@ -174,6 +174,7 @@ class Dca(Template):
             symbol=view.symbol,
             below=average * (1 - stop) if 0 < stop < 1 else None,
             above=average * (1 + target) if target else None,
+            exits=True,
         )
 
     def _average(self, view: View) -> Decimal | None:

@@ -91,8 +91,6 @@ class Stream:
     clients_per_key_max: Annotated[int, Between(1, 10_000)] = 50
     subscriptions_max: Annotated[int, Between(1, 10_000)] = 200
     frames_per_second_max: Annotated[int, Between(1, 10_000)] = 20
-    queue_frames_max: Annotated[int, Between(16, 1_000_000)] = 4_096
-    queue_bytes_max: Annotated[int, Between(65_536, 2**30)] = 4 * 1024 * 1024
     authentication_s: Annotated[float, Between(1, 60)] = 5.0
     ping_s: Annotated[float, Between(1, 3_600)] = 20.0
     stuck_s: Annotated[float, Between(1, 600)] = 10.0

@@ -24,12 +24,13 @@ class PriceAlarm(msgspec.Struct, frozen=True):
     """The levels waited for on one symbol, and the market step they were set in.
 
     Only later steps touch it. So a market that is played again after a crash passes an alarm in the steps before it was
-    set, and one that fired and was committed is not there to fire again.
+    set, and one that fired and was committed is not there to fire again. One that `exits` is heeded without a template.
     """
 
     step: int
     below: Decimal | None = None
     above: Decimal | None = None
+    exits: bool = False
 
     def met(self, touch: Touch, *, upper_first: bool = False) -> Decimal | None:
         """Return the level that was touched, or nothing; `upper_first` tells which one if it was both in one step."""

@@ -52,8 +52,9 @@ def _frame_mistakes(
     leverage: int | None,
 ) -> list[tuple[str, str]]:
     mistakes: list[tuple[str, str]] = []
-    if not 1 <= len(definition.name) <= NAME_MAX or not definition.name.isprintable():
-        mistakes.append(("name", f"must be 1 to {NAME_MAX} printable characters"))
+    name = definition.name
+    if not 1 <= len(name) <= NAME_MAX or not name.isprintable() or name != name.strip():
+        mistakes.append(("name", f"must be 1 to {NAME_MAX} printable characters without blanks at either end"))
     symbols = definition.symbols
     if not 1 <= len(symbols) <= SYMBOLS_MAX or len(set(symbols)) != len(symbols):
         mistakes.append(("symbols", f"must be 1 to {SYMBOLS_MAX} different symbols"))

@@ -25,7 +25,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 encode: Final = _ENCODER.encode
 
 
-class Brain(msgspec.Struct, frozen=True, kw_only=True):
+class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a session remembers besides its orders and positions; written with every commit.
 
     `started` names the run whose `on_start` has been carried out; `evaluated` holds, by symbol, the close time of the
@@ -111,12 +111,19 @@ class Effects:
         records.extend(position_record(position) for position in self.positions.values())
         records.extend(self._run_records())
         if self.brain is not None:
-            records.append(Record("brain", self.strategy.id, Kind.PUT, encode(self.brain), self.strategy.id))
+            remembered = self._encoded_brain(self.brain)
+            records.append(Record("brain", self.strategy.id, Kind.PUT, remembered, self.strategy.id))
         if self.strategy_changed:
             records.append(strategy_record(self.strategy))
         if self.book is not None and self.book.name:
             records.append(Record("book", self.book.name, Kind.PUT, encode(self.book.memory())))
         return Batch(records=records, events=self.events)
+
+    def _encoded_brain(self, brain: Brain) -> bytes:
+        try:
+            return encode(brain)
+        except Exception as trouble:
+            raise TypeError(f"what the template remembers cannot be stored: {trouble}") from trouble
 
     def _run_records(self) -> list[Record]:
         kept = [

@@ -20,7 +20,7 @@ from pipaid.model.money import plain
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.report import CandleSeen, GateVerdict, Why
-from pipaid.model.strategy import Strategy
+from pipaid.model.strategy import Status, Strategy
 from pipaid.signals.series import Series
 
 
@@ -37,7 +37,13 @@ class Past:
 
 
 def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
-    """Evaluate the last candle of a past series with a scratch session, and tell everything it met."""
+    """Evaluate the last candle of a past series with a scratch session, and tell everything it met.
+
+    It runs the template's code: the caller puts a budget on it. A strategy that was halted since is judged as it would
+    have been before.
+    """
+    if strategy.status is Status.ERROR:
+        strategy = msgspec.structs.replace(strategy, status=Status.DEPLOYED)
     symbol = past.series.symbol
     candle = past.series.last
     prices: dict[str, Decimal] = {} if candle is None else {symbol: candle.close}
@@ -52,8 +58,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
     )
     session = assemble(strategy, template, past.memory, around)
     features = {
-        f"{feature.name}{list(feature.params)}": past.series.feature(feature).value
-        for feature in session.features
+        f"{feature.name}{list(feature.params)}": past.series.feature(feature).value for feature in session.features
     }
     trace = session.rehearse(symbol)
     gates = trace.gates or session.probe(symbol)

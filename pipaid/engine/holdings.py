@@ -226,6 +226,7 @@ class Holdings:
             day=brain.day,
             may_enter=self.entries_closed or ("" if status is Status.DEPLOYED else status.value),
             stale=symbol in self.quotes.stale,
+            frozen=self.quotes.is_frozen(self.book.name, symbol),
             last_price=self.quotes.price(symbol),
             limits=self.limits,
             room=room,

@@ -14,6 +14,7 @@ from pipaid.model.position import CloseReason, Direction
 TAG_MAX: Final = 64
 REASON_MAX: Final = 200
 TAGS_MAX: Final = 10_000
+FIGURE_DIGITS_MAX: Final = 18
 
 
 def intent_objection(intent: object, capital: Mapping[str, Decimal]) -> str | None:
@@ -123,5 +124,7 @@ def _figures(**figures: Any) -> str | None:
         if not isinstance(figure, Decimal):
             return f"{name} is not a Decimal: {figure!r:.80}"
         if not (figure.is_finite() and figure > ZERO):
-            return f"{name} is not a number above zero: {figure}"
+            return f"{name} is not a number above zero: {str(figure)[:60]}"
+        if figure.adjusted() >= FIGURE_DIGITS_MAX:
+            return f"{name} has more than {FIGURE_DIGITS_MAX} digits before the point: {str(figure)[:60]}"
     return None

@@ -190,12 +190,23 @@ def structure_params(
     params, mistakes = _structured(template.params_type, own)
     _, risk_mistakes = _structured_risk(template, raw)
     if params is not None and symbols:
-        around = template.check(
-            params, symbols=symbols, timeframe=timeframe, capital=capital, instruments=instruments or {}
-        )
-        mistakes = {**around, **mistakes}
+        around = {"symbols": symbols, "timeframe": timeframe, "capital": capital, "instruments": instruments or {}}
+        mistakes = {**_objections(template, params, around), **mistakes}
     _refuse_if_any({**mistakes, **risk_mistakes}, f"params of {template.id}")
     return params
+
+
+def _objections(template: type[Template], params: Any, around: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the template has against its params; that it breaks over them is an objection, too."""
+    try:
+        found = template.check(params, **around)
+        return {str(name): str(reason) for name, reason in found.items()}
+    except BaseException as trouble:  # noqa: BLE001 - a stranger's code, which may raise anything
+        try:
+            text = str(trouble)
+        except Exception:  # noqa: BLE001 - and its message may raise as well
+            text = "its message cannot be read"
+        return {"params": f"{template.id} broke while it checked them: {type(trouble).__name__}: {text[:200]}"}
 
 
 def structure_risk(template: type[Template], raw: Mapping[str, Any]) -> RiskParams:

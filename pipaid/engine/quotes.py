@@ -11,17 +11,22 @@ from pipaid.model.money import ZERO
 
 @define
 class Quotes:
-    """Hold what the market said last; only the feed writes it.
+    """Hold what the market said last; only the feed writes it, and each desk's resolver its own set in `frozen`.
 
     `now_ms` is venue time, `step` the number of the market step in force, `stale` the symbols on whose prices no entry
-    may be based.
+    may be based. `frozen` holds, by the name of the book, the symbols on which our lots and the venue disagree.
     """
 
     now_ms: int = 0
     step: int = 0
     prices: dict[str, Decimal] = field(factory=dict[str, Decimal])
     stale: set[str] = field(factory=set[str])
+    frozen: dict[str, frozenset[str]] = field(factory=dict[str, frozenset[str]])
 
     def price(self, symbol: str) -> Decimal:
         """Return the last price, zero if none is known."""
         return self.prices.get(symbol, ZERO)
+
+    def is_frozen(self, book: str, symbol: str) -> bool:
+        """Tell whether a book may not enter on a symbol because what it holds there is in dispute."""
+        return symbol in self.frozen.get(book, ())

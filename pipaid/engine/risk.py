@@ -66,6 +66,7 @@ class Situation:
     day: int
     may_enter: str
     stale: bool
+    frozen: bool = False
     last_price: Decimal
     limits: StrategyLimits
     room: Decimal
@@ -179,10 +180,12 @@ def within(value: Decimal | int, limit: Decimal | int) -> bool:
 def _standing(order: Order, situation: Situation, book: Book) -> Iterator[Gate]:
     blocked = book.blocked or book.tripped
     stale = situation.stale or within(situation.last_price, ZERO) or not situation.last_price.is_finite()
+    disputed = order.symbol if situation.frozen else "agreed positions"
     cooled = situation.now_ms >= situation.cooldown_until_ms
     yield Gate("status", "deployed", situation.may_enter or "deployed", not situation.may_enter)
     yield Gate("kill_switch", "off", blocked or "off", not blocked)
     yield Gate("stale_data", "fresh prices", order.symbol if stale else "fresh prices", not stale)
+    yield Gate("unassigned", "agreed positions", disputed, not situation.frozen)
     yield Gate("cooldown", str(situation.cooldown_until_ms), str(situation.now_ms), cooled)
 
 

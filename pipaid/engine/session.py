@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
@@ -64,7 +65,10 @@ class Session(Wishes):
     def alarm(self, symbol: str) -> PriceAlarm | None:
         """Return the levels whose touch is to be told to `on_price`."""
         alarm = self.brain.alarms.get(symbol)
-        return alarm if alarm is not None and self._heeds(symbol) else None
+        if alarm is None:
+            return None
+        guards = alarm.exits and self.strategy.status is Status.ERROR and self._holding(symbol)
+        return alarm if guards or self._heeds(symbol) else None
 
     def _heeds(self, symbol: str) -> bool:
         """Tell whether the market has anything to say to the session: paused, it only looks after what it holds."""
@@ -110,8 +114,19 @@ class Session(Wishes):
             return None
         with self._deciding():
             self._wait_for(symbol, None)
-            self._evaluate(symbol, "price", self.template.on_price, level)
+            if self.strategy.status is Status.ERROR:
+                self._leave_all(symbol, level)
+            else:
+                self._evaluate(symbol, "price", self.template.on_price, level)
             return self._finish()
+
+    def _leave_all(self, symbol: str, level: Decimal) -> None:
+        """Close a symbol's lots at the level that was to guard them; the template cannot be asked any more."""
+        lots = [position for position in self.positions.values() if position.symbol == symbol]
+        gains = sum((lot.unrealised(level) for lot in lots), ZERO) > ZERO
+        for lot in lots:
+            reason = CloseReason.TAKE_PROFIT if gains else CloseReason.STOP_LOSS
+            self._exit(Exit(position_id=lot.id, reason=reason))
 
     def on_trigger(self) -> Effects:
         """Decide on every symbol's last candle because somebody asked; caps hold as ever."""
@@ -449,7 +464,11 @@ class Session(Wishes):
 
 def _asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]) -> list[Intent]:
     """Return what a template's callback wishes; all of its code runs in here, that of generators too."""
-    wishes = callback(view, *facts)
+    try:
+        wishes = callback(view, *facts)
+    except StopIteration as trouble:
+        # It would end whatever coroutine it passes through without a word.
+        raise RuntimeError(f"{_named(callback)} raised StopIteration") from trouble
     if wishes is None:
         raise Nonsense(f"{_named(callback)} returned None; return intents, or () for none")
     try:

@@ -75,12 +75,14 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """Wish to be asked by `on_price` once the price is at or below one level, or at or above the other.
 
     It takes the place of the symbol's earlier alarm, holds until it has fired, over restarts and redeployments too, and
-    is compared with prices that come after it was wished for. Without any level there is no alarm any more.
+    is compared with prices that come after it was wished for. Without any level there is no alarm any more. One that
+    `exits` guards the symbol's lots: should the strategy have been halted by then, the engine leaves them by itself.
     """
 
     symbol: str
     below: Decimal | None = None
     above: Decimal | None = None
+    exits: bool = False
 
 
 Intent = Enter | Exit | ExitAll | CancelEntries | Protect | Alarm

@@ -201,7 +201,8 @@ class Wishes(Holdings):
 
     def _set_alarm(self, intent: Alarm) -> None:
         nowhere = intent.below is None and intent.above is None
-        self._wait_for(intent.symbol, None if nowhere else PriceAlarm(self.quotes.step, intent.below, intent.above))
+        alarm = PriceAlarm(self.quotes.step, intent.below, intent.above, intent.exits)
+        self._wait_for(intent.symbol, None if nowhere else alarm)
 
     def _protect(self, intent: Protect, wisher: str) -> None:
         position = self.positions.get(intent.position_id)

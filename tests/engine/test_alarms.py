@@ -207,6 +207,26 @@ def test_who_is_paused_is_asked_about_what_it_holds_only(status: Status, holding
     assert (touch(bench, "80") is not None) is waits
 
 
+@pytest.mark.parametrize(("level", "reason"), [("80", CloseReason.STOP_LOSS), ("120", CloseReason.TAKE_PROFIT)])
+def test_an_alarm_that_guards_lots_is_heeded_by_the_engine_once_the_strategy_is_halted(
+    level: str, reason: CloseReason
+) -> None:
+    heard: list[Decimal] = []
+    guarding = Alarm(symbol=SYMBOL, below=Decimal(90), above=Decimal(110), exits=True)
+    bench = alarmed(enter(), guarding, on_price=noting(heard))
+    bench.fill(bench.placed[0])
+    bench.settle(bench.session.become(msgspec.structs.replace(bench.strategy, status=Status.ERROR)))
+
+    effects = touch(bench, level)
+
+    assert effects is not None
+    assert [(each.order.type, each.order.reduce_only, each.order.reason) for each in effects.place] == [
+        (OrderType.MARKET, True, reason.value)
+    ]
+    assert heard == []
+    assert levels(bench) is None
+
+
 def test_an_alarm_that_was_not_heeded_is_there_again_after_the_pause() -> None:
     bench = alarmed(alarm("90"))
     bench.settle(bench.session.become(msgspec.structs.replace(bench.strategy, status=Status.PAUSED)))
