@@ -13,7 +13,7 @@ from pipaid.model.event import (
     PositionSummary,
 )
 from pipaid.model.moment import iso_millis
-from pipaid.model.money import CENT, ZERO
+from pipaid.model.money import CENT, average
 from pipaid.model.order import Fill, Order, OrderFact, OrderStatus, OrderType
 from pipaid.model.position import Position
 
@@ -50,7 +50,7 @@ def filled_event(order: Order, fill: Fill, trade_id: str) -> OrderFilled:
         fill_qty=fill.quantity,
         fill_price=fill.price,
         cum_qty=order.filled,
-        avg_price=_average(order.filled_value, order.filled, fill.price),
+        avg_price=average(order.filled_value, order.filled),
         fee=fill.fee,
         fee_asset=fill.fee_asset,
         liquidity="maker" if fill.maker else "taker",
@@ -86,7 +86,7 @@ def opened_event(position: Position) -> PositionOpened:
         symbol=position.symbol,
         side=position.direction.value,
         qty=position.entry_quantity,
-        entry_price=position.entry_price,
+        entry_price=average(position.entry_value, position.entry_quantity),
         notional=_cents(position.entry_value),
         leverage=position.leverage,
         stop_price=position.stop_price,
@@ -97,14 +97,13 @@ def opened_event(position: Position) -> PositionOpened:
 
 def closed_event(position: Position) -> PositionClosed:
     """Tell that a lot was closed, with its net profit."""
-    last = position.exit_value / position.exit_quantity if position.exit_quantity else ZERO
     return PositionClosed(
         position_id=position.id,
         symbol=position.symbol,
         side=position.direction.value,
         qty=position.exit_quantity,
-        entry_price=_average(position.entry_value, position.entry_quantity, position.entry_price),
-        exit_price=_average(position.exit_value, position.exit_quantity, last),
+        entry_price=average(position.entry_value, position.entry_quantity),
+        exit_price=average(position.exit_value, position.exit_quantity),
         pnl=_cents(position.pnl),
         fee=_cents(position.fees),
         reason=position.reason.value if position.reason is not None else "exit_rule",
@@ -120,19 +119,9 @@ def summary(position: Position) -> PositionSummary:
         symbol=position.symbol,
         side=position.direction.value,
         qty=position.quantity,
-        entry_price=position.entry_price,
+        entry_price=average(position.entry_value, position.entry_quantity),
     )
 
 
 def _cents(value: Decimal) -> Decimal:
     return value.quantize(CENT, rounding=ROUND_HALF_UP)
-
-
-def _average(value: Decimal, quantity: Decimal, like: Decimal) -> Decimal:
-    """Return value / quantity, with two decimals more than the price it is compared with."""
-    if not quantity:
-        return ZERO
-    average = value / quantity
-    exponent = like.as_tuple().exponent
-    places = -exponent if isinstance(exponent, int) and exponent < 0 else 0
-    return average.quantize(Decimal(1).scaleb(-min(places + 2, 12)), rounding=ROUND_HALF_UP)

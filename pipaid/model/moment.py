@@ -11,7 +11,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def iso_seconds(at_ms: int) -> str:
     """Render whole seconds: `2026-02-03T04:05:06Z`."""
-    return (_EPOCH + timedelta(seconds=at_ms // 1000)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (_EPOCH + timedelta(seconds=at_ms // 1000)).isoformat()[:19] + "Z"
 
 
 def iso_millis(at_ms: int) -> str:

@@ -77,3 +77,26 @@ def nearest_tick(price: Decimal, tick: Decimal) -> Decimal:
 
 def _steps(price: Decimal, tick: Decimal, rounding: str) -> Decimal:
     return _WIDE.multiply(_WIDE.divide(price, tick).quantize(ONE, rounding, _WIDE), tick)
+
+
+def average(value: Decimal, quantity: Decimal) -> Decimal:
+    """Return value / quantity in the decimals of the prices that made up the value; two more where it is no such price.
+
+    A value that is a sum of price x quantity has as many decimals as both together. Zero without a quantity.
+    """
+    if not quantity:
+        return ZERO
+    places = max(0, _places(value) - _places(quantity))
+    mean = value / quantity
+    rounded = mean.quantize(ONE.scaleb(-places), rounding=ROUND_HALF_UP)
+    return rounded if rounded * quantity == value else mean.quantize(ONE.scaleb(-places - 2), rounding=ROUND_HALF_UP)
+
+
+def exact_text(value: Decimal) -> str:
+    """Render without exponent, with the decimals the value came with: a price on its tick, a quantity on its lot."""
+    return format(value, "f")
+
+
+def _places(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) and exponent < 0 else 0

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pipaid.model.moment import iso_millis, iso_seconds
-from pipaid.model.money import plain, quote_text, ratio_text
+from pipaid.model.money import average, exact_text, plain, quote_text, ratio_text
 from pipaid.model.order import Order, OrderType
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation, RunStep
@@ -277,10 +277,10 @@ def order_object(order: Order) -> OrderObject:
         side=order.side.value,
         type=order.type.value,
         status=order.status.value,
-        qty=plain(order.quantity),
-        filled_qty=plain(order.filled),
-        price=plain(order.price) if order.type is OrderType.LIMIT else None,
-        stop_price=plain(order.price) if triggered else None,
+        qty=exact_text(order.quantity),
+        filled_qty=exact_text(order.filled),
+        price=exact_text(order.price) if order.type is OrderType.LIMIT else None,
+        stop_price=exact_text(order.price) if triggered else None,
         avg_price=_average(order.filled_value, order.filled),
         fee=plain(order.fee),
         leverage=order.leverage,
@@ -306,13 +306,13 @@ def position_object(position: Position, mark: Decimal | None = None) -> Position
         symbol=position.symbol,
         side=position.direction.value,
         state="open" if position.is_open else "closed",
-        qty=plain(position.quantity),
-        entry_qty=plain(position.entry_quantity),
+        qty=exact_text(position.quantity),
+        entry_qty=exact_text(position.entry_quantity),
         entry_price=_average(position.entry_value, position.entry_quantity) or "0",
         exit_price=_average(position.exit_value, position.exit_quantity),
         leverage=position.leverage,
-        stop_price=_plain(position.stop_price),
-        take_profit_price=_plain(position.take_profit_price),
+        stop_price=_exact(position.stop_price),
+        take_profit_price=_exact(position.take_profit_price),
         pnl=quote_text(position.pnl),
         unrealised_pnl=quote_text(position.unrealised(mark)) if valued and mark is not None else None,
         fee=quote_text(position.fees),
@@ -335,7 +335,7 @@ def trade_object(position: Position) -> TradeObject:
         dry_run=position.dry_run,
         symbol=position.symbol,
         side=position.direction.value,
-        qty=plain(position.entry_quantity),
+        qty=exact_text(position.entry_quantity),
         entry_price=_average(position.entry_value, position.entry_quantity) or "0",
         exit_price=_average(position.exit_value, position.exit_quantity) or "0",
         leverage=position.leverage,
@@ -376,10 +376,9 @@ def _millis(at_ms: int) -> str | None:
     return iso_millis(at_ms) if at_ms else None
 
 
-def _plain(value: Decimal | None) -> str | None:
-    return None if value is None else plain(value)
+def _exact(value: Decimal | None) -> str | None:
+    return None if value is None else exact_text(value)
 
 
 def _average(value: Decimal, quantity: Decimal) -> str | None:
-    """Return value / quantity with at most twelve decimals, or nothing without a quantity."""
-    return plain(round(value / quantity, 12)) if quantity else None
+    return exact_text(average(value, quantity)) if quantity else None

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from pipaid.errors import InvalidParameter
 from pipaid.model.money import (
+    average,
+    exact_text,
     floor_to_step,
     nearest_tick,
     parse_decimal,
@@ -180,3 +182,20 @@ def test_plain_text_means_the_same_number(value: Decimal) -> None:
 
 def _fraction(value: Decimal) -> Fraction:
     return Fraction(*value.as_integer_ratio())
+
+
+@pytest.mark.parametrize(
+    ("fills", "expected"),
+    [
+        ([("0.007", "86813.6")], "86813.6"),
+        ([("1.20", "158.40"), ("3.00", "158.41")], "158.4071"),
+        ([("10", "100"), ("20", "200")], "166.67"),
+        ([("7824.0", "2.5270")], "2.5270"),
+    ],
+)
+def test_an_average_shows_the_decimals_of_its_prices(fills: list[tuple[str, str]], expected: str) -> None:
+    bought = [(Decimal(quantity), Decimal(price)) for quantity, price in fills]
+
+    mean = average(sum(q * p for q, p in bought) + Decimal(0), sum(q for q, _ in bought) + Decimal(0))
+
+    assert exact_text(mean) == expected

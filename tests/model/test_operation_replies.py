@@ -130,10 +130,10 @@ def test_a_strategy_in_error_shows_its_run_its_sums_and_the_cause() -> None:
 @pytest.mark.parametrize(
     ("type", "price", "stop_price"),
     [
-        (OrderType.LIMIT, "158.4", None),
+        (OrderType.LIMIT, "158.40", None),
         (OrderType.MARKET, None, None),
-        (OrderType.STOP, None, "158.4"),
-        (OrderType.TAKE_PROFIT, None, "158.4"),
+        (OrderType.STOP, None, "158.40"),
+        (OrderType.TAKE_PROFIT, None, "158.40"),
     ],
 )
 def test_an_order_shows_the_price_that_its_type_has(type: OrderType, price: str | None, stop_price: str | None) -> None:
@@ -150,7 +150,7 @@ def test_a_filled_order_shows_its_average() -> None:
 
     shown = order_object(order)
 
-    assert (shown.avg_price, shown.fee, shown.ended_at) == ("33.333333333333", "0.1", "2026-01-02T09:30:00.412Z")
+    assert (shown.avg_price, shown.fee, shown.ended_at) == ("33.33", "0.1", "2026-01-02T09:30:00.412Z")
 
 
 def test_an_open_position_is_valued_at_the_mark() -> None:
