@@ -62,8 +62,6 @@ class Playback:
         self._turn = (self._turn + 1) % UPDATES_PER_TURN_MAX
         if not self._turn:
             await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _wait(self, due_ms: int, speed: float) -> None:
         now_s = self.clock.monotonic_s()
