@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar, cast
 
@@ -23,6 +22,8 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 MAILBOX_MAX: Final = 1_024
+# A venue may accept a request until so long after it was sent.
+REQUEST_WINDOW_MS: Final = 5_000
 RESTARTS_MAX: Final = 5
 PERIOD_S: Final = 600.0
 
@@ -99,14 +100,18 @@ class Mailbox(Generic[T]):
     def done(self) -> None:
         """Take the oldest letter off."""
         del self._letters[0]
-        if self._space is not None:
-            self._space.set()
-            self._space = None
+        self._make_room()
 
     def clear(self) -> list[T]:
         """Take all letters off and return them."""
         letters, self._letters = self._letters, []
+        self._make_room()
         return letters
+
+    def _make_room(self) -> None:
+        if self._space is not None:
+            self._space.set()
+            self._space = None
 
     def _wake(self) -> None:
         if self._reader is not None and not self.held:
@@ -231,6 +236,7 @@ class Employed(Inbox, Swept, Protocol):
 
     session: Session
     loaded: bool
+    known: bool
     waiting_max: int
     missed: dict[Occasion, None]
     on_load: Callable[[Session], Effects | None] | None
@@ -238,6 +244,10 @@ class Employed(Inbox, Swept, Protocol):
     @property
     def waiting(self) -> int:
         """Return how many letters wait."""
+        ...
+
+    def holds(self, position_id: str) -> bool:
+        """Tell whether an open position is this strategy's, as far as is known, which may be from before a crash."""
         ...
 
     async def run(self) -> None:
@@ -282,16 +292,21 @@ class Failures:
     intensity: Intensity
     total: int = 0
     last: str = ""
-    _times_s: deque[float] = field(factory=deque[float])
+    # A list, because it is nearly always empty, and an empty deque takes ten times the room.
+    _times_s: list[float] = field(factory=list[float])
 
     def note(self, cause: BaseException, now_s: float) -> bool:
         """Note a failure; tell whether the child may be restarted."""
         self.total += 1
-        self.last = f"{type(cause).__name__}: {cause}"[:500]
+        self.last = f"{type(cause).__name__}: {said_by(cause)}"[:500]
         self._times_s.append(now_s)
         while self._times_s and self._times_s[0] <= now_s - self.intensity.period_s:
-            self._times_s.popleft()
+            del self._times_s[0]
         return len(self._times_s) <= self.intensity.restarts_max
+
+    def forgive(self) -> None:
+        """Begin a new period: a person has looked."""
+        self._times_s.clear()
 
     @property
     def recent(self) -> int:
@@ -300,9 +315,18 @@ class Failures:
 
     def backoff_s(self, jitter: float) -> float:
         """Return the wait before the next start: doubled with each failure in the period, times 0.5 to 1."""
-        exponent = min(len(self._times_s) - 1, 16)
+        exponent = min(max(len(self._times_s) - 1, 0), 16)
         full = min(self.intensity.backoff_max_s, self.intensity.backoff_min_s * float(2**exponent))
         return full * (0.5 + 0.5 * jitter)
+
+
+def said_by(trouble: BaseException) -> str:
+    """Return an exception's message, whatever a stranger made of it, as text that can be stored."""
+    try:
+        text = str(trouble)
+    except Exception:  # noqa: BLE001 - A message that cannot be made must not end whoever asks for it.
+        text = "its message cannot be read"
+    return text.encode(errors="replace").decode()
 
 
 def without_cancelled(trouble: BaseException) -> BaseException | None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from attrs import define
 
-from actors.actor import Asker, Employed, Writer
+from actors.actor import Asker, Employed, Guard, Writer, without_cancelled
 from pipaid.engine.assembly import Memory
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
@@ -20,7 +20,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
 from pipaid.engine.statistics import strategy_statistics
 from pipaid.engine.template import Template
-from pipaid.errors import InvalidParameter, NotFound
+from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError
 from pipaid.model import paging, reply, report, request
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_millis
@@ -108,6 +108,7 @@ class Answers:
     past: Callable[[str, Timeframe, int], Awaitable[Series]]
     instruments: Callable[[], Mapping[str, Instrument]]
     books: Callable[[bool], Book]
+    guard: Guard
 
     async def strategy_create(self, caller: Asker, asked: request.StrategyCreate) -> reply.StrategyObject:
         """Create a draft."""
@@ -271,7 +272,15 @@ class Answers:
             caps=book.caps,
             blocked=book.blocked or book.tripped,
         )
-        return explain(strategy, self.catalogue.get(strategy.in_effect.template_id), past)
+        template = self.catalogue.get(strategy.in_effect.template_id)
+        try:
+            return self.guard.run(strategy.number, explain, strategy, template, past)
+        except PipaidError:
+            raise
+        except BaseException as trouble:  # a template's code runs in there, with all it may do
+            if without_cancelled(trouble) is None:
+                raise
+            raise InvalidState(f"the template failed at that candle: {type(trouble).__name__}: {trouble}") from None
 
     async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList:
         """List templates."""
@@ -309,8 +318,7 @@ class Answers:
             capital=quote_text(session.capital[symbol]),
             state=msgspec.to_builtins(state) if state is not None else {},
             features={
-                f"{feature.name}{list(feature.params)}": series.feature(feature).value
-                for feature in session.features
+                f"{feature.name}{list(feature.params)}": series.feature(feature).value for feature in session.features
             },
             positions=tuple(self._position(lot) for lot in session.positions.values() if lot.symbol == symbol),
             orders=tuple(reply.order_object(order) for order in session.orders.values() if order.symbol == symbol),

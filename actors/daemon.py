@@ -41,7 +41,6 @@ from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
 from pipaid.logs import get_log, set_level
 from pipaid.model.order import OrderStatus
-from pipaid.model.position import Position
 from pipaid.model.report import Reloaded
 from pipaid.model.strategy import Strategy
 from pipaid.plugins import load_templates
@@ -57,7 +56,6 @@ JOURNAL: Final = "journal.db"
 KILL_FILE: Final = "KILL"
 SHUTDOWN_ANSWER_S: Final = 1.0
 DESKS: Final = ((True, "paper"), (False, "simulated"))
-RELOADABLE: Final = frozenset({"log.level", "risk.account", "risk.daemon"})
 
 
 @define(eq=False)
@@ -172,6 +170,7 @@ class Daemon:
             load=load,
             carriers=self.gateways.__getitem__,
             on_interest=self._seat,
+            on_become=self.roster.became,
         )
 
     def _seat(self, actor: Employed, symbol: str) -> None:
@@ -204,8 +203,8 @@ class Daemon:
                 clock=self.world.clock,
                 activity=self.activity,
                 inbox=self.roster.inbox,
-                lots=partial(self._lots, dry),
-                freeze=self.quotes.stale.update,
+                lots=partial(self.roster.lots, dry=dry),
+                ended=partial(self._note_end, dry),
             )
             gateway = self.gateways[dry] = Gateway(
                 name=name,
@@ -220,13 +219,8 @@ class Daemon:
                 if order.dry_run is dry:
                     gateway.know(order)
 
-    def _lots(self, dry: bool) -> list[Position]:
-        return [
-            position
-            for actor in self.roster.employed()
-            if actor.loaded and actor.session.dry_run is dry
-            for position in actor.session.positions.values()
-        ]
+    def _note_end(self, dry: bool, client_id: str) -> None:
+        self.gateways[dry].note_end(client_id)
 
     def _build_commands(self) -> None:
         roster = self.roster
@@ -237,6 +231,7 @@ class Daemon:
             gateways=list(self.gateways.values()),
             employed=roster.employed,
             configured=self.config.risk.caps(),
+            kill_file=self.config.daemon.state_dir / KILL_FILE,
         )
         self.lifecycle = Lifecycle(
             world=self.world,
@@ -247,6 +242,7 @@ class Daemon:
             venue_ms=lambda: self.quotes.now_ms,
             halt_session=halt,
             forget_lots=lambda dry, lots: self.desks[dry].forget_lots(lots),
+            guard=self.guard,
         )
         self.keys = KeyRing(
             writer=self.recorder,
@@ -283,6 +279,7 @@ class Daemon:
             past=self.feed.past,
             instruments=lambda: self.feed.instruments,
             books=self.books.__getitem__,
+            guard=self.guard,
         )
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
@@ -459,16 +456,22 @@ class Daemon:
         self.portfolio.drain()
 
     async def reread(self) -> Reloaded:
-        """Read the configuration again: caps and log level change at once, all else waits for a restart."""
-        before = self.config
-        fresh = load_config(before.path, self.world, overrides={"daemon.state_dir": str(before.daemon.state_dir)})
-        waiting = fresh.differences(before, besides=RELOADABLE)
-        changed = [key for key in fresh.differences(before) if key not in waiting]
+        """Read the configuration again: log level and tighter caps take effect at once, all else at a restart."""
+        self.notifier.reloading(monotonic_us=round(self.world.clock.monotonic_s() * 1_000_000))
+        try:
+            before = self.config
+            fresh = load_config(before.path, self.world, overrides={"daemon.state_dir": str(before.daemon.state_dir)})
+        finally:
+            self.notifier.ready()
         set_level(fresh.log.level)
-        self.portfolio.reconfigure(fresh.risk.caps())
-        log = attrs.evolve(before.log, level=fresh.log.level)
-        risk = attrs.evolve(before.risk, account=fresh.risk.account, daemon=fresh.risk.daemon)
-        self.config = attrs.evolve(before, log=log, risk=risk)
+        reloaded = attrs.evolve(before, log=attrs.evolve(before.log, level=fresh.log.level))
+        if not self.portfolio.loosens(fresh.risk.caps()):
+            # What loosens a cap needs two steps and is audited: that is `risk set`, or a restart.
+            self.portfolio.reconfigure(fresh.risk.caps())
+            risk = attrs.evolve(before.risk, account=fresh.risk.account, daemon=fresh.risk.daemon)
+            reloaded = attrs.evolve(reloaded, risk=risk)
+        self.config = reloaded
+        changed, waiting = reloaded.differences(before), fresh.differences(reloaded)
         get_log().info("daemon.reloaded", changed=changed, needs_restart=waiting)
         return Reloaded(changed=tuple(changed), needs_restart=tuple(waiting))
 

@@ -10,18 +10,17 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import CancelNews, Inbox, OrderNews
+from actors.actor import REQUEST_WINDOW_MS, CancelNews, Inbox, OrderNews
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
 from pipaid.storage.store import Committed
-from pipaid.venues.venue import Confirmed, Desk, Refused, Unknown
+from pipaid.venues.venue import Confirmed, Desk, Outcome, Refused, Unknown
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
 QUEUE_MAX: Final = 100_000
 ENDED_KEPT: Final = 16_384
-REQUEST_WINDOW_MS: Final = 5_000
 NEWS_MAX: Final = 256
 ENDS: Final = frozenset({OrderFact.COMPLETE, OrderFact.CANCEL, OrderFact.EXPIRE})
 
@@ -31,7 +30,8 @@ class Gateway:
     """Carry one desk's orders: cancellations and reducing orders first, then entries, each in the order given.
 
     The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it says why,
-    no entry leaves any more, and those that wait are refused with the reason as proof, for they were never sent.
+    no entry leaves any more, and those that wait are refused with the reason as proof, for they were never sent. So is
+    an order whose cancellation overtakes it. A call that is cut short leaves its order in doubt.
     """
 
     name: str
@@ -47,8 +47,10 @@ class Gateway:
     _cancels: deque[Order] = field(factory=deque[Order])
     _exits: deque[Order] = field(factory=deque[Order])
     _entries: deque[Order] = field(factory=deque[Order])
+    _unsent: dict[str, str] = field(factory=dict[str, str])
     _owners: dict[str, str] = field(factory=dict[str, str])
     _ended: OrderedDict[str, str] = field(factory=OrderedDict[str, str])
+    _taken: Execution | FundingPaid | None = None
     _work: trio.Event = field(factory=trio.Event)
 
     @property
@@ -60,7 +62,7 @@ class Gateway:
         """Remember whose order this is until it has ended, so that its executions find their way."""
         self._owners[order.client_order_id] = order.strategy_id
 
-    def _note_end(self, client_id: str) -> None:
+    def note_end(self, client_id: str) -> None:
         """Let an ended order make room; for a while late facts about it still find their way."""
         owner = self._owners.pop(client_id, None)
         if owner is not None:
@@ -72,6 +74,7 @@ class Gateway:
         """Take an order; the proof of its commit is demanded because nothing else may be sent."""
         assert proof.n > 0, "an order is sent only after the commit of its intent"
         self.know(approved.order)
+        self._unsent[approved.order.client_order_id] = ""
         self._put(self._exits if approved.order.reduce_only else self._entries, approved.order)
 
     def cancel(self, order: Order, proof: Committed) -> None:
@@ -100,51 +103,65 @@ class Gateway:
         news: dict[str, list[tuple[str, OrderFact, str]]] = {}
         units = 0
         try:
-            while self.waiting:
+            while self.waiting and units < NEWS_MAX:
                 if self._cancels:
-                    await self._cancel_one(self._cancels.popleft())
-                    self.activity.end()
+                    await self._cancel_one()
                     continue
                 order = (self._exits or self._entries).popleft()
                 units += 1
                 fact, detail = await self._send_one(order)
                 news.setdefault(order.strategy_id, []).append((order.client_order_id, fact, detail))
-                if units >= NEWS_MAX:
-                    break
         finally:
-            for strategy_id, facts in news.items():
-                await self._tell(strategy_id, OrderNews(tuple(facts)))
-            self.activity.end(units)
-            if self.waiting:
-                self._work.set()
+            try:
+                for strategy_id, facts in news.items():
+                    await self._tell(strategy_id, OrderNews(tuple(facts)))
+            finally:
+                self.activity.end(units)
+                if self.waiting:
+                    self._work.set()
 
     async def _send_one(self, order: Order) -> tuple[OrderFact, str]:
-        if self.stopped and not order.reduce_only:
-            return OrderFact.REFUSE, f"never sent: {self.stopped}"
+        never = self._unsent.pop(order.client_order_id, "") or ("" if order.reduce_only else self.stopped)
+        if never:
+            self.note_end(order.client_order_id)
+            return OrderFact.REFUSE, f"never sent: {never}"
         self.sent += 1
         expires_at_ms = self.quotes.now_ms + REQUEST_WINDOW_MS
-        outcome = await self.desk.place(order, expires_at_ms=expires_at_ms)
+        try:
+            outcome = await self.desk.place(order, expires_at_ms=expires_at_ms)
+        except BaseException:
+            self.doubt(order, expires_at_ms)
+            raise
         if isinstance(outcome, Confirmed):
             return OrderFact.ACK, ""
         if isinstance(outcome, Refused):
             # A reducing order that comes after its lot was closed is an everyday race; an entry is not.
             tell = log.info if order.reduce_only else log.warning
             tell("order.refused", strategy_id=order.strategy_id, order_id=order.id, proof=outcome.proof)
-            self._note_end(order.client_order_id)
+            self.note_end(order.client_order_id)
             return OrderFact.REFUSE, outcome.proof
         log.warning("order.unknown", strategy_id=order.strategy_id, order_id=order.id, detail=outcome.detail)
         self.doubt(order, expires_at_ms)
         return OrderFact.LOSE, outcome.detail
 
-    async def _cancel_one(self, order: Order) -> None:
+    async def _cancel_one(self) -> None:
         """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate."""
-        outcome = await self.desk.cancel(order)
-        if isinstance(outcome, Confirmed):
-            return
-        log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
-        await self._tell(order.strategy_id, CancelNews(order.client_order_id))
-        if isinstance(outcome, Unknown):
-            self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
+        order = self._cancels.popleft()
+        try:
+            if order.client_order_id in self._unsent:
+                self._unsent[order.client_order_id] = "withdrawn before its turn came"
+                return
+            outcome: Outcome = Unknown("the call was cut short")
+            try:
+                outcome = await self.desk.cancel(order)
+            finally:
+                if isinstance(outcome, Unknown):
+                    self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
+            if not isinstance(outcome, Confirmed):
+                log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
+                await self._tell(order.strategy_id, CancelNews(order.client_order_id))
+        finally:
+            self.activity.end()
 
     async def _tell(self, strategy_id: str, fact: Execution | FundingPaid | OrderNews | CancelNews) -> None:
         inbox = self.inbox(strategy_id)
@@ -155,23 +172,29 @@ class Gateway:
         log.error("fact.unassigned", desk=self.name, strategy_id=strategy_id, fact=repr(fact)[:300])
 
     async def _listen(self) -> None:
+        if self._taken is not None:
+            # Taken from the desk before a restart, when its owner had no room for it.
+            await self._pass_on(self._taken)
         async for update in self.desk.updates():
-            try:
-                owner = self._owner(update)
-                if owner is None:
-                    self.unassigned += 1
-                    log.error("execution.unassigned", desk=self.name, fact=repr(update)[:300])
-                else:
-                    await self._tell(owner, update)
-            finally:
-                self.activity.end()
+            self._taken = update
+            await self._pass_on(update)
+
+    async def _pass_on(self, update: Execution | FundingPaid) -> None:
+        owner = self._owner(update)
+        if owner is None:
+            self.unassigned += 1
+            log.error("execution.unassigned", desk=self.name, fact=repr(update)[:300])
+        else:
+            await self._tell(owner, update)
+        self._taken = None
+        self.activity.end()
 
     def _owner(self, update: Execution | FundingPaid) -> str | None:
         if isinstance(update, Execution):
             client_id = update.client_order_id
             owner = self._owners.get(client_id) or self._ended.get(client_id)
             if update.fact in ENDS:
-                self._note_end(client_id)
+                self.note_end(client_id)
             if owner is not None:
                 return owner
         return self.owner_of_position(update.position_id) if update.position_id else None

@@ -62,8 +62,12 @@ class Doubted(Protocol):
     """A resolver as the gauges see it."""
 
     name: str
-    frozen: set[str]
     doubts: dict[str, Any]
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Return the symbols on which nothing is entered."""
+        ...
 
 
 class Supervised(Protocol):

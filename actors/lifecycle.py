@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
 import trio
 from attrs import define
 
-from actors.actor import Employed, Writer
+from actors.actor import Employed, Guard, Writer
 from pipaid.engine.definition import check_definition
 from pipaid.engine.effects import Effects, strategy_record
 from pipaid.engine.session import Session
@@ -29,6 +30,8 @@ from pipaid.seams import World
 
 CLOSE_DEADLINE_S: Final = 30.0
 CANCEL_DEADLINE_S: Final = 10.0
+# Longer than the longest back-off.
+UP_DEADLINE_S: Final = 45.0
 STRATEGIES_MAX: Final = 100_000
 OWNER: Final = "acct_main"
 
@@ -93,9 +96,11 @@ class Lifecycle:
     venue_ms: Callable[[], int]
     halt_session: Callable[[Session, Strategy], Effects]
     forget_lots: Callable[[bool, list[str]], None]
+    guard: Guard
     closed: str = ""
 
     def _open(self) -> None:
+        """Refuse what could lead to entries while the daemon takes none; what reduces goes on."""
         if self.closed:
             raise Unavailable(f"the daemon is {self.closed}; no strategy can be changed now")
 
@@ -123,7 +128,7 @@ class Lifecycle:
                 source=source,
             )
             records = [_name_record(account, definition.name, Kind.ADD, fresh), strategy_record(strategy)]
-            await self.writer.commit(Batch(records=records))
+            await self._commit(Batch(records=records))
             claim.keep(fresh)
         self.roster.enlist(strategy)
         return strategy
@@ -133,6 +138,7 @@ class Lifecycle:
         self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.UPDATE):
+            await self._up(member)
             before = member.strategy
             account = before.account
             definition = msgspec.structs.replace(before.definition, **changes)
@@ -160,6 +166,7 @@ class Lifecycle:
         self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.DEPLOY):
+            await self._up(member)
             before = member.strategy
             definition = before.definition
             template = self._checked(definition, capital=capital, leverage=leverage)
@@ -198,7 +205,6 @@ class Lifecycle:
 
     async def pause(self, account: str | None, id: str, *, close_positions: bool) -> Strategy:
         """Open nothing new; with `close_positions` close everything first, and say so if the venue does not confirm."""
-        self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.PAUSE):
             closed = True
@@ -227,15 +233,16 @@ class Lifecycle:
 
     async def stop(self, account: str | None, id: str, *, close_positions: bool) -> Strategy:
         """End a strategy for good; what it still holds is reported and no longer managed."""
-        self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.STOP):
             closed = True
             if close_positions:
                 closed = await self._close_all(member, CloseReason.STOP_CLOSE, "stopping")
             await self._cancel_all(member)
+            left: list[str] = []
 
             def become_stopped(session: Session) -> Effects:
+                left.extend(session.positions)
                 after = self._after(session.strategy, Action.STOP, ended=True)
                 effects = session.become(after)
                 effects.event(
@@ -248,6 +255,9 @@ class Lifecycle:
 
             await self._perform(member, become_stopped)
             await self.roster.dismiss(member)
+            run = member.strategy.run
+            # Nobody looks after them any more, so they must not count in the comparison with the venue either.
+            self.forget_lots(run is None or run.dry_run, left)
             if not closed:
                 raise ExchangeError(
                     f"the venue did not confirm every close within {CLOSE_DEADLINE_S:.0f} s; the strategy is stopped"
@@ -270,9 +280,9 @@ class Lifecycle:
 
     async def delete(self, account: str | None, id: str) -> None:
         """Delete what is not deployed; open live positions forbid it, paper ones are dropped."""
-        self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.DELETE):
+            await self._up(member)
             run = member.strategy.run
             dry = run is None or run.dry_run
             if not dry and _held(member) and member.strategy.status is not Status.STOPPED:
@@ -295,7 +305,7 @@ class Lifecycle:
             records.append(Record("brain", id, Kind.DROP))
             if dry:
                 records.extend(Record("position", position.id, Kind.DROP) for position in rows)
-            await self.writer.commit(Batch(records=records))
+            await self._commit(Batch(records=records))
             if dry:
                 self.forget_lots(True, [position.id for position in rows])
             self.roster.strike(member)
@@ -330,7 +340,9 @@ class Lifecycle:
         self, definition: StrategyDefinition, *, capital: Decimal | None = None, leverage: int | None = None
     ) -> type[Template]:
         template = self.template(definition.template_id)
-        check_definition(definition, template, self.instruments(), capital=capital, leverage=leverage)
+        # The template's own check is a stranger's code like its callbacks.
+        check = partial(check_definition, capital=capital, leverage=leverage)
+        self.guard.run(0, check, definition, template, self.instruments())
         return template
 
     def _check_held(self, member: Membership, definition: StrategyDefinition) -> None:
@@ -371,13 +383,29 @@ class Lifecycle:
         )
 
     async def _replace(self, member: Membership, after: Strategy, batch: Batch) -> None:
-        await self.writer.commit(batch)
+        await self._commit(batch)
         member.strategy = after
+        if member.actor is not None and member.actor.known:
+            # What the session writes next must not bring the old record back.
+            member.actor.session.strategy = after
+
+    async def _commit(self, batch: Batch) -> None:
+        """Make a batch durable and wait for it even if whoever asked is cut off: memory must not fall behind."""
+        with trio.CancelScope(shield=True):
+            await self.writer.commit(batch)
+
+    async def _up(self, member: Membership) -> None:
+        """Wait for a strategy that is being restarted: what it holds decides what may be done to it."""
+        if member.actor is None:
+            return
+        with trio.move_on_after(UP_DEADLINE_S):
+            await member.actor.up()
+            return
+        raise Unavailable("the strategy is being restarted after a failure; try again")
 
     async def _perform(self, member: Membership, act: Callable[[Session], Effects]) -> None:
         assert member.actor is not None, "a running strategy has an actor"
         await member.actor.perform(act)
-        member.strategy = member.actor.session.strategy
 
     async def _close_all(self, member: Membership, reason: CloseReason, closing: str) -> bool:
         def close(session: Session) -> Effects:
@@ -428,7 +456,7 @@ def _entering(session: Session) -> bool:
 
 def _held(member: Membership) -> int:
     actor = member.actor
-    return len(actor.session.positions) if actor is not None and actor.loaded else member.abandoned
+    return len(actor.session.positions) if actor is not None and actor.known else member.abandoned
 
 
 def _name_record(account: str, name: str, kind: Kind, id: str = "") -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -14,8 +15,10 @@ from attrs import define, field
 
 from actors.actor import Employed, Writer
 from pipaid.engine.book import Book, BookMemory, Caps
-from pipaid.engine.effects import encode
-from pipaid.errors import InvalidState
+from pipaid.engine.effects import Effects, encode
+from pipaid.engine.loosening import loosened
+from pipaid.engine.session import Session
+from pipaid.errors import InvalidState, PipaidError
 from pipaid.model.ident import random_id
 from pipaid.model.moment import iso_millis
 from pipaid.model.money import ZERO, plain
@@ -29,6 +32,7 @@ from pipaid.storage.store import Reader
 log = structlog.get_logger()
 WATCH_EVERY_S: Final = 0.25
 REASON_MAX: Final = 200
+WITHDRAW_DEADLINE_S: Final = 10.0
 
 
 class KillState(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +80,7 @@ class Portfolio:
     employed: Callable[[], Iterable[Employed]]
     configured: Caps
     kill: KillState = field(factory=KillState)
+    kill_file: Path | None = None
     draining: str = ""
     changed: dict[str, Any] = field(factory=dict[str, Any])
 
@@ -101,15 +106,19 @@ class Portfolio:
                     log.error("portfolio.tripped", book=book.name, reason=book.tripped)
 
     async def activate(self, reason: str, *, by: str, close_positions: bool) -> KillState:
-        """Stop all entries now, everywhere; then make it durable and withdraw what works."""
+        """Stop all entries now, everywhere; then make it durable and withdraw what works.
+
+        A strategy that is being restarted does so when it is back, which nobody waits for beyond a deadline.
+        """
         reason = reason[:REASON_MAX] or "no reason given"
         self.kill = KillState(is_active=True, reason=reason, activated_at_us=self.world.clock.now_us(), activated_by=by)
         self._apply()
         log.warning("kill.activated", reason=reason, by=by, close_positions=close_positions)
-        await self._save("activate", reason, by)
-        async with trio.open_nursery() as nursery:
-            for actor in self.employed():
-                nursery.start_soon(_withdraw, actor, close_positions)
+        await self._save(self.kill, "activate", reason, by)
+        with trio.move_on_after(WITHDRAW_DEADLINE_S):
+            async with trio.open_nursery() as nursery:
+                for actor in self.employed():
+                    nursery.start_soon(_withdraw, actor, close_positions)
         return self.kill
 
     @property
@@ -122,6 +131,10 @@ class Portfolio:
         self.configured = configured
         self._apply()
 
+    def loosens(self, configured: Caps) -> bool:
+        """Tell whether other configured caps would loosen anything that is in force."""
+        return bool(loosened(_words(self.configured), _words(configured)))
+
     def drain(self) -> None:
         """Let no entry through any more until the daemon ends."""
         self.draining = "draining"
@@ -131,18 +144,20 @@ class Portfolio:
         """Let entries through again, once that is durable."""
         if not self.kill.is_active and not any(book.tripped for book in self.books.values()):
             raise InvalidState("the kill switch is not active, and no breaker has closed")
+        if self.kill_file is not None and self.world.disk.exists(self.kill_file):
+            raise InvalidState(f"the file {self.kill_file} still stands and would throw it again; remove it first")
         before = self.kill
+        opened = [
+            Record("book", book.name, Kind.PUT, encode(BookMemory(pnl=book.pnl, peak=book.pnl)))
+            for book in self.books.values()
+        ]
+        await self._save(KillState(), "deactivate", before.reason, by, opened)
+        if self.kill is not before:
+            # It was thrown again in the meantime, and that stands.
+            return self.kill
         self.kill = KillState()
-        try:
-            await self._save("deactivate", before.reason, by)
-        except BaseException:
-            self.kill = before
-            raise
-        records: list[Record] = []
         for book in self.books.values():
             book.release()
-            records.append(Record("book", book.name, Kind.PUT, encode(book.memory())))
-        await self.writer.commit(Batch(records=records))
         self._apply()
         log.warning("kill.deactivated", by=by)
         return self.kill
@@ -195,7 +210,7 @@ class Portfolio:
         return Caps(
             order_notional_max=_decimal(values["order_notional_max"]),
             exposure_max=_decimal(values["exposure_max"]),
-            open_positions_max=values["max_open_positions"] if limited else self.configured.open_positions_max,
+            open_positions_max=values["max_open_positions"] if limited else None,
             open_orders_max=values["open_orders_max"],
             orders_per_second_max=values["orders_per_second_max"],
             orders_per_minute_max=values["orders_per_minute_max"],
@@ -219,7 +234,7 @@ class Portfolio:
         for gateway in self.gateways:
             gateway.stopped = reason
 
-    async def _save(self, action: str, reason: str, by: str) -> None:
+    async def _save(self, kill: KillState, action: str, reason: str, by: str, more: Iterable[Record] = ()) -> None:
         entry = KillLog(
             id=random_id("kil", self.world.ids.entropy(6)),
             action=action,
@@ -228,19 +243,28 @@ class Portfolio:
             by=by,
         )
         records = [
-            Record("latch", "kill", Kind.PUT, encode(self.kill)),
+            Record("latch", "kill", Kind.PUT, encode(kill)),
             Record("kill_log", entry.id, Kind.ADD, encode(entry), sort=entry.at_us),
+            *more,
         ]
         await self.writer.commit(Batch(records=records))
 
 
 async def _withdraw(actor: Employed, close_positions: bool) -> None:
-    if not actor.loaded or actor.session.strategy.status is Status.STOPPED:
-        return
-    if close_positions:
-        await actor.perform(lambda session: session.close_positions(CloseReason.RISK))
-    elif any(not order.reduce_only for order in actor.session.orders.values()):
-        await actor.perform(lambda session: session.withdraw("engine", entries_only=True))
+    def act(session: Session) -> Effects | None:
+        if session.strategy.status is Status.STOPPED:
+            return None
+        if close_positions:
+            return session.close_positions(CloseReason.RISK)
+        if any(not order.reduce_only for order in session.orders.values()):
+            return session.withdraw("engine", entries_only=True)
+        return None
+
+    try:
+        await actor.perform(act)
+    except PipaidError as refused:
+        # One that cannot must not keep the others from it.
+        log.error("kill.incomplete", strategy_id=actor.id, reason=refused.message)
 
 
 def _words(caps: Caps) -> dict[str, Any]:
@@ -251,6 +275,12 @@ def _words(caps: Caps) -> dict[str, Any]:
                  "leverage_max"):  # fmt: skip
         values[name] = getattr(caps, name)
     values["portfolio_drawdown_max"] = caps.drawdown_pct_max
+    values["hedging_allowed"] = caps.hedging_allowed
+    if caps.open_positions_max is not None:
+        values.update(position_limit_enabled=True, max_open_positions=caps.open_positions_max)
+    if caps.rate_limit_max_trades is not None:
+        values.update(rate_limit_enabled=True, rate_limit_max_trades=caps.rate_limit_max_trades)
+        values["rate_limit_window_hours"] = plain(caps.rate_limit_window_hours)
     return values
 
 

@@ -127,14 +127,26 @@ async def _heed_signals(daemon: Daemon, task_status: trio.TaskStatus[None] = tri
     """SIGTERM and SIGINT end in order, a second one at once; SIGHUP reloads; SIGUSR2 is the kill switch."""
     heeded = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
     with trio.open_signal_receiver(*heeded) as arriving:
-        task_status.started()
-        async for number in arriving:
-            if number == signal.SIGHUP:
-                await daemon.reread()
-            elif number == signal.SIGUSR2:
-                await daemon.portfolio.activate("SIGUSR2", by="signal", close_positions=False)
-            elif daemon.ending.is_set():
-                get_log().error("daemon.aborted", reason="told to stop twice")
-                daemon.world.env.leave(EXIT_TEMPORARY)
-            else:
-                daemon.end()
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            async for number in arriving:
+                if number == signal.SIGHUP:
+                    try:
+                        await daemon.reread()
+                    except PipaidError as mistaken:
+                        get_log().error("daemon.reload_refused", reason=mistaken.message)
+                elif number == signal.SIGUSR2:
+                    # Beside the others: what it withdraws takes a while, and the end must not wait for that.
+                    nursery.start_soon(_kill, daemon)
+                elif daemon.ending.is_set():
+                    get_log().error("daemon.aborted", reason="told to stop twice")
+                    daemon.world.env.leave(EXIT_TEMPORARY)
+                else:
+                    daemon.end()
+
+
+async def _kill(daemon: Daemon) -> None:
+    try:
+        await daemon.portfolio.activate("SIGUSR2", by="signal", close_positions=False)
+    except PipaidError as trouble:
+        get_log().error("kill.incomplete", reason=trouble.message)

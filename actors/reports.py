@@ -12,6 +12,7 @@ from attrs import define, field
 
 from actors.actor import Asker, Employed, Failures
 from pipaid import __version__
+from pipaid.engine.loosening import loosened
 from pipaid.engine.quotes import Quotes
 from pipaid.errors import InvalidState
 from pipaid.logs import Level, level, set_level
@@ -24,8 +25,8 @@ from pipaid.model.strategy import Strategy, Tally
 from pipaid.seams import World
 
 CONFIRM_S: Final = 300.0
-# A cap that is set higher, or lifted, is loosened; of these, lower is looser.
-_ON_IS_TIGHTER: Final = frozenset({"drawdown_check_enabled", "position_limit_enabled", "rate_limit_enabled"})
+# Beyond, the oldest token is not good any more.
+CONFIRMATIONS_MAX: Final = 64
 
 
 class Gauge(Protocol):
@@ -213,9 +214,9 @@ class Reports:
     async def risk_set(self, caller: Asker, asked: request.RiskSet) -> report.RiskObject:
         """Change the caps: tightening at once, loosening when it is sent again with the token of its refusal."""
         changes = asked.changes()
-        loosened = sorted(_loosened(msgspec.structs.asdict(self.switch.risk()), changes))
-        if loosened:
-            self._confirm(changes, loosened, asked.confirm)
+        looser = sorted(loosened(msgspec.structs.asdict(self.switch.risk()), changes))
+        if looser:
+            self._confirm(changes, looser, asked.confirm)
         await self.switch.set_caps(changes, by=caller.who)
         return self.switch.risk()
 
@@ -225,6 +226,8 @@ class Reports:
         if token is not None and self._confirmations.pop(f"{token}{sorted(changes.items())!r}", None) is not None:
             return
         fresh = derived_id("cfm", self.world.ids.entropy(8).hex())
+        while len(self._confirmations) >= CONFIRMATIONS_MAX:
+            del self._confirmations[next(iter(self._confirmations))]
         self._confirmations[f"{fresh}{sorted(changes.items())!r}"] = now_s + CONFIRM_S
         raise InvalidState(
             f"this loosens {', '.join(loosened)}; to confirm, send it again within {CONFIRM_S:.0f} s with "
@@ -239,26 +242,6 @@ class Reports:
             activated_at=iso_millis(kill.activated_at_us // 1000) if kill.activated_at_us else None,
             activated_by=kill.activated_by or None,
         )
-
-
-def _loosened(before: dict[str, Any], changes: dict[str, Any]) -> list[str]:
-    """Return the names of the caps that a change loosens."""
-    names: list[str] = []
-    for name, after in changes.items():
-        now = before[name]
-        if name == "hedging_allowed":
-            looser = after and not now
-        elif name in _ON_IS_TIGHTER:
-            looser = now and not after
-        elif name == "rate_limit_window_hours":
-            looser = Decimal(str(after)) < Decimal(str(now))
-        elif now is None:
-            looser = False
-        else:
-            looser = after is None or Decimal(str(after)) > Decimal(str(now))
-        if looser:
-            names.append(name)
-    return names
 
 
 def _actor(member: Reported) -> report.ActorObject:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -13,27 +14,32 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import Employed, Failures, Guard, Intensity, Swept, Writer, without_cancelled
-from pipaid.engine.assembly import Memory, Surroundings, assemble
+from actors.actor import Employed, Failures, Guard, Intensity, Swept, Writer, said_by, without_cancelled
+from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
-from pipaid.errors import InvalidState, InvariantBroken, NotFound, PipaidError, Unavailable
+from pipaid.engine.template import Template
+from pipaid.errors import ExchangeError, InvalidState, InvariantBroken, NotFound, PipaidError, Unavailable
 from pipaid.model.event import Halted, Resumed
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
 from pipaid.model.order import Order
 from pipaid.model.position import Position
+from pipaid.model.record import Batch
 from pipaid.model.strategy import Action, Fault, Status, Strategy, Tally, advance
 from pipaid.plugins import Catalogue
 from pipaid.seams import World
 from pipaid.signals.series import Feature, Series
-from pipaid.storage.store import Reader
+from pipaid.storage.store import JournalRefused, Reader
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
 CAUSE_MAX: Final = 500
+UP_DEADLINE_S: Final = 60.0
+# Nobody's definition is wrong when these are raised: starting anew may well help.
+OUTAGES: Final = (ExchangeError, JournalRefused, Unavailable)
 EMPLOYED: Final = frozenset({Status.DEPLOYED, Status.PAUSED, Status.ERROR})
 
 
@@ -69,7 +75,8 @@ class Member:
     tally: Tally = field(factory=Tally)
     abandoned: int = 0
     counted: tuple[bool, Decimal] | None = None
-    scope: trio.CancelScope | None = None
+    overruns: int = 0
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
     gone: trio.Event | None = None
     retained: list[tuple[Series, Feature]] = field(factory=list[tuple[Series, Feature]])
 
@@ -79,13 +86,18 @@ class Member:
         return self.actor.session if self.actor is not None and self.actor.loaded else None
 
     @property
+    def known(self) -> Session | None:
+        """Return the session as far as is known: that of an actor which is being mended dates from its crash."""
+        return self.actor.session if self.actor is not None and self.actor.known else None
+
+    @property
     def restarts(self) -> int:
         """Return how many failures the current period has."""
         return self.failures.recent
 
     def figures(self) -> tuple[Tally, int, Decimal]:
         """Return the tally, the number of open positions and their unrealised profit."""
-        session = self.session
+        session = self.known
         if session is None:
             return self.tally, self.abandoned, ZERO
         return session.brain.tally, len(session.positions), session.unrealised()
@@ -112,7 +124,6 @@ class Roster:
     number: int = 0
     ready: trio.Event = field(factory=trio.Event)
     _memories: dict[str, Memory] = field(factory=dict[str, Memory])
-    _overruns: dict[str, int] = field(factory=dict[str, int])
     _nursery: trio.Nursery | None = None
 
     async def load(self) -> None:
@@ -133,7 +144,13 @@ class Roster:
         return orders, positions
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Employ whoever was running, say so, and keep them all until cancelled."""
+        """Employ whoever was running, say so, and keep them all until cancelled.
+
+        After a failure of the roster itself the actors go on with the mailboxes they had.
+        """
+        if self.ready.is_set():
+            # Whatever the life before this one decided has to be durable before it is read.
+            await self.writer.commit(Batch())
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for member in sorted(self.members.values(), key=lambda m: m.strategy.number):
@@ -141,13 +158,19 @@ class Roster:
                     self.employ(member, on_load=_resumed)
                     # Before any session counts its losses, which must not be held against the first one's capital.
                     self._count_capital(member)
-            for member in self.members.values():
-                if member.actor is not None:
-                    await member.actor.up()
+            with trio.move_on_after(UP_DEADLINE_S) as patience:
+                for member in self.members.values():
+                    if member.actor is not None:
+                        await member.actor.up()
+            if patience.cancelled_caught:
+                log.error("strategies.late", strategies=[m.strategy.id for m in self._late()])
             self._memories.clear()
             self.ready.set()
             task_status.started()
             await trio.sleep_forever()
+
+    def _late(self) -> list[Member]:
+        return [member for member in self.members.values() if member.actor is not None and not member.actor.loaded]
 
     # Members.
 
@@ -184,10 +207,25 @@ class Roster:
     def owner_of_position(self, position_id: str) -> str | None:
         """Return whose open position this is."""
         for member in self.members.values():
-            session = member.session
-            if session is not None and position_id in session.positions:
+            if member.actor is not None and member.actor.holds(position_id):
                 return member.strategy.id
         return None
+
+    def lots(self, *, dry: bool) -> list[Position]:
+        """Return the open lots of all who run on paper, or of all who do not."""
+        sessions = [member.known for member in self.members.values()]
+        return [
+            position
+            for session in sessions
+            if session is not None and session.dry_run is dry
+            for position in session.positions.values()
+        ]
+
+    def became(self, strategy: Strategy) -> None:
+        """Take note of a strategy's record as soon as it is durable."""
+        member = self.members.get(strategy.id)
+        if member is not None:
+            member.strategy = strategy
 
     @contextmanager
     def transition(self, member: Member, action: Action) -> Generator[None]:
@@ -218,10 +256,12 @@ class Roster:
         """Give a member an actor and start it under supervision."""
         if self._nursery is None:
             raise Unavailable("the daemon is not ready to run strategies yet; try again")
-        actor = self.make_actor(member.strategy, lambda: self._session(member))
-        actor.on_load = on_load
+        actor = member.actor or self.make_actor(member.strategy, lambda: self._session(member))
+        actor.on_load = actor.on_load or on_load
+        actor.loaded = False
         member.actor = actor
         member.gone = trio.Event()
+        member.scope = trio.CancelScope()
         self._nursery.start_soon(self._supervise, member, actor, name=f"strategy/{member.strategy.id}")
         return actor
 
@@ -230,8 +270,7 @@ class Roster:
         if member.actor is None or member.gone is None:
             return
         member.tally, member.abandoned, _ = member.figures()
-        if member.scope is not None:
-            member.scope.cancel()
+        member.scope.cancel()
         await member.gone.wait()
         member.actor.retire()
         self._unseat(member)
@@ -241,6 +280,8 @@ class Roster:
 
     async def reload(self, member: Member, on_load: Callable[[Session], Effects | None] | None = None) -> None:
         """Have a member start anew from the journal, as after a restart, and return once it is up."""
+        member.failures.forgive()
+        member.overruns = 0
         actor = member.actor
         if actor is None:
             await self.employ(member, on_load).up()
@@ -268,7 +309,15 @@ class Roster:
     async def _session(self, member: Member) -> Session:
         strategy = member.strategy
         definition = strategy.in_effect
-        series = {symbol: await self.keeper.series(symbol, definition.timeframe) for symbol in definition.symbols}
+        series: dict[str, Series] = {}
+        template: type[Template] = Inert
+        if strategy.status is Status.ERROR:
+            # Its template or a symbol may be gone, and what it holds is looked after all the same.
+            series = {symbol: Series(symbol, definition.timeframe) for symbol in definition.symbols}
+        else:
+            template = self.catalogue.get(definition.template_id)
+            for symbol in definition.symbols:
+                series[symbol] = await self.keeper.series(symbol, definition.timeframe)
         memory = self._memories.pop(strategy.id, None)
         if memory is None:
             memory = await self.writer.read(lambda reader: _memory(reader, strategy.id))
@@ -276,10 +325,8 @@ class Roster:
         book.forget(strategy.id)
         self._count_capital(member)
         around = Surroundings(instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book)
-        session = self.guard.run(
-            strategy.number, assemble, strategy, self.catalogue.get(definition.template_id), memory, around
-        )
-        retained = [(each, feature) for each in series.values() for feature in session.template.features()]
+        session = self.guard.run(strategy.number, assemble, strategy, template, memory, around)
+        retained = [(each, feature) for each in series.values() for feature in session.features]
         for each, feature in retained:
             each.retain(feature)
         for each, feature in member.retained:
@@ -293,8 +340,7 @@ class Roster:
         assert member.gone is not None
         gone = member.gone
         try:
-            with trio.CancelScope() as scope:
-                member.scope = scope
+            with member.scope:
                 while True:
                     await self._work(member, actor)
         finally:
@@ -318,6 +364,7 @@ class Roster:
 
     async def _mend(self, member: Member, actor: Employed, cause: BaseException) -> None:
         actor.loaded = False
+        hopeless = member.strategy.status is Status.ERROR
         told = told_cause(cause)
         log.error("strategy.crashed", strategy_id=actor.id, cause=told, failures=member.failures.total + 1)
         code = getattr(cause, "fault_code", "ENGINE_CRASH")
@@ -325,24 +372,23 @@ class Roster:
         if isinstance(cause, InvariantBroken):
             code, again = "INVARIANT_BROKEN", False
         elif code != "ENGINE_CRASH":
-            overruns = self._overruns[actor.id] = self._overruns.get(actor.id, 0) + 1
-            again = again and overruns < self.overruns_max
-        elif isinstance(cause, PipaidError):
+            member.overruns += 1
+            again = again and member.overruns < self.overruns_max
+        elif isinstance(cause, PipaidError) and not isinstance(cause, OUTAGES):
             # The definition no longer fits its template: no restart mends that.
             code, again = "INVALID_PARAMETER", False
         if not again:
             self._give_up(member, actor, code, told)
-        elif not self.lockstep:
+        if hopeless or (again and not self.lockstep):
             await self.world.clock.sleep(member.failures.backoff_s(self.world.random.uniform(0, 1)))
 
     def _give_up(self, member: Member, actor: Employed, code: str, told: str) -> None:
         strategy = member.strategy
-        if strategy.status is Status.ERROR:
+        if strategy.status not in (Status.DEPLOYED, Status.PAUSED):
             return
-        self._overruns.pop(strategy.id, None)
         actor.missed.clear()
         member.strategy = self.halted(strategy, code, told)
-        actor.on_load = lambda session: halt(session, member.strategy)
+        actor.on_load = partial(halt, strategy=member.strategy)
         log.error("strategy.halted", strategy_id=strategy.id, code=code, cause=told)
 
     def halted(self, strategy: Strategy, code: str, message: str) -> Strategy:
@@ -372,8 +418,10 @@ def halt(session: Session, strategy: Strategy) -> Effects:
 
 
 def _resumed(session: Session) -> Effects:
+    """Tell of the restart, and ask anew for each cancellation: the one before may have died on its way."""
     effects = Effects(session.strategy, session.quotes.now_ms)
     effects.event(Resumed(status=session.strategy.status.value))
+    effects.cancel.extend(order for order in session.orders.values() if order.cancelling)
     return effects
 
 
@@ -387,7 +435,7 @@ def told_cause(cause: BaseException) -> str:
         ours = "/pipaid/engine/" in frame.filename or "/actors/" in frame.filename
         if not ours:
             place = f" (in {frame.name}, {frame.filename.rpartition('/')[2]} line {frame.lineno})"
-    text = str(cause) or "no message"
+    text = said_by(cause) or "no message"
     return f"{type(cause).__name__}: {text[:CAUSE_MAX]}{place}"
 
 
@@ -431,6 +479,9 @@ def _everything(reader: Reader) -> tuple[list[tuple[Strategy, Tally, int]], dict
     memories: dict[str, Memory] = {}
     for row in reader.rows("strategy"):
         strategy = msgspec.json.decode(row.data, type=Strategy)
+        if strategy.running == strategy.definition:
+            # One object instead of two equal ones: it is the largest thing that a strategy which does nothing holds.
+            strategy = msgspec.structs.replace(strategy, running=strategy.definition)
         brain = brains.get(strategy.id, Brain())
         held = positions.get(strategy.id, [])
         strategies.append((strategy, brain.tally, len(held)))

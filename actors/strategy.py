@@ -10,16 +10,29 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import MAILBOX_MAX, CancelNews, Carrier, Guard, Mailbox, MailboxFull, Occasion, OrderNews, Writer
+from actors.actor import (
+    MAILBOX_MAX,
+    CancelNews,
+    Carrier,
+    DeskFact,
+    Guard,
+    Mailbox,
+    MailboxFull,
+    Occasion,
+    OrderNews,
+    Writer,
+    said_by,
+    without_cancelled,
+)
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.session import AUTO_CLOSE, Session
 from pipaid.errors import InvariantBroken, PipaidError, Unavailable
-from pipaid.model.order import Execution, FundingPaid, Order
-from pipaid.model.strategy import Status
+from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
+from pipaid.model.strategy import Status, Strategy
 from pipaid.seams import Clock
 from pipaid.signals.series import Condition
-from pipaid.storage.store import Committed, JournalRefused
+from pipaid.storage.store import Committed, JournalRefused, Reader
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
@@ -34,7 +47,14 @@ class Command:
     trouble: BaseException | None = None
 
 
-Fact = Execution | FundingPaid | OrderNews | CancelNews | Command
+Fact = DeskFact | Command
+
+_ENDS = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE})
+_ENDED_UNFILLED = frozenset({OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.ABSENT})
+
+
+def _nothing(_: Strategy) -> None:
+    """Tell nobody."""
 
 
 @define(eq=False)
@@ -43,7 +63,8 @@ class StrategyActor:
 
     The feed's sweep calls `on_market` directly; everything else comes by mailbox and is dealt with in order by `run`.
     While a decision is being made durable the actor is busy, and what the market says meanwhile waits in `missed`.
-    `on_load` is done once, right after the next load and before anything else.
+    `on_load` is done once, right after the next load and before anything else; `on_become` is told as soon as a changed
+    strategy record is durable. `known` tells whether there is a session to look at, if only one that crashed.
     """
 
     id: str
@@ -55,13 +76,17 @@ class StrategyActor:
     load: Callable[[], Awaitable[Session]]
     carriers: Callable[[bool], Carrier]
     on_interest: Callable[[StrategyActor, str], None]
+    on_become: Callable[[Strategy], None] = _nothing
     session: Session = field(init=False)
     mailbox: Mailbox[Fact] = field(factory=Mailbox[Fact])
     missed: dict[Occasion, None] = field(factory=dict[Occasion, None])
     on_load: Callable[[Session], Effects | None] | None = None
     loaded: bool = False
+    known: bool = False
+    retired: bool = False
     crashed: BaseException | None = None
     changed: trio.Event | None = None
+    _outdated: bool = False
 
     waiting_max: int = MAILBOX_MAX
 
@@ -79,6 +104,9 @@ class StrategyActor:
 
     def tell(self, fact: Fact) -> None:
         """Put a fact into the mailbox; raise MailboxFull without room."""
+        if self.retired:
+            self._drop(fact)
+            return
         self.mailbox.tell(fact)
         self.activity.begin()
 
@@ -105,9 +133,15 @@ class StrategyActor:
     async def until(self, condition: Callable[[Session], bool]) -> None:
         """Wait until something holds of the session."""
         while not (self.loaded and condition(self.session)):
+            if self.retired:
+                raise self._retired()
             if self.changed is None:
                 self.changed = trio.Event()
             await self.changed.wait()
+
+    def holds(self, position_id: str) -> bool:
+        """Tell whether an open position is this strategy's, as far as is known, which may be from before a crash."""
+        return self.known and position_id in self.session.positions
 
     # The sweep.
 
@@ -135,6 +169,9 @@ class StrategyActor:
 
     def go_on(self, occasion: Occasion) -> Effects | None:
         """Decide on a further occasion of the same sweep; it joins the batch that `on_market` began."""
+        if self.crashed is not None:
+            self.missed[occasion] = None
+            return None
         return self._guarded(occasion)
 
     def settled(self, effects: list[Effects], outcome: Committed | JournalRefused | BaseException) -> None:
@@ -163,15 +200,52 @@ class StrategyActor:
         return effects
 
     def _crash(self, trouble: BaseException) -> None:
+        """Remember why to start anew; until that has been done, the market has this actor to wait for."""
+        if self.crashed is None:
+            self.activity.begin()
         self.crashed = trouble
         self.loaded = False
-        self.activity.begin()
         self.mailbox.alarm()
 
     # The task.
 
     async def run(self) -> None:
         """Load the session from the journal and deal with the mailbox until cancelled; raise what callbacks raise."""
+        try:
+            await self._live()
+        except BaseException as trouble:
+            cause = without_cancelled(trouble)
+            if cause is not None:
+                self._crash(cause)
+            raise
+
+    async def reload(self) -> None:
+        """Start anew from the journal, keeping the mailbox, and return once that is done."""
+        self.loaded = False
+        self._outdated = True
+        self.mailbox.alarm()
+        await self.up()
+
+    def retire(self) -> None:
+        """Let go of what was not dealt with, once `run` has been cancelled for good."""
+        self.retired, self.loaded = True, False
+        for fact in self.mailbox.clear():
+            self._drop(fact)
+            self.activity.end()
+        self._end_crash()
+        self._tell_change()
+
+    def _retired(self) -> Unavailable:
+        return Unavailable(f"strategy {self.id} is not running any more")
+
+    def _drop(self, fact: Fact) -> None:
+        if isinstance(fact, Command):
+            fact.trouble = self._retired()
+            fact.answered.set()
+        else:
+            log.error("fact.unassigned", strategy_id=self.id, fact=repr(fact)[:300])
+
+    async def _live(self) -> None:
         while True:
             await self._load()
             await self._begin()
@@ -184,66 +258,75 @@ class StrategyActor:
                     await self._take(fact)
                 await self._catch_up()
 
-    async def reload(self) -> None:
-        """Start anew from the journal, keeping the mailbox, and return once that is done."""
-        self.loaded = False
-        self.mailbox.alarm()
-        await self.up()
-
-    def retire(self) -> None:
-        """Let go of what was not dealt with, once `run` has been cancelled for good."""
-        self.loaded = False
-        for fact in self.mailbox.clear():
-            if isinstance(fact, Command):
-                fact.trouble = Unavailable(f"strategy {self.id} is not running any more")
-                fact.answered.set()
-            self.activity.end()
-        if self.crashed is not None:
-            self.crashed = None
-            self.activity.end()
-
     async def _load(self) -> None:
-        if self.crashed is not None:
-            self.crashed = None
-            self.activity.end()
-        self.session = await self.load()
-        self.session.shield = partial(self.guard.run, self.number)
-        if self.on_load is not None:
-            effects = self.on_load(self.session)
-            self.on_load = None
-            await self._settle(effects)
+        self.loaded = False
+        while True:
+            self._outdated = False
+            self.session = await self.load()
+            self.known = True
+            self.session.shield = partial(self.guard.run, self.number)
+            if self.on_load is not None:
+                effects = self.on_load(self.session)
+                self.on_load = None
+                await self._settle(effects)
+            if not self._outdated:
+                break
+        symbols = self.session.strategy.in_effect.symbols
+        self.missed = {occasion: None for occasion in self.missed if _symbol(occasion) in symbols}
         self.loaded = True
-        for symbol in self.session.strategy.in_effect.symbols:
+        self._end_crash()
+        for symbol in symbols:
             self.on_interest(self, symbol)
         self._tell_change()
+
+    def _end_crash(self) -> None:
+        if self.crashed is not None:
+            self.crashed = None
+            self.activity.end()
 
     async def _begin(self) -> None:
         """Have a deployed strategy decide for the first time, unless it did so before a restart."""
         session = self.session
         run = session.strategy.run
         if session.strategy.status is Status.DEPLOYED and run is not None and session.brain.started != run.id:
-            self.activity.begin()
-            try:
-                await self._settle(session.on_start())
-            finally:
-                self.activity.end()
+            await self._decide(session.on_start)
 
     async def _take(self, fact: Fact) -> None:
         self.mailbox.hold()
+        # A command is answered whatever becomes of it, and therefore never carried out a second time.
+        dealt = isinstance(fact, Command)
         try:
             if isinstance(fact, Command):
                 await self._obey(fact)
-            elif not isinstance(fact, Execution) or await self._recover(fact):
-                await self._settle(self._decide(fact))
-        except JournalRefused as refused:
-            # The fact was booked before: what is durable is right, and the session is rebuilt from it.
-            log.warning("fact.repeated", strategy_id=self.id, key=refused.key)
-            await self._load()
+            else:
+                await self._note(fact)
+            dealt = True
         finally:
+            if dealt:
+                self.mailbox.done()
+                self.activity.end()
             self.mailbox.release()
-        self.mailbox.done()
-        self.activity.end()
         self._tell_change()
+
+    async def _note(self, fact: DeskFact) -> None:
+        """Book what the desk reports, once."""
+        try:
+            if not isinstance(fact, Execution) or await self._recover(fact):
+                await self._settle(self._effects_of(fact))
+        except (JournalRefused, InvariantBroken) as trouble:
+            if await self._is_booked(fact):
+                # What is durable is right, and the session is rebuilt from it.
+                log.warning("fact.repeated", strategy_id=self.id, fact=repr(fact)[:300])
+            elif self.session.strategy.status is Status.ERROR:
+                # Halting for it is all that can be done; it stays in the log, and a person has to look.
+                log.error("fact.impossible", strategy_id=self.id, fact=repr(fact), reason=said_by(trouble))
+            else:
+                raise
+            await self._load()
+
+    async def _is_booked(self, fact: DeskFact) -> bool:
+        fill = fact.fill if isinstance(fact, Execution) else None
+        return fill is not None and await self.writer.read(lambda reader: reader.get("fill", fill.id)) is not None
 
     async def _obey(self, command: Command) -> None:
         """Do what is asked; a refusal is the asker's, whatever else goes wrong is this actor's crash as well."""
@@ -257,27 +340,31 @@ class StrategyActor:
                 return
             await self._settle(effects)
         except BaseException as trouble:
-            command.trouble = trouble if isinstance(trouble, PipaidError) else Unavailable(f"it failed: {trouble}")
+            command.trouble = (
+                trouble if isinstance(trouble, PipaidError) else Unavailable(f"it failed: {said_by(trouble)}")
+            )
             raise
         finally:
             command.answered.set()
 
     async def _recover(self, execution: Execution) -> bool:
         """Bring back the ended order that a late execution is about; tell whether there is anything to book."""
-        client_id, fill = execution.client_order_id, execution.fill
+        client_id = execution.client_order_id
         if client_id in self.session.orders or client_id.startswith(AUTO_CLOSE):
             return True
-        if fill is not None and await self.writer.read(lambda reader: reader.get("fill", fill.id)) is not None:
+        if await self._is_booked(execution):
             return False
-        for row in await self.writer.read(lambda reader: list(reader.rows("order", owner=self.id, state="ended"))):
-            order = msgspec.json.decode(row.data, type=Order)
-            if order.client_order_id == client_id:
-                self.session.adopt(order)
-                return True
-        log.error("execution.unassigned", strategy_id=self.id, client_order_id=client_id, fact=execution.fact.value)
-        return False
+        order = await self.writer.read(partial(_ended_order, strategy_id=self.id, client_id=client_id))
+        if order is None:
+            log.error("execution.unassigned", strategy_id=self.id, client_order_id=client_id, fact=execution.fact.value)
+            return False
+        if execution.fact in _ENDS and order.status in _ENDED_UNFILLED:
+            # That it ended was known already, from another source.
+            return False
+        self.session.adopt(order)
+        return True
 
-    def _decide(self, fact: Execution | FundingPaid | OrderNews | CancelNews) -> Effects | None:
+    def _effects_of(self, fact: DeskFact) -> Effects | None:
         session = self.session
         match fact:
             case Execution():
@@ -294,14 +381,20 @@ class StrategyActor:
         while self.missed and self.loaded and not len(self.mailbox):
             occasion = next(iter(self.missed))
             del self.missed[occasion]
-            self.activity.begin()
-            try:
-                effects = self._guarded(occasion)
-                if self.crashed is not None:
-                    raise self.crashed
-                await self._settle(effects)
-            finally:
-                self.activity.end()
+            await self._decide(partial(self._guarded, occasion))
+
+    async def _decide(self, decide: Callable[[], Effects | None]) -> None:
+        """Have the session decide, and let nobody else call it before that is durable."""
+        self.mailbox.hold()
+        self.activity.begin()
+        try:
+            effects = decide()
+            if self.crashed is not None:
+                raise self.crashed
+            await self._settle(effects)
+        finally:
+            self.mailbox.release()
+            self.activity.end()
 
     async def _settle(self, effects: Effects | None) -> None:
         """Make a decision durable, then visible."""
@@ -311,6 +404,8 @@ class StrategyActor:
         self._carry(effects, committed)
 
     def _carry(self, effects: Effects, proof: Committed) -> None:
+        if effects.strategy_changed:
+            self.on_become(effects.strategy)
         carrier = self.carriers(self.session.dry_run)
         for order in effects.cancel:
             carrier.cancel(order, proof)
@@ -324,3 +419,15 @@ class StrategyActor:
         if self.changed is not None:
             self.changed.set()
             self.changed = None
+
+
+def _symbol(occasion: Occasion) -> str:
+    return occasion.symbol if isinstance(occasion, Touch) else occasion
+
+
+def _ended_order(reader: Reader, *, strategy_id: str, client_id: str) -> Order | None:
+    for row in reader.rows("order", owner=strategy_id, state="ended"):
+        order = msgspec.json.decode(row.data, type=Order)
+        if order.client_order_id == client_id:
+            return order
+    return None

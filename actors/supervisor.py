@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 import structlog
 import trio
@@ -24,9 +24,6 @@ class ChildState(StrEnum):
     RUNNING = "running"
     FAILED = "failed"
     ENDED = "ended"
-
-
-_End: TypeAlias = "tuple[Child, BaseException | None]"
 
 
 class GivenUp(Exception):
@@ -69,6 +66,15 @@ class Child:
         return self.state.value
 
 
+@frozen
+class _End:
+    """The end of one life of a child; it is no news any more once the child lives anew."""
+
+    child: Child
+    life: trio.Event
+    cause: BaseException | None
+
+
 @define(eq=False)
 class Supervisor:
     """Run a chain of children: when one fails, it and all that were started after it start anew, in order."""
@@ -92,7 +98,16 @@ class Supervisor:
 
         A cancellation from outside stops the children in order as well, within the same deadline.
         """
-        send, receive = trio.open_memory_channel[_End](len(self.children))
+        async with trio.open_nursery() as outside:
+            outside.start_soon(self._heed_cancellation)
+            try:
+                await self._run(task_status)
+            finally:
+                outside.cancel_scope.cancel()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        # One end of each child before a restart and one after it may wait at a time.
+        send, receive = trio.open_memory_channel[_End](2 * len(self.children))
         hopeless: GivenUp | None = None
         async with trio.open_nursery() as nursery:
             nursery.cancel_scope.shield = True
@@ -105,8 +120,9 @@ class Supervisor:
                             # What fails at its very start is no passing trouble: say so instead of trying on.
                             raise GivenUp(child.name, child.cause or RuntimeError("ended at once"))
                     task_status.started()
-                    async for child, cause in receive:
-                        await self._mend(nursery, child, cause, send)
+                    async for end in receive:
+                        if end.life is end.child.ended:
+                            await self._mend(nursery, end.child, end.cause, send)
             except GivenUp as given_up:
                 hopeless = given_up
             finally:
@@ -115,6 +131,12 @@ class Supervisor:
                 nursery.cancel_scope.cancel()
         if hopeless is not None:
             raise hopeless
+
+    async def _heed_cancellation(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.stop()
 
     async def _heed_stop(self, working: trio.CancelScope) -> None:
         await self._stopping.wait()
@@ -155,7 +177,7 @@ class Supervisor:
             child.ended.set()
         started.started()
         if not scope.cancel_called:
-            ended.send_nowait((child, cause))
+            ended.send_nowait(_End(child, child.ended, cause))
 
     async def _mend(
         self,
@@ -175,6 +197,9 @@ class Supervisor:
         await self.world.clock.sleep(child.failures.backoff_s(self.world.random.uniform(0, 1)))
         for each in after:
             await self._start(nursery, each, ended)
+            if each.state is ChildState.FAILED:
+                # Its end is the next to be mended, and those after it start then.
+                return
 
     async def _stop(self, children: Sequence[Child]) -> None:
         for child in reversed(children):
