@@ -47,12 +47,12 @@ def storm(daemon: Daemon, ids: list[str], seed: int) -> Counter[tuple[str, str, 
             together.wait()
             for _ in range(ASKED_EACH):
                 op, args, _ = chance.choices(WISHES, [weight for _, _, weight in WISHES])[0]
-                id = chance.choice(ids)
+                wanted = chance.choice(ids)
                 try:
-                    client.call(op, {"id": id, **args})
-                    heard[id, op, "ok"] += 1
+                    client.call(op, {"id": wanted, **args})
+                    heard[wanted, op, "ok"] += 1
                 except PipaidError as refused:
-                    heard[id, op, refused.code] += 1
+                    heard[wanted, op, refused.code] += 1
         return heard
 
     return gathered(ask_away)
@@ -74,50 +74,52 @@ def test_losers_of_a_race_are_refused_and_events_tell_who_won(tmp_path: Path, se
         assert {code for _, _, code in heard} <= {"ok", "INVALID_STATE", "NOT_FOUND", "DUPLICATE_NAME"}
         assert sum(heard.values()) == CLIENTS * ASKED_EACH
         assert sum(count for (_, _, code), count in heard.items() if code == "INVALID_STATE") > 50
-        for id in ids:
-            deleted = heard[id, "strategy.delete", "ok"]
+        for one in ids:
+            deleted = heard[one, "strategy.delete", "ok"]
             assert deleted <= 1
             if deleted:
-                assert daemon.refusal("strategy.get", id=id) == "NOT_FOUND"
+                assert daemon.refusal("strategy.get", id=one) == "NOT_FOUND"
                 continue
-            assert not any(code == "NOT_FOUND" for each, _, code in heard if each == id)
-            assert_told(daemon, id, heard)
-        held = [id for id in ids if not heard[id, "strategy.delete", "ok"]]
-        before = {id: daemon.get(id) for id in held}
+            assert not any(code == "NOT_FOUND" for each, _, code in heard if each == one)
+            assert_told(daemon, one, heard)
+        held = [one for one in ids if not heard[one, "strategy.delete", "ok"]]
+        before = {one: daemon.get(one) for one in held}
         daemon.kill()
         daemon.verify()
         daemon.start()
-        assert {id: daemon.get(id)["status"] for id in held} == {id: shown["status"] for id, shown in before.items()}
+        assert {one: daemon.get(one)["status"] for one in held} == {
+            one: shown["status"] for one, shown in before.items()
+        }
         assert daemon.said("control.failed") == []
 
 
-def assert_told(daemon: Daemon, id: str, heard: Counter[tuple[str, str, str]]) -> None:
+def assert_told(daemon: Daemon, one: str, heard: Counter[tuple[str, str, str]]) -> None:
     """Hold the stream of a strategy to what its commands were answered, and its status to the stream."""
-    events = daemon.events(id)
+    events = daemon.events(one)
     assert_gapless(events)
     told = Counter(names_of(events))
     granted = Counter[str]()
     for (each, op, code), count in heard.items():
-        if each == id and code == "ok" and op in LEAVES:
+        if each == one and code == "ok" and op in LEAVES:
             granted[LEAVES[op]] += count
     assert {name: told[name] for name in STATUS_EVENTS} == {name: granted[name] for name in STATUS_EVENTS}
     status = [name for name in names_of(events) if name in STATUS_EVENTS]
-    assert daemon.get(id)["status"] == (status[-1] if status else "draft")
+    assert daemon.get(one)["status"] == (status[-1] if status else "draft")
 
 
 def test_one_of_many_deploys_wins(tmp_path: Path) -> None:
     with running(tmp_path, BRISK) as daemon:
-        id = daemon.create("wanted by all")
+        one = daemon.create("wanted by all")
 
         def deploy(_: int) -> Counter[str]:
             try:
-                daemon.ask("strategy.deploy", id=id)
+                daemon.ask("strategy.deploy", id=one)
             except PipaidError as refused:
                 return Counter([refused.code])
             return Counter(["ok"])
 
         assert gathered(deploy) == Counter({"ok": 1, "INVALID_STATE": CLIENTS - 1})
-        assert names_of(daemon.events(id)).count("deployed") == 1
+        assert names_of(daemon.events(one)).count("deployed") == 1
 
 
 def test_one_of_many_gets_a_name(tmp_path: Path) -> None:

@@ -42,52 +42,52 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Generator[Daemon, None, 
 
 def brought_to(daemon: Daemon, state: str, name: str) -> str:
     """Create a strategy and bring it to a state."""
-    id = daemon.create(name)
+    one = daemon.create(name)
     if state not in ("draft", "deleted"):
-        daemon.ask("strategy.deploy", id=id, dry_run=True)
+        daemon.ask("strategy.deploy", id=one, dry_run=True)
     match state:
         case "paused":
-            daemon.ask("strategy.pause", id=id)
+            daemon.ask("strategy.pause", id=one)
         case "stopped":
-            daemon.ask("strategy.stop", id=id)
+            daemon.ask("strategy.stop", id=one)
         case "error":
-            daemon.ask("sim.halt", id=id)
+            daemon.ask("sim.halt", id=one)
         case "deleted":
-            daemon.ask("strategy.delete", id=id)
+            daemon.ask("strategy.delete", id=one)
         case _:
             pass
-    return id
+    return one
 
 
 def holding(daemon: Daemon, name: str, *, lots: int = 2, dry_run: bool = True) -> str:
     """Deploy a strategy that buys every five minutes, and wait until it holds some positions."""
-    id = daemon.create(name, DCA)
-    daemon.ask("strategy.deploy", id=id, dry_run=dry_run)
-    daemon.wait_for(lambda: daemon.get(id)["stats"]["open_positions"] >= lots)
-    return id
+    one = daemon.create(name, DCA)
+    daemon.ask("strategy.deploy", id=one, dry_run=dry_run)
+    daemon.wait_for(lambda: daemon.get(one)["stats"]["open_positions"] >= lots)
+    return one
 
 
 @pytest.mark.parametrize(("state", "operation"), sorted(ALLOWED))
 def test_an_allowed_operation_answers_the_object_in_its_new_status(daemon: Daemon, state: str, operation: str) -> None:
-    id = brought_to(daemon, state, f"{state} {operation}")
-    before = daemon.get(id)
+    one = brought_to(daemon, state, f"{state} {operation}")
+    before = daemon.get(one)
 
-    answer = daemon.ask(f"strategy.{operation}", id=id, **ARGUMENTS.get(operation, {}))
+    answer = daemon.ask(f"strategy.{operation}", id=one, **ARGUMENTS.get(operation, {}))
 
     after = ALLOWED[state, operation]
     if after == "deleted":
-        assert answer == {"deleted": True, "id": id}
-        assert daemon.refusal("strategy.get", id=id) == "NOT_FOUND"
+        assert answer == {"deleted": True, "id": one}
+        assert daemon.refusal("strategy.get", id=one) == "NOT_FOUND"
         return
-    shown = daemon.get(id)
+    shown = daemon.get(one)
     assert shown["status"] == after
     assert set(shown) == set(before)
     if operation == "trigger":
         assert len(answer["run_ids"]) == 1
-        assert daemon.ask("run.get", id=answer["run_ids"][0])["strategy_id"] == id
+        assert daemon.ask("run.get", id=answer["run_ids"][0])["strategy_id"] == one
     else:
         assert {**answer, "stats": {}} == {**shown, "stats": {}}
-    events = daemon.events(id)
+    events = daemon.events(one)
     assert_gapless(events)
     if after != state:
         assert [event for event in events if event["event"] in STATES][-1]["event"] == TOLD[after]
@@ -95,14 +95,14 @@ def test_an_allowed_operation_answers_the_object_in_its_new_status(daemon: Daemo
 
 @pytest.mark.parametrize(("state", "operation"), sorted(set(product(STATES, OPERATIONS)) - set(ALLOWED)))
 def test_a_forbidden_operation_is_refused_and_changes_nothing(daemon: Daemon, state: str, operation: str) -> None:
-    id = brought_to(daemon, state, f"{state} not {operation}")
-    before = None if state == "deleted" else daemon.get(id)
+    one = brought_to(daemon, state, f"{state} not {operation}")
+    before = None if state == "deleted" else daemon.get(one)
 
-    code = daemon.refusal(f"strategy.{operation}", id=id, **ARGUMENTS.get(operation, {}))
+    code = daemon.refusal(f"strategy.{operation}", id=one, **ARGUMENTS.get(operation, {}))
 
     assert code == ("NOT_FOUND" if state == "deleted" else "INVALID_STATE")
     if before is not None:
-        after = daemon.get(id)
+        after = daemon.get(one)
         assert {**after, "stats": {}} == {**before, "stats": {}}
 
 
@@ -116,11 +116,11 @@ def test_the_engine_may_halt_only_what_runs(daemon: Daemon) -> None:
 
 
 def test_pausing_with_close_closes_everything_before_it_answers(daemon: Daemon) -> None:
-    id = holding(daemon, "closing")
+    one = holding(daemon, "closing")
 
-    paused = daemon.ask("strategy.pause", id=id, close_positions=True)
+    paused = daemon.ask("strategy.pause", id=one, close_positions=True)
 
-    events = daemon.events(id)
+    events = daemon.events(one)
     assert paused["status"] == "paused"
     assert paused["stats"]["open_positions"] == 0
     assert paused["stats"]["total_trades"] >= 2
@@ -134,29 +134,29 @@ def test_pausing_with_close_closes_everything_before_it_answers(daemon: Daemon) 
 
 def test_pausing_right_after_a_deployment_closes_what_was_on_its_way(daemon: Daemon) -> None:
     for number in range(10):
-        id = daemon.create(f"on its way {number}", DCA)
-        daemon.ask("strategy.deploy", id=id, dry_run=True)
-        paused = daemon.ask("strategy.pause", id=id, close_positions=True)
+        one = daemon.create(f"on its way {number}", DCA)
+        daemon.ask("strategy.deploy", id=one, dry_run=True)
+        paused = daemon.ask("strategy.pause", id=one, close_positions=True)
 
-        events = names_of(daemon.events(id))
+        events = names_of(daemon.events(one))
         assert (paused["status"], paused["stats"]["open_positions"]) == ("paused", 0)
-        assert daemon.get(id)["stats"]["open_positions"] == 0
+        assert daemon.get(one)["stats"]["open_positions"] == 0
         assert events.count("position_opened") == events.count("position_closed")
         assert events[-1] == "paused"
 
 
 def test_pausing_without_close_keeps_positions_and_opens_nothing_new(daemon: Daemon) -> None:
-    id = holding(daemon, "keeping")
+    one = holding(daemon, "keeping")
 
-    paused = daemon.ask("strategy.pause", id=id)
+    paused = daemon.ask("strategy.pause", id=one)
     held = paused["stats"]["open_positions"]
     candles = daemon.ask("status")["market"]["candles"]
     daemon.wait_for(lambda: daemon.ask("status")["market"]["candles"] >= candles + 10)
 
     assert held >= 2
-    assert daemon.get(id)["stats"]["open_positions"] == held
-    assert daemon.events(id)[-1]["event"] == "paused"
-    assert daemon.ask("strategy.orders", id=id, state="working")["data"] == []
+    assert daemon.get(one)["stats"]["open_positions"] == held
+    assert daemon.events(one)[-1]["event"] == "paused"
+    assert daemon.ask("strategy.orders", id=one, state="working")["data"] == []
 
 
 def test_stopping_with_close_closes_and_without_it_reports_what_is_left(daemon: Daemon) -> None:
@@ -175,78 +175,78 @@ def test_stopping_with_close_closes_and_without_it_reports_what_is_left(daemon: 
 
 
 def test_overrides_of_a_deployment_leave_the_definition_as_it_is(daemon: Daemon) -> None:
-    id = daemon.create("overriding")
+    one = daemon.create("overriding")
 
-    deployed = daemon.ask("strategy.deploy", id=id, capital="900.00", leverage=5, dry_run=True)
+    deployed = daemon.ask("strategy.deploy", id=one, capital="900.00", leverage=5, dry_run=True)
 
     assert (deployed["capital"], deployed["leverage"]) == ("5000.00", 2)
     assert (deployed["run"]["capital"], deployed["run"]["leverage"]) == ("900.00", 5)
     assert deployed["dry_run"] is True
     assert deployed["deployed_at"] is not None
-    daemon.ask("strategy.pause", id=id)
-    again = daemon.ask("strategy.deploy", id=id, dry_run=True)
+    daemon.ask("strategy.pause", id=one)
+    again = daemon.ask("strategy.deploy", id=one, dry_run=True)
     assert (again["run"]["capital"], again["run"]["leverage"]) == ("5000.00", 2)
     assert again["run"]["id"] != deployed["run"]["id"]
 
 
 def test_capital_below_the_templates_minimum_is_refused_at_deployment(daemon: Daemon) -> None:
-    id = daemon.create("too small")
+    one = daemon.create("too small")
 
-    assert daemon.refusal("strategy.deploy", id=id, capital="1.00") == "INVALID_PARAMETER"
-    assert daemon.refusal("strategy.deploy", id=id, leverage=21) == "INVALID_PARAMETER"
-    assert daemon.get(id)["status"] == "draft"
+    assert daemon.refusal("strategy.deploy", id=one, capital="1.00") == "INVALID_PARAMETER"
+    assert daemon.refusal("strategy.deploy", id=one, leverage=21) == "INVALID_PARAMETER"
+    assert daemon.get(one)["status"] == "draft"
 
 
 def test_an_update_replaces_params_in_full_and_leaves_what_is_absent(daemon: Daemon) -> None:
     wide = {**GRID["params"], "grid_levels": 10, "spacing": "geometric"}
-    id = daemon.create("replaced", params=wide)
+    one = daemon.create("replaced", params=wide)
 
-    updated = daemon.ask("strategy.update", id=id, params=GRID["params"])
+    updated = daemon.ask("strategy.update", id=one, params=GRID["params"])
 
     assert updated["params"] == GRID["params"]
     assert (updated["capital"], updated["symbols"]) == ("5000.00", ["BTCUSDT"])
-    assert daemon.refusal("strategy.update", id=id, params={"grid_levels": 6}) == "INVALID_PARAMETER"
-    assert daemon.refusal("strategy.update", id=id, template_id="tpl_dca") == "INVALID_PARAMETER"
-    assert daemon.refusal("strategy.update", id=id, dry_run=True) == "INVALID_PARAMETER"
-    assert daemon.get(id) == updated
+    assert daemon.refusal("strategy.update", id=one, params={"grid_levels": 6}) == "INVALID_PARAMETER"
+    assert daemon.refusal("strategy.update", id=one, template_id="tpl_dca") == "INVALID_PARAMETER"
+    assert daemon.refusal("strategy.update", id=one, dry_run=True) == "INVALID_PARAMETER"
+    assert daemon.get(one) == updated
 
 
 def test_an_empty_update_changes_nothing_at_all(daemon: Daemon) -> None:
-    id = daemon.create("empty")
-    before = daemon.get(id)
+    one = daemon.create("empty")
+    before = daemon.get(one)
 
-    assert daemon.ask("strategy.update", id=id) == before
-    assert daemon.ask("strategy.update", id=id, name="empty") == before
+    assert daemon.ask("strategy.update", id=one) == before
+    assert daemon.ask("strategy.update", id=one, name="empty") == before
 
 
 def test_a_change_of_a_paused_strategy_takes_effect_at_its_next_deployment(daemon: Daemon) -> None:
-    id = brought_to(daemon, "paused", "changed later")
+    one = brought_to(daemon, "paused", "changed later")
     new = {**GRID["params"], "grid_levels": 12}
 
-    changed = daemon.ask("strategy.update", id=id, params=new, symbols=["ETHUSDT"], capital="6000.00")
+    changed = daemon.ask("strategy.update", id=one, params=new, symbols=["ETHUSDT"], capital="6000.00")
 
     assert changed["params"] == new
-    assert [each["symbol"] for each in daemon.ask("strategy.state", id=id)["symbols"]] == ["BTCUSDT"]
+    assert [each["symbol"] for each in daemon.ask("strategy.state", id=one)["symbols"]] == ["BTCUSDT"]
     assert changed["run"]["capital"] == "5000.00"
-    deployed = daemon.ask("strategy.deploy", id=id, dry_run=True)
-    assert [each["symbol"] for each in daemon.ask("strategy.state", id=id)["symbols"]] == ["ETHUSDT"]
+    deployed = daemon.ask("strategy.deploy", id=one, dry_run=True)
+    assert [each["symbol"] for each in daemon.ask("strategy.state", id=one)["symbols"]] == ["ETHUSDT"]
     assert deployed["run"]["capital"] == "6000.00"
 
 
 def test_what_is_held_keeps_its_symbol_and_its_template(daemon: Daemon) -> None:
-    id = holding(daemon, "held")
-    daemon.ask("strategy.pause", id=id)
+    one = holding(daemon, "held")
+    daemon.ask("strategy.pause", id=one)
 
-    assert daemon.refusal("strategy.update", id=id, symbols=["ETHUSDT"]) == "INVALID_STATE"
+    assert daemon.refusal("strategy.update", id=one, symbols=["ETHUSDT"]) == "INVALID_STATE"
     other = {"template_id": "tpl_grid", "params": GRID["params"]}
-    assert daemon.refusal("strategy.update", id=id, **other) == "INVALID_STATE"
-    assert daemon.ask("strategy.update", id=id, symbols=["BTCUSDT", "ETHUSDT"])["symbols"] == ["BTCUSDT", "ETHUSDT"]
+    assert daemon.refusal("strategy.update", id=one, **other) == "INVALID_STATE"
+    assert daemon.ask("strategy.update", id=one, symbols=["BTCUSDT", "ETHUSDT"])["symbols"] == ["BTCUSDT", "ETHUSDT"]
 
 
 def test_live_positions_forbid_deletion_and_paper_ones_are_dropped(daemon: Daemon) -> None:
     live, paper = holding(daemon, "live", dry_run=False), holding(daemon, "paper")
-    for id in (live, paper):
-        daemon.ask("strategy.pause", id=id)
+    for one in (live, paper):
+        daemon.ask("strategy.pause", id=one)
 
     assert daemon.refusal("strategy.delete", id=live) == "INVALID_STATE"
     assert daemon.ask("strategy.delete", id=paper) == {"deleted": True, "id": paper}
@@ -258,13 +258,13 @@ def test_live_positions_forbid_deletion_and_paper_ones_are_dropped(daemon: Daemo
 
 
 def test_a_mode_with_open_positions_cannot_be_left(daemon: Daemon) -> None:
-    id = holding(daemon, "mode")
-    daemon.ask("strategy.pause", id=id)
+    one = holding(daemon, "mode")
+    daemon.ask("strategy.pause", id=one)
 
-    assert daemon.refusal("strategy.deploy", id=id, dry_run=False) == "INVALID_STATE"
-    daemon.ask("strategy.deploy", id=id, dry_run=True)
-    daemon.ask("strategy.pause", id=id, close_positions=True)
-    assert daemon.ask("strategy.deploy", id=id, dry_run=False)["dry_run"] is False
+    assert daemon.refusal("strategy.deploy", id=one, dry_run=False) == "INVALID_STATE"
+    daemon.ask("strategy.deploy", id=one, dry_run=True)
+    daemon.ask("strategy.pause", id=one, close_positions=True)
+    assert daemon.ask("strategy.deploy", id=one, dry_run=False)["dry_run"] is False
 
 
 def test_names_are_unique_until_they_are_given_up(daemon: Daemon) -> None:
@@ -281,7 +281,7 @@ def test_names_are_unique_until_they_are_given_up(daemon: Daemon) -> None:
 
 def test_everything_stands_after_a_kill(daemon: Daemon) -> None:
     ids = {state: brought_to(daemon, state, f"survives {state}") for state in STATES}
-    before = {state: daemon.get(id) for state, id in ids.items() if state != "deleted"}
+    before = {state: daemon.get(one) for state, one in ids.items() if state != "deleted"}
     daemon.kill()
     daemon.start()
 

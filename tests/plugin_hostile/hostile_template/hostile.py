@@ -1,0 +1,180 @@
+"""Hostile: behave until a certain callback, and there do one of the worst things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from pipaid.sdk import (
+    Alarm,
+    Direction,
+    Enter,
+    Exit,
+    Feature,
+    Intent,
+    Position,
+    Template,
+    View,
+    Wakes,
+    choice_param,
+)
+
+
+class Unprintable(Exception):
+    """An error that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise ValueError("and this neither")
+
+
+def raising(trouble: BaseException) -> Callable[[View], Any]:
+    """Return a misdeed that raises."""
+
+    def raise_it(view: View) -> Any:
+        raise trouble
+
+    return raise_it
+
+
+def recurse(view: View) -> Any:
+    """Call oneself until there is no stack left."""
+    return recurse(view)
+
+
+def loop(view: View) -> Any:
+    """Never come back."""
+    while True:
+        pass
+
+
+def pour(view: View) -> Iterator[Intent]:
+    """Wish without end."""
+    while True:
+        yield Enter(symbol=view.symbol, direction=Direction.LONG, notional=Decimal(100))
+
+
+def entering(**wrong: Any) -> Callable[[View], Any]:
+    """Return a misdeed that wishes a nonsensical entry."""
+
+    def enter(view: View) -> Any:
+        return (Enter(**{"symbol": view.symbol, "direction": Direction.LONG, "quantity": Decimal(1), **wrong}),)
+
+    return enter
+
+
+class Wrong(msgspec.Struct, frozen=True):
+    """A state of a type that nobody declared."""
+
+    number: object = object()
+
+
+def spoil(template: Template, view: View) -> Any:
+    """Leave a state behind that cannot be stored."""
+    template.state[view.symbol] = Wrong()
+    return ()
+
+
+MISDEEDS: dict[str, Callable[[View], Any]] = {
+    "value_error": raising(ValueError("the sky is falling")),
+    "no_message": raising(AssertionError()),
+    "unprintable": raising(Unprintable()),
+    "system_exit": raising(SystemExit("I am leaving")),
+    "keyboard_interrupt": raising(KeyboardInterrupt()),
+    "generator_exit": raising(GeneratorExit("enough")),
+    "stop_iteration": raising(StopIteration(7)),
+    "group": raising(ExceptionGroup("two at once", [ValueError("the first"), TypeError("the second")])),
+    "base_group": raising(BaseExceptionGroup("worse", [SystemExit(3), ExceptionGroup("in", [KeyError("deep")])])),
+    "recursion": recurse,
+    "loop": loop,
+    "pour": pour,
+    "flood": lambda view: [Enter(symbol=view.symbol, direction=Direction.LONG, notional=Decimal(100))] * 100_000,
+    "nothing": lambda view: None,
+    "number": lambda view: 42,
+    "objects": lambda view: (object(), "buy"),
+    "not_a_number": entering(quantity=Decimal("NaN")),
+    "infinite": entering(quantity=Decimal("Infinity")),
+    "negative": entering(quantity=Decimal(-1)),
+    "float": entering(quantity=1.5),
+    "text": entering(quantity="1"),
+    "foreign_symbol": entering(symbol="DOGEUSDT"),
+    "no_amount": entering(quantity=None),
+    "huge": entering(quantity=Decimal("1e999999")),
+}
+PLACES = (
+    "init", "features", "wakes", "allocation", "on_start", "on_candle", "on_opened", "on_closed", "on_price", "check",
+)  # fmt: skip
+
+
+@frozen(kw_only=True)
+class HostileParams:
+    """What to do, and where."""
+
+    misdeed: str = choice_param("What to do", choices=(*MISDEEDS, "spoil"))
+    place: str = choice_param("Where to do it", choices=PLACES)
+
+
+class Hostile(Template):
+    """Buy at the start and sell at the next candle, so that every callback has its turn."""
+
+    id = "tpl_hostile"
+    description = "Does the worst it can."
+    params_type = HostileParams
+    params: HostileParams
+
+    def __init__(self, params: HostileParams, state: Mapping[str, msgspec.Struct] | None = None) -> None:
+        super().__init__(params, state)
+        self._act("init")
+
+    @classmethod
+    def check(cls, params: HostileParams, **around: Any) -> dict[str, str]:
+        """Misbehave while the params are looked at."""
+        return MISDEEDS[params.misdeed](None) if params.place == "check" else {}  # type: ignore[arg-type]
+
+    def features(self) -> tuple[Feature, ...]:
+        """Need no feature."""
+        return self._act("features") or ()
+
+    def wakes(self) -> Wakes:
+        """Ask for every candle."""
+        return self._act("wakes") or Wakes(every=True)
+
+    def allocation(self, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """Share equally."""
+        return self._act("allocation") or super().allocation(symbols)
+
+    def on_start(self, view: View) -> Any:
+        """Buy, and leave an alarm that the next price sets off."""
+        if self.params.place == "on_start":
+            return self._misbehave(view)
+        bought = Enter(symbol=view.symbol, direction=Direction.LONG, tag="bait", notional=Decimal(1_000))
+        return (bought, Alarm(symbol=view.symbol, below=view.price * 2))
+
+    def on_candle(self, view: View) -> Any:
+        """Sell."""
+        if self.params.place == "on_candle":
+            return self._misbehave(view)
+        return [Exit(position_id=position.id) for position in view.positions]
+
+    def on_opened(self, view: View, position: Position) -> Any:
+        """Do nothing, or the worst."""
+        return self._misbehave(view) if self.params.place == "on_opened" else ()
+
+    def on_closed(self, view: View, position: Position) -> Any:
+        """Do nothing, or the worst."""
+        return self._misbehave(view) if self.params.place == "on_closed" else ()
+
+    def on_price(self, view: View, level: Decimal) -> Any:
+        """Do nothing, or the worst."""
+        return self._misbehave(view) if self.params.place == "on_price" else ()
+
+    def _act(self, place: str) -> Any:
+        return MISDEEDS[self.params.misdeed](None) if self.params.place == place else None  # type: ignore[arg-type]
+
+    def _misbehave(self, view: View) -> Any:
+        if self.params.misdeed == "spoil":
+            return spoil(self, view)
+        return MISDEEDS[self.params.misdeed](view)
