@@ -98,12 +98,18 @@ class Supervisor:
 
         A cancellation from outside stops the children in order as well, within the same deadline.
         """
+        hopeless: GivenUp | None = None
         async with trio.open_nursery() as outside:
             outside.start_soon(self._heed_cancellation)
             try:
                 await self._run(task_status)
+            except GivenUp as given_up:
+                # Raised from in here, it would come out as a group, which nobody looks for.
+                hopeless = given_up
             finally:
                 outside.cancel_scope.cancel()
+        if hopeless is not None:
+            raise hopeless
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         # One end of each child before a restart and one after it may wait at a time.
