@@ -209,7 +209,8 @@ class ControlServer:
     async def _meet(self, works: trio.Nursery, role: Role, stream: trio.SocketStream) -> None:
         async with stream:
             outlet = Outlet(stream, self.limits.write_s)
-            if len(self._clients) >= self.limits.clients_max:
+            # Counted by role: whoever may only look must not lock out whoever has to act.
+            if sum(client.caller.role is role for client in self._clients) >= self.limits.clients_max:
                 await outlet.send(error_line(None, Unavailable(f"{self.limits.clients_max} clients are connected")))
                 return
             async with trio.open_nursery() as nursery:

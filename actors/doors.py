@@ -53,9 +53,19 @@ class Doors:
 
     async def stream(self) -> list[trio.abc.Listener[Any]]:
         """Return the listeners of the event stream, behind TLS if there is a certificate."""
-        plain = self.given.get(STREAM) or await self.world.net.listen_tcp(self.host, self.port)
+        plain = self.given.get(STREAM) or await self._listen()
         self.stream_port = plain[0].socket.getsockname()[1]
         get_log().info("stream.listening", host=self.host, port=self.stream_port, tls=self.tls is not None)
         if self.tls is None:
             return list(plain)
         return [trio.SSLListener(listener, self.tls) for listener in plain]
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        try:
+            return await self.world.net.listen_tcp(self.host, self.port)
+        except OSError as trouble:
+            raise OSError(
+                trouble.errno,
+                f"the event stream cannot listen on {self.host} port {self.port} ({trouble.strerror}): end what does, "
+                "or set stream.port (PIPAID__STREAM__PORT; 0 takes any free one)",
+            ) from None

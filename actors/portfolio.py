@@ -160,6 +160,10 @@ class Portfolio:
             book.release()
         self._apply()
         log.warning("kill.deactivated", by=by)
+        with trio.move_on_after(WITHDRAW_DEADLINE_S):
+            async with trio.open_nursery() as nursery:
+                for actor in self.employed():
+                    nursery.start_soon(_release, actor)
         return self.kill
 
     async def logs(self, limit: int, before: tuple[int, str] | None = None) -> list[KillLog]:
@@ -248,6 +252,13 @@ class Portfolio:
             *more,
         ]
         await self.writer.commit(Batch(records=records))
+
+
+async def _release(actor: Employed) -> None:
+    try:
+        await actor.perform(lambda session: session.on_released())
+    except PipaidError as refused:
+        log.error("release.incomplete", strategy_id=actor.id, reason=refused.message)
 
 
 async def _withdraw(actor: Employed, close_positions: bool) -> None:

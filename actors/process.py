@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import faulthandler
 import gc
 import signal
@@ -62,7 +63,9 @@ async def live(config: Config, world: World) -> int:
         return EXIT_TEMPORARY
     except (JournalUnusable, OSError) as unusable:
         log.error("daemon.refused", reason=str(unusable))
-        return EXIT_CONFIGURATION
+        # A full disk is emptied by somebody, and then the next start goes well.
+        full = getattr(unusable.__cause__, "sqlite_errorname", "") == "SQLITE_FULL"
+        return EXIT_TEMPORARY if full or getattr(unusable, "errno", 0) == errno.ENOSPC else EXIT_CONFIGURATION
     for warning in journal.warnings:
         log.warning("journal.warning", warning=warning)
     box_path = state / "blackbox"

@@ -30,6 +30,8 @@ _CALLBACKS: Final = (
     "on_opened",
     "on_closed",
     "on_entry_lost",
+    "on_price",
+    "on_released",
 )
 
 

@@ -151,6 +151,11 @@ class Grid(Template):
             yield from self._all_exits(view)
             yield from self._placed(view, [rung for rung in self._rungs(view) if rung.is_clear_of(view.price)])
 
+    def on_released(self, view: View) -> Iterator[Intent]:
+        """Place the levels again that were withdrawn; what is alive stays as it is."""
+        if view.price > 0 and view.symbol in self.state:
+            yield from self._placed(view, [rung for rung in self._rungs(view) if rung.is_clear_of(view.price)])
+
     def on_candle(self, view: View) -> Iterator[Intent]:
         """End the grid beyond its edges; place what the price has just left behind."""
         state = self._state(view)

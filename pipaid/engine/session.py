@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from decimal import Decimal
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -13,12 +12,13 @@ from attrs import define, field
 
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
+from pipaid.engine.asking import asked, at_once, named
 from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
 from pipaid.engine.tracing import Trace
 from pipaid.engine.view import SymbolView
-from pipaid.engine.wishes import Nonsense, Wishes
+from pipaid.engine.wishes import Wishes
 from pipaid.errors import InvariantBroken
 from pipaid.model.ident import derived_id
 from pipaid.model.money import ZERO
@@ -28,13 +28,8 @@ from pipaid.model.strategy import Status, Strategy
 from pipaid.signals.series import EVERY, Condition, Feature
 
 AUTO_CLOSE: Final = "autoclose-"
-INTENTS_MAX: Final = 512
 # Stands in the detail of a protective order that takes the place of one the venue lost.
 AGAIN: Final = "again"
-
-
-def _at_once(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
 
 
 @define(eq=False)
@@ -48,7 +43,7 @@ class Session(Wishes):
 
     wakes: Wakes = field(default=Wakes(every=True), kw_only=True)
     features: tuple[Feature, ...] = field(default=(), kw_only=True)
-    shield: Callable[..., Any] = field(default=_at_once, init=False)
+    shield: Callable[..., Any] = field(default=at_once, init=False)
     _adopted: dict[str, Order] = field(factory=dict[str, Order], init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
 
@@ -127,6 +122,15 @@ class Session(Wishes):
         for lot in lots:
             reason = CloseReason.TAKE_PROFIT if gains else CloseReason.STOP_LOSS
             self._exit(Exit(position_id=lot.id, reason=reason))
+
+    def on_released(self) -> Effects | None:
+        """Decide on every symbol when entries that were withdrawn from outside may be made again."""
+        if self.strategy.status is not Status.DEPLOYED:
+            return None
+        with self._deciding():
+            for symbol in self.strategy.in_effect.symbols:
+                self._evaluate(symbol, "release", self.template.on_released)
+            return self._finish()
 
     def on_trigger(self) -> Effects:
         """Decide on every symbol's last candle because somebody asked; caps hold as ever."""
@@ -282,8 +286,8 @@ class Session(Wishes):
             self._record(trace)
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
-        for intent in self.shield(_asked, callback, SymbolView(self, symbol), facts):
-            self._carry(intent, _named(callback))
+        for intent in self.shield(asked, callback, SymbolView(self, symbol), facts):
+            self._carry(intent, named(callback))
 
     def _record(self, trace: Trace) -> None:
         number = self.brain.runs_made + 1
@@ -460,29 +464,6 @@ class Session(Wishes):
         self._call(symbol, callback, fact)
         if self.template.state.get(symbol) is not state:
             self._dirty = True
-
-
-def _asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]) -> list[Intent]:
-    """Return what a template's callback wishes; all of its code runs in here, that of generators too."""
-    try:
-        wishes = callback(view, *facts)
-    except StopIteration as trouble:
-        # It would end whatever coroutine it passes through without a word.
-        raise RuntimeError(f"{_named(callback)} raised StopIteration") from trouble
-    if wishes is None:
-        raise Nonsense(f"{_named(callback)} returned None; return intents, or () for none")
-    try:
-        each: Iterable[Any] = iter(wishes)
-    except TypeError:
-        raise Nonsense(f"{_named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
-    intents: list[Any] = list(islice(each, INTENTS_MAX + 1))
-    if len(intents) > INTENTS_MAX:
-        raise Nonsense(f"{_named(callback)} returned more than {INTENTS_MAX} intents at once")
-    return intents
-
-
-def _named(callback: Callable[..., object]) -> str:
-    return getattr(callback, "__qualname__", repr(callback))
 
 
 def _detail(order: Order, detail: str) -> str:

@@ -240,6 +240,10 @@ class Template:
         """Decide at deployment, once per symbol; by default what `on_candle` decides on the last closed candle."""
         return self.on_candle(view) if view.candle is not None else ()
 
+    def on_released(self, view: View) -> Iterable[Intent]:
+        """Decide when the kill switch lets entries through again: those that worked were withdrawn by it."""
+        return ()
+
     def on_candle(self, view: View) -> Iterable[Intent]:
         """Decide at the close of a candle."""
         return ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipaid.engine.session import INTENTS_MAX
+from pipaid.engine.asking import INTENTS_MAX
 from pipaid.engine.template import CancelEntries, Exit, Protect
 from pipaid.engine.wishes import Nonsense
 from pipaid.model.order import OrderType
