@@ -83,7 +83,7 @@ class Daemon:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "pipaid.toml"
         config.write_text(self.config, encoding="utf-8")
-        variables = environment(PIPAID__STREAM__PORT="0", **self.variables)
+        variables = environment(**{"PIPAID__STREAM__PORT": "0", **self.variables})
         words = command("daemon", "--config", str(config), "--state", str(self.state))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(words, stderr=log, env=variables, **process)
