@@ -28,7 +28,7 @@ from pipaid.model.money import ZERO, plain, quote_text
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
-from pipaid.model.strategy import Strategy, StrategyDefinition, Tally
+from pipaid.model.strategy import SYMBOLS_MAX, Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
@@ -263,6 +263,7 @@ class Answers:
             raise InvalidParameter(f"at {reason}", details=(("at", reason),))
         series = await self.past(symbol, strategy.in_effect.timeframe, at_ms)
         memory = await self.writer.read(partial(_memory_at, strategy_id=strategy.id, at_ms=at_ms))
+        kept = await self.writer.read(partial(_evaluated_at, strategy_id=strategy.id, symbol=symbol, at_ms=at_ms))
         book = self.books(strategy.run is None or strategy.run.dry_run)
         past = Past(
             at_ms=at_ms,
@@ -271,6 +272,8 @@ class Answers:
             instrument=self.instruments()[symbol],
             caps=book.caps,
             blocked=book.blocked or book.tripped,
+            run_id=kept.id if kept is not None else None,
+            start=kept is not None and kept.cause == "deploy",
         )
         template = self.catalogue.get(strategy.in_effect.template_id)
         try:
@@ -346,6 +349,16 @@ class Answers:
             return rows, None
         last = rows[asked.limit - 1]
         return rows[: asked.limit], paging.encode_cursor(last.sort, last.key, filters=filters, unit_us=unit)
+
+
+def _evaluated_at(reader: Reader, *, strategy_id: str, symbol: str, at_ms: int) -> Evaluation | None:
+    """Return the evaluation that was kept of a symbol in the second that a moment falls into, if one was."""
+    second_ms = at_ms - at_ms % 1_000
+    rows = reader.page("run", owner=strategy_id, state=None, before=(second_ms + 1_000, ""), limit=SYMBOLS_MAX)
+    for evaluation in _decoded(rows, Evaluation):
+        if evaluation.symbol == symbol and evaluation.at_ms >= second_ms:
+            return evaluation
+    return None
 
 
 def _memory_at(reader: Reader, *, strategy_id: str, at_ms: int) -> Memory:

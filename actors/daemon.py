@@ -319,6 +319,7 @@ class Daemon:
             world=world,
             recorder=self.recorder,
             switch=self.portfolio,
+            market=self.feed.market,
             kill_file=config.daemon.state_dir / KILL_FILE,
             events_kept=config.journal.events_kept,
             events_kept_hours=config.journal.events_kept_hours,

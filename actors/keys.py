@@ -12,6 +12,7 @@ from attrs import define, field
 
 from actors.actor import Asker, Writer
 from pipaid.errors import InvalidParameter, InvalidSignature, InvalidState, KeyExpired, NotFound, Unavailable
+from pipaid.logs import register_secret
 from pipaid.model import paging, report
 from pipaid.model.moment import iso_seconds
 from pipaid.model.record import Batch, Kind, Record
@@ -278,8 +279,14 @@ class KeyRing:
             revoked_at=_iso(key.revoked_at_ms),
             rotated_at=_iso(key.rotated_at_ms),
             previous_valid_until=_iso(key.previous_until_ms),
-            secret=derive_secret(self.master_key, key.api_key, key.version) if with_secret else msgspec.UNSET,
+            secret=self._secret_to_tell(key) if with_secret else msgspec.UNSET,
         )
+
+    def _secret_to_tell(self, key: ApiKey) -> str:
+        """Return a key's secret, and have it hidden wherever it might be logged from now on."""
+        secret = derive_secret(self.master_key, key.api_key, key.version)
+        register_secret(secret)
+        return secret
 
     def _now_ms(self) -> int:
         return self.clock.now_us() // 1000

@@ -114,7 +114,7 @@ class Portfolio:
         self.kill = KillState(is_active=True, reason=reason, activated_at_us=self.world.clock.now_us(), activated_by=by)
         self._apply()
         log.warning("kill.activated", reason=reason, by=by, close_positions=close_positions)
-        await self._save(self.kill, "activate", reason, by)
+        await self._save(self.kill, "activate", reason=reason, by=by)
         with trio.move_on_after(WITHDRAW_DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 for actor in self.employed():
@@ -151,7 +151,7 @@ class Portfolio:
             Record("book", book.name, Kind.PUT, encode(BookMemory(pnl=book.pnl, peak=book.pnl)))
             for book in self.books.values()
         ]
-        await self._save(KillState(), "deactivate", before.reason, by, opened)
+        await self._save(KillState(), "deactivate", reason=before.reason, by=by, more=opened)
         if self.kill is not before:
             # It was thrown again in the meantime, and that stands.
             return self.kill
@@ -238,7 +238,7 @@ class Portfolio:
         for gateway in self.gateways:
             gateway.stopped = reason
 
-    async def _save(self, kill: KillState, action: str, reason: str, by: str, more: Iterable[Record] = ()) -> None:
+    async def _save(self, kill: KillState, action: str, *, reason: str, by: str, more: Iterable[Record] = ()) -> None:
         entry = KillLog(
             id=random_id("kil", self.world.ids.entropy(6)),
             action=action,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from attrs import frozen
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from pipaid.cli.sheet import NOTHING, Heading, Kind, Sheet
 
+GAP: Final = 2
+# What may shrink, and the width at which other columns go before it shrinks further.
+SHRINKING: Final[Mapping[Kind, int]] = {Kind.LABEL: 18, Kind.PROSE: 24}
+SHRUNK: Final = 4
 STATUS_STYLES: Final = {
     "deployed": "green",
     "running": "green",
@@ -55,38 +60,91 @@ def drawn(sheets: Iterable[Sheet]) -> RenderableType:
         if sheet.title:
             parts.append(Text(f"\n{sheet.title}", style="bold"))
         if sheet.rows:
-            parts.append(table(sheet))
+            parts.append(Fitted(sheet))
         if sheet.note:
             parts.append(Text(sheet.note, style="dim"))
     return Group(*parts)
 
 
-def table(sheet: Sheet, *, fold: bool = True) -> Table:
-    """Return a sheet as a table; where nothing may fold, the last column is cut to what room is left."""
+@frozen
+class Fitted:
+    """A sheet that takes the width it finds, and tells which columns had no room in it."""
+
+    sheet: Sheet
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        kept = kept_columns(self.sheet, options.max_width)
+        yield table(self.sheet, kept, options.max_width)
+        left_out = [heading.title for index, heading in enumerate(self.sheet.headings) if index not in kept]
+        if left_out:
+            yield Text(f"no room for {', '.join(left_out)}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def kept_columns(sheet: Sheet, width: int) -> list[int]:
+    """Return which columns have room in a width; a column that stays is never too narrow to be read."""
+    kept = list(range(len(sheet.headings)))
+    least = [_least(sheet, index) for index in kept]
+    while sum(least[index] + GAP for index in kept) - GAP > width:
+        # The last one of those with the highest rank; those that have to stay have rank 0.
+        rank, going = max((sheet.headings[index].rank, index) for index in kept)
+        if not rank:
+            break
+        kept.remove(going)
+    return kept
+
+
+def table(sheet: Sheet, kept: Sequence[int], width: int) -> Table:
+    """Return some columns of a sheet as a table of at most a width, if what may shrink shrinks enough for it."""
     made = Table(
         box=SIMPLE_HEAD if sheet.headed else None,
         show_header=sheet.headed,
         show_edge=False,
         pad_edge=False,
-        padding=(0, 1),
+        # Between columns the rule of the heading has a blank of its own.
+        padding=(0, GAP - 1 if sheet.headed else GAP, 0, 0),
     )
-    for index, heading in enumerate(sheet.headings):
-        numeric = heading.kind in (Kind.NUMBER, Kind.SIGNED)
+    for index, chosen in zip(kept, _widths(sheet, kept, width), strict=True):
+        heading = sheet.headings[index]
+        prose = heading.kind is Kind.PROSE
         made.add_column(
-            heading.title,
-            justify="right" if numeric else "left",
-            no_wrap=numeric or not fold,
-            overflow="fold" if fold else "ellipsis",
-            min_width=None if fold or heading is sheet.headings[-1] else _width(sheet, index),
+            Text(heading.title, no_wrap=True, overflow="ellipsis"),
+            justify="right" if heading.kind in (Kind.NUMBER, Kind.SIGNED) else "left",
+            no_wrap=not prose,
+            overflow="fold" if prose else "ellipsis",
+            width=chosen,
             header_style="bold",
         )
     for row in sheet.rows:
-        made.add_row(*(styled(text, heading) for text, heading in zip(row, sheet.headings, strict=True)))
+        made.add_row(*(styled(row[index], sheet.headings[index]) for index in kept))
     return made
 
 
-def _width(sheet: Sheet, index: int) -> int:
-    return max(cell_len(text) for text in (sheet.headings[index].title, *(row[index] for row in sheet.rows)))
+def _widths(sheet: Sheet, kept: Sequence[int], width: int) -> list[int]:
+    """Return the width of each column: all it wants, or for what may shrink its share of what is left, left to right."""
+    widths = [_least(sheet, index) for index in kept]
+    free = width - sum(widths) - GAP * (len(kept) - 1)
+    for place, index in enumerate(kept):
+        more = min(max(free, 0), _wanted(sheet, index) - widths[place])
+        # On a screen that is too narrow even so, labels and prose give up what they can.
+        less = min(max(-free, 0), widths[place] - SHRUNK) if sheet.headings[index].kind in SHRINKING else 0
+        widths[place] += more - max(less, 0)
+        free += max(less, 0) - more
+    return widths
+
+
+def _wanted(sheet: Sheet, index: int) -> int:
+    heading = sheet.headings[index]
+    title = cell_len(heading.title) if sheet.headed else 0
+    return max(title, heading.least, *(cell_len(row[index]) for row in sheet.rows), 1)
+
+
+def _least(sheet: Sheet, index: int) -> int:
+    """Return the width below which a column is left out rather than shrunk."""
+    heading, wanted = sheet.headings[index], _wanted(sheet, index)
+    if heading.kind not in SHRINKING:
+        return wanted
+    title = cell_len(heading.title) if sheet.headed else 0
+    return min(wanted, max(title, heading.least or SHRINKING[heading.kind]))
 
 
 def styled(text: str, heading: Heading) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, cast
 
@@ -14,12 +15,19 @@ from pipaid.model.report import ActorObject, ActorTree, KeyObject, KillLog, Metr
 
 NOTHING: Final = "–"
 CELL_CHARS_MAX: Final = 400
+# Columns that nobody ranked: the last one is the first to go.
+RANK: Final = 1
 
 
 class Kind(Enum):
-    """How a column is aligned and coloured."""
+    """How a column is aligned and coloured, and what becomes of it where the screen is too narrow for it.
+
+    A label is cut with an ellipsis and prose is folded between its words; everything else keeps its width.
+    """
 
     TEXT = "text"
+    LABEL = "label"
+    PROSE = "prose"
     FAINT = "faint"
     NUMBER = "number"
     SIGNED = "signed"
@@ -28,11 +36,22 @@ class Kind(Enum):
 
 @frozen
 class Column:
-    """One column of a listing: its heading, where its values are found, and what kind they are."""
+    """One column of a listing: its heading, where its values are found, and what kind they are.
+
+    Where not all columns have room, those with the highest `rank` go first and those with 0 stay. `least` is the width
+    that a column has in any case, so that a view that is drawn again and again does not jump.
+    """
 
     title: str
     of: Callable[[Any], object]
     kind: Kind = Kind.TEXT
+    rank: int = RANK
+    least: int = 0
+
+    @property
+    def heading(self) -> Heading:
+        """Return what a sheet keeps of it."""
+        return Heading(self.title, self.kind, self.rank, self.least)
 
 
 @frozen
@@ -41,6 +60,8 @@ class Heading:
 
     title: str
     kind: Kind = Kind.TEXT
+    rank: int = RANK
+    least: int = 0
 
 
 @frozen
@@ -82,6 +103,11 @@ def moment(text: str | None) -> str:
     return f"{text[:10]} {text[11:19]}" if len(text) >= 20 and text.endswith("Z") else cell(text)
 
 
+def percent(fraction: str) -> str:
+    """Return a fraction as people read it."""
+    return f"{Decimal(fraction):.0%}"
+
+
 def aligned(values: Sequence[str]) -> list[str]:
     """Return numbers filled up on the right so that their decimal points stand in one line."""
     places = [len(value) - value.index(".") if _is_number(value) and "." in value else 0 for value in values]
@@ -100,7 +126,7 @@ def listing(
         values = [cell(column.of(item)) for item in items]
         if keep_all or not items or any(value != NOTHING for value in values):
             numeric = column.kind in (Kind.NUMBER, Kind.SIGNED)
-            filled.append((Heading(column.title, column.kind), aligned(values) if numeric else values))
+            filled.append((column.heading, aligned(values) if numeric else values))
     rows = tuple(zip(*(values for _, values in filled), strict=True)) if filled else ()
     return Sheet(title, tuple(heading for heading, _ in filled), rows, note)
 
@@ -112,7 +138,7 @@ def sheets_of(reply: Reply) -> Iterator[Sheet]:
         yield from (_table(name, _items(reply, name)) for name in reply.__struct_fields__[1:] if _items(reply, name))
     elif isinstance(reply, Metrics):
         rows = tuple((name, cell(value)) for name, value in sorted(reply.data.items()))
-        yield Sheet("", (Heading("METRIC"), Heading("VALUE", Kind.NUMBER)), rows)
+        yield Sheet("", (Heading("METRIC", Kind.PROSE, 0), Heading("VALUE", Kind.NUMBER, 0)), rows)
     else:
         yield from facts_of(reply)
 
@@ -130,7 +156,7 @@ def facts_of(struct: msgspec.Struct, title: str = "") -> Iterator[Sheet]:
         else:
             rows.extend(_facts(name, value))
     if rows:
-        yield Sheet(title, (Heading("FIELD", Kind.FAINT), Heading("VALUE")), tuple(rows), headed=False)
+        yield Sheet(title, (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0)), tuple(rows), headed=False)
     yield from tables
 
 
@@ -192,6 +218,8 @@ def _facts(name: str, value: object) -> Iterator[tuple[str, str]]:
     elif isinstance(value, dict) and value:
         for key, inner in cast("dict[str, object]", value).items():
             yield from _facts(f"{name}.{key}", inner)
+    elif name.endswith("win_rate") and isinstance(value, str):
+        yield name, percent(value)
     else:
         is_moment = name.endswith(("_at", ".at", "_time", "timestamp"))
         yield name, moment(value) if is_moment and isinstance(value, str) else cell(cast("Any", value))
@@ -212,120 +240,120 @@ def _is_number(text: str) -> bool:
 
 
 def mode(dry_run: bool | None) -> str | None:
-    """Return how a strategy or an order trades: on paper or live; nothing if it never did."""
-    return None if dry_run is None else ("paper" if dry_run else "live")
+    """Return how a strategy or an order trades: as a dry run or on its account; nothing if it never did."""
+    return None if dry_run is None else ("dry run" if dry_run else "account")
 
 
 def _at(name: str) -> Callable[[Any], object]:
     return lambda item: moment(getattr(item, name))
 
 
-_MODE: Final = Column("MODE", lambda item: mode(item.dry_run), Kind.FAINT)
+_MODE: Final = Column("MODE", lambda item: mode(item.dry_run), Kind.FAINT, 3)
 _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
     StrategyObject: (
-        Column("NAME", lambda item: item.name),
-        Column("ID", lambda item: item.id, Kind.FAINT),
-        Column("STATUS", lambda item: item.status, Kind.STATUS),
+        Column("NAME", lambda item: item.name, Kind.LABEL, 0),
+        Column("ID", lambda item: item.id, Kind.FAINT, 8),
+        Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
         _MODE,
-        Column("TEMPLATE", lambda item: item.template_id),
-        Column("SYMBOLS", lambda item: item.symbols),
-        Column("TIME", lambda item: item.timeframe),
-        Column("CAPITAL", lambda item: item.capital, Kind.NUMBER),
-        Column("LEV", lambda item: item.leverage, Kind.NUMBER),
-        Column("OPEN", lambda item: item.stats.open_positions, Kind.NUMBER),
-        Column("PNL", lambda item: item.stats.total_pnl, Kind.SIGNED),
-        Column("TRADES", lambda item: item.stats.total_trades, Kind.NUMBER),
-        Column("WON", lambda item: item.stats.win_rate, Kind.NUMBER),
-        Column("ERROR", lambda item: None if item.error is None else item.error.code, Kind.STATUS),
+        Column("TEMPLATE", lambda item: item.template_id, rank=6),
+        Column("SYMBOLS", lambda item: item.symbols, Kind.LABEL, 2),
+        Column("TIME", lambda item: item.timeframe, rank=7),
+        Column("CAPITAL", lambda item: item.capital, Kind.NUMBER, 9),
+        Column("LEV", lambda item: item.leverage, Kind.NUMBER, 10),
+        Column("OPEN", lambda item: item.stats.open_positions, Kind.NUMBER, 0),
+        Column("PNL", lambda item: item.stats.total_pnl, Kind.SIGNED, 0),
+        Column("TRADES", lambda item: item.stats.total_trades, Kind.NUMBER, 4),
+        Column("WON", lambda item: percent(item.stats.win_rate), Kind.NUMBER, 5),
+        Column("ERROR", lambda item: None if item.error is None else item.error.code, Kind.STATUS, 1),
     ),
     OrderObject: (
-        Column("PLACED", _at("placed_at")),
-        Column("ID", lambda item: item.id, Kind.FAINT),
-        Column("SYMBOL", lambda item: item.symbol),
-        Column("SIDE", lambda item: item.side),
-        Column("TYPE", lambda item: item.type),
-        Column("STATUS", lambda item: item.status, Kind.STATUS),
+        Column("PLACED", _at("placed_at"), rank=2),
+        Column("ID", lambda item: item.id, Kind.FAINT, 8),
+        Column("SYMBOL", lambda item: item.symbol, rank=0),
+        Column("SIDE", lambda item: item.side, rank=0),
+        Column("TYPE", lambda item: item.type, rank=3),
+        Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
         _MODE,
-        Column("QTY", lambda item: item.qty, Kind.NUMBER),
-        Column("FILLED", lambda item: item.filled_qty, Kind.NUMBER),
-        Column("PRICE", lambda item: item.price or item.stop_price, Kind.NUMBER),
-        Column("AVERAGE", lambda item: item.avg_price, Kind.NUMBER),
-        Column("FEE", lambda item: item.fee, Kind.NUMBER),
-        Column("TAG", lambda item: item.tag),
-        Column("REASON", lambda item: item.reason),
+        Column("QTY", lambda item: item.qty, Kind.NUMBER, 0),
+        Column("FILLED", lambda item: item.filled_qty, Kind.NUMBER, 5),
+        Column("PRICE", lambda item: item.price or item.stop_price, Kind.NUMBER, 0),
+        Column("AVERAGE", lambda item: item.avg_price, Kind.NUMBER, 4),
+        Column("FEE", lambda item: item.fee, Kind.NUMBER, 7),
+        Column("TAG", lambda item: item.tag, Kind.LABEL, 9),
+        Column("REASON", lambda item: item.reason, Kind.LABEL, 6),
     ),
     PositionObject: (
-        Column("OPENED", _at("opened_at")),
-        Column("ID", lambda item: item.id, Kind.FAINT),
-        Column("SYMBOL", lambda item: item.symbol),
-        Column("SIDE", lambda item: item.side),
-        Column("STATE", lambda item: item.state, Kind.STATUS),
+        Column("OPENED", _at("opened_at"), rank=4),
+        Column("ID", lambda item: item.id, Kind.FAINT, 11),
+        Column("SYMBOL", lambda item: item.symbol, rank=0),
+        Column("SIDE", lambda item: item.side, rank=0),
+        Column("STATE", lambda item: item.state, Kind.STATUS, 1),
         _MODE,
-        Column("QTY", lambda item: item.qty, Kind.NUMBER),
-        Column("ENTRY", lambda item: item.entry_price, Kind.NUMBER),
-        Column("EXIT", lambda item: item.exit_price, Kind.NUMBER),
-        Column("STOP", lambda item: item.stop_price, Kind.NUMBER),
-        Column("TARGET", lambda item: item.take_profit_price, Kind.NUMBER),
-        Column("UNREALISED", lambda item: item.unrealised_pnl, Kind.SIGNED),
-        Column("PNL", lambda item: item.pnl, Kind.SIGNED),
-        Column("FEE", lambda item: item.fee, Kind.NUMBER),
-        Column("TAG", lambda item: item.tag),
-        Column("REASON", lambda item: item.reason),
+        Column("QTY", lambda item: item.qty, Kind.NUMBER, 0),
+        Column("ENTRY", lambda item: item.entry_price, Kind.NUMBER, 0),
+        Column("EXIT", lambda item: item.exit_price, Kind.NUMBER, 6),
+        Column("STOP", lambda item: item.stop_price, Kind.NUMBER, 5),
+        Column("TARGET", lambda item: item.take_profit_price, Kind.NUMBER, 7),
+        Column("UNREALISED", lambda item: item.unrealised_pnl, Kind.SIGNED, 2),
+        Column("PNL", lambda item: item.pnl, Kind.SIGNED, 0),
+        Column("FEE", lambda item: item.fee, Kind.NUMBER, 10),
+        Column("TAG", lambda item: item.tag, Kind.LABEL, 9),
+        Column("REASON", lambda item: item.reason, Kind.LABEL, 8),
     ),
     TradeObject: (
-        Column("OPENED", _at("opened_at")),
-        Column("CLOSED", _at("closed_at")),
-        Column("ID", lambda item: item.id, Kind.FAINT),
-        Column("SYMBOL", lambda item: item.symbol),
-        Column("SIDE", lambda item: item.side),
+        Column("OPENED", _at("opened_at"), rank=6),
+        Column("CLOSED", _at("closed_at"), rank=1),
+        Column("ID", lambda item: item.id, Kind.FAINT, 9),
+        Column("SYMBOL", lambda item: item.symbol, rank=0),
+        Column("SIDE", lambda item: item.side, rank=0),
         _MODE,
-        Column("QTY", lambda item: item.qty, Kind.NUMBER),
-        Column("ENTRY", lambda item: item.entry_price, Kind.NUMBER),
-        Column("EXIT", lambda item: item.exit_price, Kind.NUMBER),
-        Column("PNL", lambda item: item.pnl, Kind.SIGNED),
-        Column("FEE", lambda item: item.fee, Kind.NUMBER),
-        Column("TAG", lambda item: item.tag),
-        Column("REASON", lambda item: item.reason),
+        Column("QTY", lambda item: item.qty, Kind.NUMBER, 0),
+        Column("ENTRY", lambda item: item.entry_price, Kind.NUMBER, 0),
+        Column("EXIT", lambda item: item.exit_price, Kind.NUMBER, 0),
+        Column("PNL", lambda item: item.pnl, Kind.SIGNED, 0),
+        Column("FEE", lambda item: item.fee, Kind.NUMBER, 5),
+        Column("TAG", lambda item: item.tag, Kind.LABEL, 8),
+        Column("REASON", lambda item: item.reason, Kind.LABEL, 4),
     ),
     RunObject: (
-        Column("AT", _at("created_at")),
-        Column("ID", lambda item: item.id, Kind.FAINT),
+        Column("AT", _at("created_at"), rank=0),
+        Column("ID", lambda item: item.id, Kind.FAINT, 0),
         Column("SYMBOL", lambda item: item.symbol),
         Column("CAUSE", lambda item: item.cause),
-        Column("STATUS", lambda item: item.status, Kind.STATUS),
+        Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
         Column("ACTION", lambda item: item.final_action),
         Column("TOOK µs", lambda item: item.duration_us, Kind.NUMBER),
     ),
     TemplateObject: (
-        Column("TEMPLATE", lambda item: item.template_id),
+        Column("TEMPLATE", lambda item: item.template_id, rank=0),
         Column("VERSION", lambda item: item.version, Kind.NUMBER),
         Column("MIN CAPITAL", lambda item: item.min_capital, Kind.NUMBER),
         Column("SEVERAL SYMBOLS", lambda item: item.multi_symbol),
-        Column("DESCRIPTION", lambda item: item.description),
+        Column("DESCRIPTION", lambda item: item.description, Kind.PROSE, 0),
     ),
     KeyObject: (
-        Column("KEY", lambda item: item.api_key),
-        Column("NAME", lambda item: item.name),
-        Column("STATE", lambda item: item.state, Kind.STATUS),
-        Column("SCOPES", lambda item: item.scopes),
+        Column("KEY", lambda item: item.api_key, rank=0),
+        Column("NAME", lambda item: item.name, Kind.LABEL, 0),
+        Column("STATE", lambda item: item.state, Kind.STATUS, 0),
+        Column("SCOPES", lambda item: item.scopes, Kind.LABEL, 1),
         Column("CREATED", _at("created_at")),
         Column("EXPIRES", _at("expires_at")),
         Column("ROTATED", _at("rotated_at")),
         Column("GRACE UNTIL", _at("grace_until")),
     ),
     KillLog: (
-        Column("AT", _at("timestamp")),
-        Column("ACTION", lambda item: item.action),
+        Column("AT", _at("timestamp"), rank=0),
+        Column("ACTION", lambda item: item.action, rank=0),
         Column("BY", lambda item: item.by),
-        Column("REASON", lambda item: item.reason),
+        Column("REASON", lambda item: item.reason, Kind.PROSE, 0),
     ),
 }  # fmt: skip
 _ACTOR_COLUMNS: Final = (
-    Column("ACTOR", lambda item: f"{'. ' * item[0]}{item[1].name}"),
+    Column("ACTOR", lambda item: f"{'. ' * item[0]}{item[1].name}", Kind.LABEL, 0),
     Column("KIND", lambda item: item[1].kind, Kind.FAINT),
-    Column("STATE", lambda item: item[1].state, Kind.STATUS),
+    Column("STATE", lambda item: item[1].state, Kind.STATUS, 0),
     Column("RESTARTS", lambda item: item[1].restarts, Kind.NUMBER),
     Column("WAITING", lambda item: item[1].mailbox, Kind.NUMBER),
     Column("OF", lambda item: item[1].mailbox_max, Kind.NUMBER),
-    Column("LAST FAILURE", lambda item: item[1].last_failure),
+    Column("LAST FAILURE", lambda item: item[1].last_failure, Kind.PROSE, 0),
 )

@@ -26,7 +26,10 @@ from pipaid.signals.series import Series
 
 @frozen(kw_only=True)
 class Past:
-    """What was known at a moment: the memory as the journal has it, the series as it stood, the caps in force now."""
+    """What was known at a moment: the memory as the journal has it, the series as it stood, the caps in force now.
+
+    `run_id` names the evaluation that was kept of that moment, if one was; `start` tells that it was the first one.
+    """
 
     at_ms: int
     memory: Memory
@@ -34,6 +37,8 @@ class Past:
     instrument: Instrument
     caps: Caps
     blocked: str
+    run_id: str | None = None
+    start: bool = False
 
 
 def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
@@ -42,7 +47,9 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
     It runs the template's code: the caller puts a budget on it. A strategy that was halted since is judged as it would
     have been before.
     """
-    if strategy.status is Status.ERROR:
+    if past.at_ms < strategy.deployed_at_ms or not strategy.deployed_at_ms:
+        strategy = msgspec.structs.replace(strategy, status=Status.DRAFT)
+    elif strategy.status is Status.ERROR:
         strategy = msgspec.structs.replace(strategy, status=Status.DEPLOYED)
     symbol = past.series.symbol
     candle = past.series.last
@@ -60,7 +67,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
     features = {
         f"{feature.name}{list(feature.params)}": past.series.feature(feature).value for feature in session.features
     }
-    trace = session.rehearse(symbol)
+    trace = session.rehearse(symbol, start=past.start)
     gates = trace.gates or session.probe(symbol)
     return Why(
         id=strategy.id,
@@ -74,6 +81,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         ),
         decision=_decision(trace, candle),
         intents=tuple(told(wish) for wish in trace.wished),
+        run_id=past.run_id,
     )
 
 

@@ -139,12 +139,12 @@ class Session(Wishes):
                 self._evaluate(symbol, "trigger", self.template.on_candle)
             return self._finish(force=True)
 
-    def rehearse(self, symbol: str) -> Trace:
-        """Decide on the symbol's last candle for the looks of it: tell what would be done, and do nothing."""
+    def rehearse(self, symbol: str, *, start: bool = False) -> Trace:
+        """Decide on the symbol's last candle, or at the start, for the looks of it: tell what would be, do nothing."""
         trace = self._trace = Trace(cause="why", symbol=symbol, at_ms=self.quotes.now_ms, rehearsed=True)
         try:
             with self._deciding():
-                self._call(symbol, self.template.on_candle)
+                self._call(symbol, self.template.on_start if start else self.template.on_candle)
         finally:
             self._trace = None
         return trace

@@ -41,12 +41,14 @@ class ReplayMarket:
     speed: float | None = None
     name: str = "replay"
     listed_ms: int = 0
+    ends_ms: int = field(init=False)
     _playback: Playback = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         tapes = self.recorded.candles.values()
         first_ms = min(tape.time_ms(0) for tape in tapes)
         last_ms = max(tape.time_ms(len(tape) - 1) for tape in tapes) + MINUTE_MS
+        self.ends_ms = last_ms
         begin_ms = max(first_ms, self.start_ms or 0, self.resume_ms or 0)
         if self.resume_ms is None and begin_ms >= last_ms:
             raise InvalidParameter(

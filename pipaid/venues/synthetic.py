@@ -78,6 +78,7 @@ class SyntheticMarket:
     listed_ms: int = 0
     speed: float | str = 1.0
     name: str = "synthetic"
+    ends_ms: int = 0
     _listings: dict[str, _Listing] = field(init=False)
     _playback: Playback = field(init=False)
 

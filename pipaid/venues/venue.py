@@ -65,10 +65,14 @@ MarketUpdate = Opened | Ranged | Closed | MarketTrade | Funding | Ended
 
 
 class Market(Protocol):
-    """The half of a venue that is watched; `listed_ms` is where its history begins, 0 if it does not say."""
+    """The half of a venue that is watched.
+
+    `listed_ms` is where its history begins, `ends_ms` where a recorded one ends; 0 if it does not say.
+    """
 
     name: str
     listed_ms: int
+    ends_ms: int
 
     async def instruments(self) -> Mapping[str, Instrument]:
         """Return what is listed."""
