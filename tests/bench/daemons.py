@@ -8,35 +8,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 import trio
 from attrs import frozen
 
+from pipaid.config import Declaration
 from pipaid.model.moment import iso_seconds
-from pipaid.seams import World
+from pipaid.seams import SystemNet, World
 from pipaid.wire.activity import Activity
 from pipaid.wire.client import BlockingClient
+from pipaid.wire.lines import connected
 from tests.bench.child import ROOT, environment
 from tests.bench.figure import Figure, Goal, Size
 from tests.bench.house import SEED, START_MS, synthetic
-from tests.bench.population import declared, symbols_of, written
+from tests.bench.population import declared, symbols_of
 
 MEMORY_MIB_MAX = 64.0
 MEMORY_MANY_MIB_MAX = 150.0
 READY_S_MAX = 2.0
 HELP_CPU_S_MAX = 0.2
 WAIT_S_MAX = 150.0
+SYMBOLS = 20
+CLIENTS = 24
 # What was needed for the start alone has been given back by then.
 SETTLED_S = 1.5
 
 _CONFIG = """
-[daemon]
-strategies = {strategies}
 [market]
 seed = {seed}
 symbols = {symbols}
@@ -45,9 +48,13 @@ start = "{start}"
 port = 0
 [log]
 level = "warning"
-[supervision]
-restarts_max = 50
 """
+
+
+class _Made(msgspec.Struct):
+    """What is asked of a strategy that was created."""
+
+    id: str
 
 
 class _Status(msgspec.Struct):
@@ -110,22 +117,47 @@ def _started(folder: Path, count: int, runs: int, mib_max: float | None) -> list
 
 
 def _deploy(folder: Path, count: int) -> None:
-    """Have a first daemon deploy what a file declares; those after it know it from the journal."""
-    symbols = symbols_of(20)
-    prices = trio.run(synthetic(symbols, World(), Activity()).prices)
-    (folder / "population.toml").write_text(written(declared(count, prices)), encoding="utf-8")
-    with daemon(folder, strategies=("population.toml",)):
-        pass
+    """Deploy strategies on a first daemon; those after it know them from the journal."""
+    prices = trio.run(synthetic(symbols_of(SYMBOLS), World(), Activity()).prices)
+    declarations = list(declared(count, prices))
+    with daemon(folder) as running:
+        trio.run(_deployed_by_many, running.socket, declarations)
+
+
+async def _deployed_by_many(path: Path, declarations: Sequence[Declaration]) -> None:
+    """Share the work among clients, so that many commands become durable together."""
+    left = iter(declarations)
+    with trio.fail_after(WAIT_S_MAX):
+        async with trio.open_nursery() as nursery:
+            for _ in range(CLIENTS):
+                nursery.start_soon(_deployed_by_one, path, left)
+
+
+async def _deployed_by_one(path: Path, left: Iterator[Declaration]) -> None:
+    async with connected(SystemNet(), path) as client:
+        for declaration in left:
+            made = await client.call("strategy.create", _asked(declaration))
+            made_id = msgspec.json.decode(made, type=_Made).id
+            await client.call("strategy.deploy", {"id": made_id, "dry_run": True})
+
+
+def _asked(declaration: Declaration) -> dict[str, Any]:
+    return {
+        "name": declaration.name,
+        "template_id": declaration.template_id,
+        "params": declaration.params,
+        "symbols": declaration.symbols,
+        "timeframe": declaration.timeframe.value,
+        "capital": str(declaration.capital),
+    }
 
 
 @contextmanager
-def daemon(folder: Path, strategies: tuple[str, ...] = ()) -> Generator[Running]:
+def daemon(folder: Path) -> Generator[Running]:
     """Run a daemon until the block is left; it is ready when the block begins."""
     config = folder / "pipaid.toml"
     config.write_text(
-        _CONFIG.format(
-            strategies=list(strategies), seed=SEED, symbols=list(symbols_of(20)), start=iso_seconds(START_MS)
-        ),
+        _CONFIG.format(seed=SEED, symbols=list(symbols_of(SYMBOLS)), start=iso_seconds(START_MS)),
         encoding="utf-8",
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, (folder / "log").open("ab") as log:

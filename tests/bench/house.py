@@ -41,6 +41,7 @@ class Prepared:
     name: str
     _playback: Playback
     listed_ms: int = 0
+    ends_ms: int = 0
 
     async def instruments(self) -> Mapping[str, Instrument]:
         """Return what is listed."""

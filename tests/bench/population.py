@@ -65,22 +65,6 @@ def declared(count: int, prices: Mapping[str, Decimal]) -> Iterator[Declaration]
         )
 
 
-def written(declarations: Iterator[Declaration]) -> str:
-    """Return declarations as the TOML that a person would have to write."""
-    return "\n".join(
-        f"""[[strategy]]
-name = "{each.name}"
-template_id = "{each.template_id}"
-symbols = ["{each.symbols[0]}"]
-timeframe = "{each.timeframe.value}"
-capital = "{each.capital}"
-deploy = true
-params = {{ {", ".join(f"{name} = {_toml(value)}" for name, value in each.params.items())} }}
-"""
-        for each in declarations
-    )
-
-
 def _chosen(template: int, variant: int, price: Decimal) -> tuple[str, dict[str, Any]]:
     if template == 0:
         half, levels = _GRIDS[variant]
@@ -92,9 +76,3 @@ def _chosen(template: int, variant: int, price: Decimal) -> tuple[str, dict[str,
         ("tpl_breakout", _BREAKOUT[variant]),
         ("tpl_dca", _DCA[variant]),
     )[template - 1]
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
