@@ -14,7 +14,7 @@ from pipaid.cli.planning import Outcome, Plan, plans
 from pipaid.cli.sheet import Column, Kind, listing
 from pipaid.cli.terminal import NotReachable, Terminal
 from pipaid.config import Declaration, load_declarations
-from pipaid.errors import PipaidError
+from pipaid.errors import NotFound, PipaidError
 from pipaid.model.reply import StrategyObject
 from pipaid.seams import SystemDisk
 
@@ -40,7 +40,10 @@ class _Refused:
 
 
 def apply_files(terminal: Terminal, files: Sequence[Path], *, dry_run: bool) -> int:
-    """Apply declarations out of files; end with 1 if anything was refused."""
+    """Apply declarations out of files; end with 1 if anything was refused. Raise NotFound if a file is missing."""
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        raise NotFound(f"there is no file {' and no file '.join(missing)}")
     declared = load_declarations(files, SystemDisk())
     applied = apply_declarations(terminal, declared, dry_run=dry_run)
     if terminal.as_json:
@@ -63,10 +66,10 @@ def show_applied(terminal: Terminal, applied: Iterable[Applied], *, dry_run: boo
 
     rows = list(applied)
     columns = (
-        Column("STRATEGY", lambda each: each.name),
-        Column("OUTCOME", lambda each: each.outcome, Kind.STATUS),
+        Column("STRATEGY", lambda each: each.name, Kind.LABEL, 0),
+        Column("OUTCOME", lambda each: each.outcome, Kind.STATUS, 0),
         Column("STEPS", lambda each: ", ".join(each.steps)),
-        Column("WHY", lambda each: "; ".join(each.why)),
+        Column("WHY", lambda each: "; ".join(each.why), Kind.PROSE, 0),
     )
     counts = [f"{sum(each.outcome is outcome for each in rows)} {outcome.value}" for outcome in Outcome]
     note = f"{', '.join(counts)}{' (nothing was done: --dry-run)' if dry_run else ''}"

@@ -75,10 +75,10 @@ def examine_all(terminal: Terminal, config: Path | None, state: Path | None) -> 
         terminal.say_json(msgspec.json.encode({"data": list(map(_told, findings)), "bad": bad}))
     else:
         columns = (
-            Column("VERDICT", lambda each: each.verdict.value, Kind.STATUS),
-            Column("WHAT", lambda each: each.name),
-            Column("FOUND", lambda each: each.found),
-            Column("REMEDY", lambda each: each.remedy),
+            Column("VERDICT", lambda each: each.verdict.value, Kind.STATUS, 0),
+            Column("WHAT", lambda each: each.name, rank=0),
+            Column("FOUND", lambda each: each.found, Kind.PROSE, 0),
+            Column("REMEDY", lambda each: each.remedy, Kind.PROSE, 0),
         )
         terminal.show(drawn([listing("", findings, columns, f"{bad} to mend" if bad else "nothing to mend")]))
     return Exit.REFUSED if bad else Exit.OK
@@ -92,9 +92,9 @@ def _chosen(file: Path | None) -> Path | None:
 
 def _show_values(terminal: Terminal, values: tuple[Effective, ...]) -> None:
     columns = (
-        Column("KEY", lambda each: each.key),
-        Column("VALUE", lambda each: each.value),
-        Column("SOURCE", lambda each: each.source, Kind.FAINT),
+        Column("KEY", lambda each: each.key, rank=0),
+        Column("VALUE", lambda each: each.value, Kind.PROSE, 0),
+        Column("SOURCE", lambda each: each.source, Kind.LABEL),
     )
     terminal.show(drawn([listing("", values, columns)]))
 

@@ -188,7 +188,9 @@ def _watched(child: _Child, seconds: float | None) -> bool:
         with Watch(terminal, SystemClock()) as looking:
             if terminal.out.isatty() and not terminal.as_json:
                 ends = f"ends after {seconds:g} s" if seconds is not None else "Ctrl-C ends it"
-                show_live(terminal, looking, child.ended, every_s=REFRESH_S, heading=f"pipaid demo: {ends}")
+                # The daemon of the demo is not where other verbs look, so nobody is sent to them.
+                about = f"pipaid demo: {ends}"
+                show_live(terminal, looking, child.ended, every_s=REFRESH_S, heading=about, hint="")
             else:
                 _tell_progress(terminal, looking, child.ended)
     except KeyboardInterrupt:
@@ -228,11 +230,11 @@ def _summarise(terminal: Terminal, results: Sequence[Result]) -> None:
         terminal.say_json(msgspec.json.encode({"data": results}))
         return
     columns = (
-        Column("STRATEGY", lambda each: each.name),
+        Column("STRATEGY", lambda each: each.name, Kind.LABEL, 0),
         Column("STATE", lambda each: each.status, Kind.STATUS),
         Column("FILLS", lambda each: each.fills, Kind.NUMBER),
         Column("TRADES", lambda each: each.trades, Kind.NUMBER),
-        Column("PNL", lambda each: each.pnl, Kind.SIGNED),
+        Column("PNL", lambda each: each.pnl, Kind.SIGNED, 0),
         Column("OPEN", lambda each: each.open_positions, Kind.NUMBER),
     )
     trading = sum(result.fills > 0 for result in results)

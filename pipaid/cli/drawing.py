@@ -120,7 +120,7 @@ def table(sheet: Sheet, kept: Sequence[int], width: int) -> Table:
 
 
 def _widths(sheet: Sheet, kept: Sequence[int], width: int) -> list[int]:
-    """Return the width of each column: all it wants, or for what may shrink its share of what is left, left to right."""
+    """Return the width of each column: all it wants, or for what may shrink what is left, from left to right."""
     widths = [_least(sheet, index) for index in kept]
     free = width - sum(widths) - GAP * (len(kept) - 1)
     for place, index in enumerate(kept):

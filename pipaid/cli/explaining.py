@@ -35,7 +35,7 @@ def explained(why: Why) -> Iterator[Sheet]:
         rows = tuple((name, "warming up" if value is None else cell(value)) for name, value in why.features.items())
         yield Sheet("what it saw", (Heading("FEATURE"), Heading("VALUE", Kind.NUMBER)), rows)
     wishes = tuple((wish_in_words(wish),) for wish in why.intents)
-    yield Sheet("what it wished", (Heading("WISH"),), wishes, "" if wishes else "nothing", headed=False)
+    yield Sheet("what it wished", (Heading("WISH", Kind.PROSE, 0),), wishes, "" if wishes else "nothing", headed=False)
     if why.gates:
         yield listing("what risk said", why.gates, _GATES)
     yield Sheet("decision", (), (), decision_in_words(why))

@@ -124,10 +124,10 @@ def digest(
     if each:
         columns = (
             Column("ACCOUNT", lambda one: one.account),
-            Column("STRATEGY", lambda one: one.name),
+            Column("STRATEGY", lambda one: one.name, Kind.LABEL, 0),
             Column("FILLS", lambda one: one.fills, Kind.NUMBER),
             Column("POSITIONS", lambda one: one.positions, Kind.NUMBER),
-            Column("DIGEST", lambda one: one.digest, Kind.FAINT),
+            Column("DIGEST", lambda one: one.digest, Kind.PROSE, 0),
         )
         terminal.show(drawn([listing("", found.strategies, columns)]))
 

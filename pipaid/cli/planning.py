@@ -64,7 +64,9 @@ def plan(declared: Declaration, existing: StrategyObject | None) -> Plan:
     deployed = status is Status.DEPLOYED
     mode_differs = deployed and declared.deploy and existing.dry_run != declared.dry_run
     if mode_differs:
-        why.append("runs on paper, declared live" if existing.dry_run else "runs live, declared on paper")
+        why.append(
+            "is a dry run, declared on its account" if existing.dry_run else "is on its account, declared a dry run"
+        )
     if deployed and not declared.deploy:
         why.append("is deployed, declared not to be")
     if not deployed and declared.deploy:

@@ -42,11 +42,11 @@ def _template(template: TemplateObject) -> list[Sheet]:
         f"At least {template.min_capital}; {'several symbols' if template.multi_symbol else 'one symbol'}."
     )  # fmt: skip
     columns = (
-        Column("PARAM", lambda each: each[0]),
-        Column("TYPE", lambda each: each[1].get("type") or ("choice" if "enum" in each[1] else "")),
-        Column("DEFAULT", lambda each: "required" if each[0] in required else each[1].get("default"), Kind.FAINT),
-        Column("ALLOWED", lambda each: _allowed(each[1])),
-        Column("MEANING", lambda each: each[1].get("description")),
+        Column("PARAM", lambda each: each[0], rank=0),
+        Column("TYPE", lambda each: each[1].get("type") or ("choice" if "enum" in each[1] else ""), rank=3),
+        Column("DEFAULT", lambda each: "required" if each[0] in required else each[1].get("default"), Kind.FAINT, 2),
+        Column("ALLOWED", lambda each: _allowed(each[1]), Kind.LABEL),
+        Column("MEANING", lambda each: each[1].get("description"), Kind.PROSE, 0),
     )
     return [facts, listing("", list(params.items()), columns)]
 
@@ -61,8 +61,10 @@ def _allowed(schema: Mapping[str, Any]) -> str:
 
 
 def _strategy(reply: Any) -> str:
-    paper = "" if reply.dry_run is None or reply.status != "deployed" else (" (paper)" if reply.dry_run else " (live)")
-    return f"{reply.id} {reply.name!r} is {reply.status}{paper}"
+    told = ""
+    if reply.status == "deployed" and reply.dry_run is not None:
+        told = " (dry run)" if reply.dry_run else " (on its account)"
+    return f"{reply.id} {reply.name!r} is {reply.status}{told}"
 
 
 def _key(reply: Any) -> str:

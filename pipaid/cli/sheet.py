@@ -156,7 +156,9 @@ def facts_of(struct: msgspec.Struct, title: str = "") -> Iterator[Sheet]:
         else:
             rows.extend(_facts(name, value))
     if rows:
-        yield Sheet(title, (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0)), tuple(rows), headed=False)
+        yield Sheet(
+            title, (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0)), tuple(rows), headed=False
+        )
     yield from tables
 
 

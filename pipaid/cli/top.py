@@ -6,17 +6,17 @@ import signal
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from decimal import Decimal
 from types import FrameType
 from typing import Final
 
+from attrs import frozen
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from pipaid.cli.drawing import STATUS_STYLES, sign_style, table
 from pipaid.cli.exits import Exit
-from pipaid.cli.sheet import NOTHING, Column, Kind, Sheet, listing, mode, moment, printable
+from pipaid.cli.sheet import NOTHING, Column, Kind, Sheet, listing, mode, moment, percent, printable
 from pipaid.cli.tail import EventFrame, in_words
 from pipaid.cli.terminal import NotReachable, Terminal
 from pipaid.cli.watching import View, Watch
@@ -25,10 +25,14 @@ from pipaid.model.report import DaemonStatus
 from pipaid.seams import SystemClock
 
 COLUMNS_MIN: Final = 40
-ROWS_MIN: Final = 10
+ROWS_MIN: Final = 4
 BETWEEN_LOOKS_S: Final = 0.5
 EVENT_ROWS_MIN: Final = 4
 EVENT_ROWS_MAX: Final = 12
+HOW_TO_SEE_ALL: Final = "; `pipaid list --all` shows them"
+WIDTH_WITH_WON: Final = 48
+WIDTH_WITH_EVENTS: Final = 64
+WIDTH_WITH_SYMBOLS: Final = 100
 # Two lines of status, the headings of the strategies with their rule, the count of the rest, the heading of the events.
 FIXED_ROWS: Final = 6
 NAME_CHARS_MAX: Final = 18
@@ -54,13 +58,21 @@ def watch(terminal: Terminal, *, every_s: float, once: bool) -> int:
     return Exit.OK
 
 
-def show_live(terminal: Terminal, looking: Watch, ended: threading.Event, *, every_s: float, heading: str = "") -> View:
+def show_live(
+    terminal: Terminal,
+    looking: Watch,
+    ended: threading.Event,
+    *,
+    every_s: float,
+    heading: str = "",
+    hint: str = HOW_TO_SEE_ALL,
+) -> View:
     """Draw the screen anew every so often until it has ended or Ctrl-C is pressed; return the last view."""
     view = looking.look()
     with Live(console=terminal.console, screen=True, auto_refresh=False, transient=True) as live:
         try:
             while True:
-                live.update(frame(view, *terminal.console.size, heading=heading), refresh=True)
+                live.update(frame(view, *terminal.console.size, heading=heading, hint=hint), refresh=True)
                 if ended.wait(every_s):
                     return view
                 view = looking.look()
@@ -83,26 +95,54 @@ def leaving_cleanly() -> Generator[None, None, None]:
             signal.signal(number, handler)
 
 
-def frame(view: View, width: int, height: int, *, heading: str = "") -> RenderableType:
-    """Return the whole screen; what does not fit is left out, and counted."""
+def frame(view: View, width: int, height: int, *, heading: str = "", hint: str = HOW_TO_SEE_ALL) -> RenderableType:
+    """Return the whole screen; what does not fit is left out, and counted. The `hint` says where to see the rest."""
     width, height = max(width, COLUMNS_MIN), max(height, ROWS_MIN)
-    free = max(height - FIXED_ROWS - bool(heading), 2)
     strategies = ordered(view.strategies)
-    event_rows = min(max(free - len(strategies), EVENT_ROWS_MIN, free // 3), EVENT_ROWS_MAX, free - 1)
-    rows = max(free - event_rows, 1)
-    shown = strategies if len(strategies) <= rows else strategies[: rows - 1]
-    parts: list[RenderableType] = [Text(heading, style="bold cyan")] if heading else []
-    parts.extend(Text(no_wrap=True, overflow="ellipsis").append_text(line) for line in status_lines(view))
-    parts.append(table(strategy_sheet(view, shown, width), fold=False))
-    if len(shown) < len(strategies):
-        parts.append(Text(f"… and {len(strategies) - len(shown)} more; `pipaid list --all` shows them", style="dim"))
-    parts.append(Text("last events", style="bold"))
-    names = {strategy.id: strategy.name for strategy in view.strategies}
-    lines = [event_row(event, names.get(event.id, event.id)) for event in view.events[-event_rows:]]
-    parts.extend(Text(line, no_wrap=True, overflow="ellipsis") for line in reversed(lines))
-    if not lines:
-        parts.append(Text("none since this view was opened", style="dim"))
+    room = _room(len(strategies), height, headed=bool(heading))
+    shown = strategies[: room.strategies]
+    parts: list[RenderableType] = [Text(heading, style="bold cyan")] if heading and room.heads else []
+    heads = status_lines(view)[: 2 if room.heads else 1]
+    parts.extend(Text(no_wrap=True, overflow="ellipsis").append_text(line) for line in heads)
+    sheet = strategy_sheet(view, shown, width)
+    parts.append(table(sheet, range(len(sheet.headings)), width))
+    if len(shown) < len(strategies) and room.heads:
+        more = f"… and {len(strategies) - len(shown)} more{hint}"
+        parts.append(Text(more, style="dim", no_wrap=True, overflow="ellipsis"))
+    if room.events:
+        parts.append(Text("last events", style="bold"))
+        parts.extend(_event_lines(view, room.events))
     return Group(*parts)
+
+
+@frozen
+class _Room:
+    """How a screen is shared: rows of strategies, rows of events, and whether all lines above them are shown."""
+
+    strategies: int
+    events: int
+    heads: bool = True
+
+
+def _room(count: int, height: int, *, headed: bool) -> _Room:
+    free = height - FIXED_ROWS - headed
+    if free < 2:
+        # The first line of the status, the headings with their rule, and what is left for strategies: one at least.
+        return _Room(height - 3, 0, heads=False)
+    events = min(max(free - count, EVENT_ROWS_MIN, free // 3), EVENT_ROWS_MAX, free - 1)
+    rows = free - events
+    if count > rows == 1:
+        # The count of the rest takes a row of its own.
+        events -= 1
+    return _Room(rows if count <= rows else max(rows - 1, 1), events)
+
+
+def _event_lines(view: View, count: int) -> list[Text]:
+    names = {strategy.id: strategy.name for strategy in view.strategies}
+    lines = [event_row(event, names.get(event.id, event.id)) for event in view.events[-count:]]
+    if not lines:
+        return [Text("none since this view was opened", style="dim", no_wrap=True, overflow="ellipsis")]
+    return [Text(line, no_wrap=True, overflow="ellipsis") for line in reversed(lines)]
 
 
 def ordered(strategies: Iterable[StrategyObject]) -> list[StrategyObject]:
@@ -140,21 +180,21 @@ def market_in_words(status: DaemonStatus) -> str:
 
 
 def strategy_sheet(view: View, strategies: list[StrategyObject], width: int) -> Sheet:
-    """Return the table of strategies, without the columns that a narrow screen has no room for."""
+    """Return the table of strategies; which columns it has is for the width alone to say, so no look changes them."""
     columns = [
-        Column("STRATEGY", lambda each: each.name[:NAME_CHARS_MAX]),
-        Column("STATE", lambda each: each.status, Kind.STATUS),
+        Column("STRATEGY", lambda each: each.name[:NAME_CHARS_MAX], Kind.LABEL, least=8),
+        Column("STATE", lambda each: each.status, Kind.STATUS, least=8),
         Column("OPEN", lambda each: each.stats.open_positions, Kind.NUMBER),
-        Column("PNL", lambda each: each.stats.total_pnl, Kind.SIGNED),
-        Column("TRADES", lambda each: each.stats.total_trades, Kind.NUMBER),
-        Column("WON", lambda each: f"{Decimal(each.stats.win_rate):.0%}", Kind.NUMBER),
-        Column("LAST EVENT", lambda each: _last_event(view, each)),
+        Column("PNL", lambda each: each.stats.total_pnl, Kind.SIGNED, least=8),
     ]
-    if width >= 100:
-        columns.insert(2, Column("MODE", lambda each: mode(each.dry_run), Kind.FAINT))
-        columns.insert(3, Column("SYMBOLS", lambda each: each.symbols))
-    if width < 64:
-        columns = [column for column in columns if column.title not in ("TRADES", "LAST EVENT")]
+    if width >= WIDTH_WITH_WON:
+        columns.append(Column("WON", lambda each: percent(each.stats.win_rate), Kind.NUMBER, least=4))
+    if width >= WIDTH_WITH_EVENTS:
+        columns.insert(4, Column("TRADES", lambda each: each.stats.total_trades, Kind.NUMBER))
+        columns.append(Column("LAST EVENT", lambda each: _last_event(view, each), Kind.LABEL, least=10))
+    if width >= WIDTH_WITH_SYMBOLS:
+        columns.insert(2, Column("MODE", lambda each: mode(each.dry_run), Kind.FAINT, least=7))
+        columns.insert(3, Column("SYMBOLS", lambda each: each.symbols, Kind.LABEL))
     return listing("", strategies, columns, keep_all=True)
 
 

@@ -90,12 +90,12 @@ def test_one_that_rests_is_changed_without_a_pause(status: str) -> None:
     assert steps(plan(declared(leverage=3, deploy=False), strategy(status=status))) == ["update"]
 
 
-def test_a_run_on_paper_goes_live_by_way_of_a_pause() -> None:
+def test_a_dry_run_goes_to_its_account_by_way_of_a_pause() -> None:
     made = plan(declared(dry_run=False), strategy())
 
     assert steps(made) == ["pause", "deploy"]
     assert made.steps[1].args == {"dry_run": False}
-    assert made.why == ("runs on paper, declared live",)
+    assert made.why == ("is a dry run, declared on its account",)
 
 
 def test_one_that_was_stopped_is_refused_with_the_way_out() -> None:

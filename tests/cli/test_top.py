@@ -69,7 +69,7 @@ def many(count: int) -> list[Any]:
     return [strategy(id=f"strat_{number:08x}", name=f"strategy with a name {number:04d}") for number in range(count)]
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 10), (40, 12), (120, 40), (200, 60)])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 10), (80, 7), (80, 4), (40, 12), (120, 40), (200, 60)])
 @pytest.mark.parametrize("count", [0, 1, 5, 9, 300])
 @pytest.mark.parametrize("heading", ["", "pipaid demo"])
 def test_a_frame_fits_the_screen(width: int, height: int, count: int, heading: str) -> None:
@@ -87,7 +87,7 @@ def test_a_frame_shows_the_daemon_its_strategies_and_its_events() -> None:
 
     for words in (
         "2026-01-02 10:15:00", "600×", "3 deployed", "1 paused", "4 positions", "7 orders", "-12.34", "12 commits/s",
-        "sol range", "paper", "-3.18", "56%", "order_placed    buy 4.2 SOLUSDT limit at 158.4",
+        "sol range", "dry run", "-3.18", "56%", "order_placed    buy 4.2 SOLUSDT limit at 158.4",
     ):  # fmt: skip
         assert words in shown
 

@@ -42,10 +42,10 @@ def test_a_strategy_lives_its_life_by_name_and_by_id(running: Daemon) -> None:
     strategy_id = created(running, "one life")
 
     steps: list[tuple[list[str], str]] = [
-        (["deploy", "one life", "--dry-run"], "deployed (paper)"),
+        (["deploy", "one life", "--dry-run"], "deployed (dry run)"),
         (["pause", strategy_id, "--close-positions"], "paused"),
         (["strategy", "update", "one life", "--leverage", "3"], "paused"),
-        (["deploy", "ONE LIFE"], "deployed (live)"),
+        (["deploy", "ONE LIFE"], "deployed (on its account)"),
         (["stop", "one life", "--close-positions"], "stopped"),
     ]
     for words, state in steps:
