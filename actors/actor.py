@@ -15,6 +15,7 @@ from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
 from pipaid.model.record import Batch
+from pipaid.model.strategy import Tally
 from pipaid.signals.series import Condition
 from pipaid.storage.store import Committed, JournalRefused, Reader
 
@@ -235,6 +236,7 @@ class Employed(Inbox, Swept, Protocol):
     """A strategy actor as those see it who employ and command it."""
 
     session: Session
+    shown: tuple[Tally, int]
     loaded: bool
     known: bool
     waiting_max: int

@@ -25,7 +25,7 @@ from pipaid.model import paging, reply, report, request
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_millis
 from pipaid.model.money import ZERO, plain, quote_text
-from pipaid.model.order import Order
+from pipaid.model.order import Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
 from pipaid.model.strategy import SYMBOLS_MAX, Strategy, StrategyDefinition, Tally
@@ -189,7 +189,12 @@ class Answers:
         rows, cursor = await self._page("order", asked.id, asked, state=asked.state, time_field="placed_at")
         # What the venue acknowledged since the last commit is known to the session only.
         known = member.session.orders if member.session is not None else {}
-        orders = [known.get(order.client_order_id, order) for order in _decoded(rows, Order)]
+        orders = [
+            msgspec.structs.replace(order, status=OrderStatus.OPEN)
+            if order.status is OrderStatus.INTENDED and _acknowledged(known.get(order.client_order_id))
+            else order
+            for order in _decoded(rows, Order)
+        ]
         return reply.OrderPage(data=tuple(map(reply.order_object, orders)), next_cursor=cursor)
 
     async def strategy_positions(self, caller: Asker, asked: request.StrategyPositions) -> reply.PositionPage:
@@ -359,6 +364,10 @@ def _evaluated_at(reader: Reader, *, strategy_id: str, symbol: str, at_ms: int) 
         if evaluation.symbol == symbol and evaluation.at_ms >= second_ms:
             return evaluation
     return None
+
+
+def _acknowledged(order: Order | None) -> bool:
+    return order is not None and order.status is OrderStatus.OPEN
 
 
 def _memory_at(reader: Reader, *, strategy_id: str, at_ms: int) -> Memory:

@@ -96,11 +96,12 @@ class Member:
         return self.failures.recent
 
     def figures(self) -> tuple[Tally, int, Decimal]:
-        """Return the tally, the number of open positions and their unrealised profit."""
+        """Return the durable tally and number of open positions, and their unrealised profit at the last prices."""
         session = self.known
         if session is None:
             return self.tally, self.abandoned, ZERO
-        return session.brain.tally, len(session.positions), session.unrealised()
+        assert self.actor is not None
+        return *self.actor.shown, session.unrealised()
 
 
 @define(eq=False)

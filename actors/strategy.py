@@ -29,7 +29,7 @@ from pipaid.engine.effects import Effects
 from pipaid.engine.session import AUTO_CLOSE, Session
 from pipaid.errors import InvariantBroken, PipaidError, Unavailable
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
-from pipaid.model.strategy import Status, Strategy
+from pipaid.model.strategy import Status, Strategy, Tally
 from pipaid.seams import Clock
 from pipaid.signals.series import Condition
 from pipaid.storage.store import Committed, JournalRefused, Reader
@@ -83,6 +83,7 @@ class StrategyActor:
     on_load: Callable[[Session], Effects | None] | None = None
     loaded: bool = False
     known: bool = False
+    shown: tuple[Tally, int] = field(factory=lambda: (Tally(), 0))
     retired: bool = False
     crashed: BaseException | None = None
     changed: trio.Event | None = None
@@ -177,8 +178,11 @@ class StrategyActor:
     def settled(self, effects: list[Effects], outcome: Committed | JournalRefused | BaseException) -> None:
         """Carry out what the sweep made durable and go on with the mailbox."""
         if isinstance(outcome, Committed):
-            for each in effects:
-                self._carry(each, outcome)
+            try:
+                for each in effects:
+                    self._carry(each, outcome)
+            except Exception as trouble:  # noqa: BLE001 - the recorder calls this and must not fall with one strategy
+                self._crash(trouble)
         else:
             self._crash(outcome)
         self.mailbox.release()
@@ -264,6 +268,7 @@ class StrategyActor:
             self._outdated = False
             self.session = await self.load()
             self.known = True
+            self._show()
             self.session.shield = partial(self.guard.run, self.number)
             if self.on_load is not None:
                 effects = self.on_load(self.session)
@@ -404,6 +409,7 @@ class StrategyActor:
         self._carry(effects, committed)
 
     def _carry(self, effects: Effects, proof: Committed) -> None:
+        self._show()
         if effects.strategy_changed:
             self.on_become(effects.strategy)
         carrier = self.carriers(self.session.dry_run)
@@ -414,6 +420,10 @@ class StrategyActor:
         for symbol in sorted(self.session.interest_changed):
             self.on_interest(self, symbol)
         self.session.interest_changed.clear()
+
+    def _show(self) -> None:
+        """Take note of what is durable now: nothing else of the session's figures is told to anybody."""
+        self.shown = (self.session.brain.tally, len(self.session.positions))
 
     def _tell_change(self) -> None:
         if self.changed is not None:
