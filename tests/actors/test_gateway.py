@@ -1,0 +1,323 @@
+"""A gateway sends what leads out before what leads in, tells what became of it, and loses nothing on the way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from attrs import define, field
+from trio.testing import wait_all_tasks_blocked
+
+import actors.gateway as gateway_module
+from actors.actor import OrderNews
+from actors.gateway import Gateway
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import Approved
+from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
+from pipaid.storage.store import Committed
+from pipaid.venues.venue import Outcome, Refused
+from pipaid.wire.activity import Activity
+from tests.actors.desks import PROOF, SILENCE, Box, HandDesk, approved, leaving
+from tests.builders import START_MS, STRATEGY_ID, execution, make_fill, make_order
+
+pytestmark = pytest.mark.usefixtures("logged")
+
+
+@define(eq=False)
+class Post:
+    """A gateway between a desk and two strategies."""
+
+    activity: Activity = field(factory=Activity)
+    boxes: dict[str, Box] = field(factory=lambda: {name: Box(name) for name in (STRATEGY_ID, "strat_2")})
+    lots: dict[str, str] = field(factory=dict[str, str])
+    doubts: dict[str, int] = field(factory=dict[str, int])
+    desk: HandDesk = field(init=False)
+    gateway: Gateway = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.desk = HandDesk(self.activity)
+        self.gateway = Gateway(
+            name="paper",
+            desk=self.desk,
+            quotes=Quotes(now_ms=START_MS),
+            activity=self.activity,
+            inbox=self.boxes.get,
+            owner_of_position=self.lots.get,
+            doubt=self.doubt,
+        )
+
+    def doubt(self, order: Order, expires_at_ms: int) -> None:
+        self.doubts[order.client_order_id] = expires_at_ms
+
+    def send(self, *orders: Approved) -> None:
+        for each in orders:
+            self.gateway.send(each, PROOF)
+
+    @property
+    def heard(self) -> list[str]:
+        return self.boxes[STRATEGY_ID].heard
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.gateway.run)
+            yield
+            await self.quiet()
+            nursery.cancel_scope.cancel()
+
+    async def quiet(self) -> None:
+        with trio.fail_after(10):
+            await self.activity.idle()
+
+
+def filled(order: Order, fact: OrderFact = OrderFact.COMPLETE) -> Execution:
+    fill = make_fill(order)
+    return Execution(client_order_id=order.client_order_id, fact=fact, time_ms=START_MS, fill=fill)
+
+
+async def test_cancellations_go_first_then_exits_then_entries() -> None:
+    post = Post()
+    post.send(approved(1), leaving(2), approved(3), leaving(4))
+    post.gateway.cancel(make_order(9), PROOF)
+    post.gateway.cancel(make_order(8), PROOF)
+    async with post.running():
+        await post.quiet()
+
+    assert post.desk.calls == ["-pp0009", "-pp0008", "pp0002", "pp0004", "pp0001", "pp0003"]
+
+
+async def test_what_comes_during_a_call_takes_its_place_by_rank() -> None:
+    post = Post()
+    post.desk.gate = trio.Event()
+    async with post.running():
+        post.send(approved(1), approved(2))
+        await wait_all_tasks_blocked()
+        post.send(leaving(3))
+        post.gateway.cancel(make_order(4), PROOF)
+        post.desk.gate.set()
+        await post.quiet()
+
+    assert post.desk.calls == ["pp0001", "-pp0004", "pp0003", "pp0002"]
+
+
+async def test_an_order_whose_cancellation_overtakes_it_is_never_sent() -> None:
+    post = Post()
+    post.desk.gate = trio.Event()
+    async with post.running():
+        post.send(approved(1), approved(2), leaving(3))
+        await wait_all_tasks_blocked()
+        post.gateway.cancel(make_order(2), PROOF)
+        post.desk.gate.set()
+        await post.quiet()
+
+    assert post.desk.calls == ["pp0003", "pp0001"]
+    assert post.heard == ["pp0003 ack", "pp0001 ack", "pp0002 refuse"]
+    (news,) = post.boxes[STRATEGY_ID].letters
+    assert isinstance(news, OrderNews)
+    assert news.facts[2][2] == "never sent: withdrawn before its turn came"
+
+
+async def test_the_kill_switch_refuses_waiting_entries_with_proof_and_lets_exits_through() -> None:
+    post = Post()
+    post.desk.gate = trio.Event()
+    async with post.running():
+        post.send(leaving(1), approved(2), leaving(3), approved(4))
+        await wait_all_tasks_blocked()
+        post.gateway.stopped = "kill switch: drill"
+        post.desk.gate.set()
+        await post.quiet()
+        assert (post.gateway.sent, post.gateway.waiting) == (2, 0)
+
+    assert post.desk.calls == ["pp0001", "pp0003"]
+    assert post.heard == ["pp0001 ack", "pp0003 ack", "pp0002 refuse", "pp0004 refuse"]
+    assert post.gateway._owners.keys() == {"pp0001", "pp0003"}
+
+
+async def test_news_of_one_round_are_one_letter_a_strategy() -> None:
+    post = Post()
+    post.send(approved(1), approved(2, strategy_id="strat_2"), approved(3))
+    async with post.running():
+        await post.quiet()
+
+    assert [len(box.letters) for box in post.boxes.values()] == [1, 1]
+    assert post.heard == ["pp0001 ack", "pp0003 ack"]
+
+
+async def test_a_round_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "NEWS_MAX", 2)
+    post = Post()
+    post.send(*(approved(number) for number in range(5)))
+    async with post.running():
+        await post.quiet()
+
+    letters = post.boxes[STRATEGY_ID].letters
+    assert [len(letter.facts) for letter in letters if isinstance(letter, OrderNews)] == [2, 2, 1]
+
+
+async def test_an_unknown_outcome_is_doubt_and_never_a_refusal() -> None:
+    post = Post()
+    post.desk.place_with = lambda _: SILENCE
+    post.send(approved(1))
+    async with post.running():
+        await post.quiet()
+
+    assert post.heard == ["pp0001 lose"]
+    assert post.doubts == {"pp0001": START_MS + 5_000}
+    assert "pp0001" in post.gateway._owners
+
+
+async def test_a_refusal_is_told_with_its_proof() -> None:
+    post = Post()
+    post.desk.place_with = lambda _: Refused("-2010 insufficient balance")
+    post.send(approved(1))
+    async with post.running():
+        await post.quiet()
+
+    (news,) = post.boxes[STRATEGY_ID].letters
+    assert news == OrderNews((("pp0001", OrderFact.REFUSE, "-2010 insufficient balance"),))
+    assert post.doubts == {}
+
+
+async def test_a_call_that_raises_leaves_doubt_and_the_next_life_sends_the_rest() -> None:
+    post = Post()
+
+    def break_down(order: Order) -> Outcome:
+        if order.client_order_id == "pp0002":
+            raise ValueError("an answer that nobody can read")
+        return SILENCE
+
+    post.desk.place_with = break_down
+    post.send(approved(1), approved(2), approved(3))
+    with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(post.gateway.run)
+    assert post.heard == ["pp0001 lose"]
+    assert post.activity.count == 1
+
+    async with post.running():
+        await post.quiet()
+
+    assert post.desk.calls == ["pp0001", "pp0002", "pp0003"]
+    assert post.doubts.keys() == {"pp0001", "pp0002", "pp0003"}
+
+
+async def test_a_call_that_is_cancelled_leaves_doubt() -> None:
+    post = Post()
+    post.desk.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(post.gateway.run)
+        post.send(approved(1))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    assert post.doubts.keys() == {"pp0001"}
+    assert post.activity.count == 0
+
+
+async def test_a_cancellation_that_is_cut_short_leaves_doubt() -> None:
+    post = Post()
+    post.desk.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(post.gateway.run)
+        post.gateway.cancel(make_order(1), PROOF)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    assert post.doubts.keys() == {"pp0001"}
+    assert post.activity.count == 0
+
+
+@pytest.mark.parametrize(("answer", "doubted"), [(Refused("it is not working"), False), (SILENCE, True)])
+async def test_a_cancellation_that_is_not_taken_says_nothing_of_the_order(answer: Outcome, doubted: bool) -> None:
+    post = Post()
+    post.desk.cancel_with = lambda _: answer
+    async with post.running():
+        post.gateway.cancel(make_order(1), PROOF)
+        await post.quiet()
+
+    assert post.heard == ["pp0001 stays"]
+    assert bool(post.doubts) == doubted
+
+
+async def test_executions_find_their_owner_while_the_order_works_and_for_a_while_after() -> None:
+    post = Post()
+    order = make_order(1)
+    post.send(approved(1))
+    async with post.running():
+        await post.quiet()
+        post.desk.report(filled(order, OrderFact.FILL))
+        post.desk.report(filled(order))
+        post.desk.report(filled(order))
+        await post.quiet()
+
+    assert post.heard == ["pp0001 ack", "pp0001 fill! 1", "pp0001 complete! 1", "pp0001 complete! 1"]
+    assert (post.gateway._owners, post.gateway.unassigned) == ({}, 0)
+
+
+async def test_ended_orders_make_room_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "ENDED_KEPT", 2)
+    post = Post()
+    async with post.running():
+        for number in range(4):
+            post.gateway.know(make_order(number))
+            post.desk.report(filled(make_order(number)))
+        await post.quiet()
+        post.desk.report(filled(make_order(1)))
+        post.desk.report(filled(make_order(2)))
+        await post.quiet()
+
+    assert post.gateway.unassigned == 1
+    assert len(post.heard) == 5
+
+
+async def test_what_nobody_owns_is_counted_and_told() -> None:
+    post = Post()
+    async with post.running():
+        post.desk.report(filled(make_order(7)))
+        post.gateway.know(make_order(8, strategy_id="strat_gone"))
+        post.desk.report(filled(make_order(8, strategy_id="strat_gone")))
+        await post.quiet()
+
+    assert post.gateway.unassigned == 2
+
+
+async def test_what_the_venue_does_by_itself_finds_its_owner_by_the_lot() -> None:
+    post = Post()
+    post.lots["pos_1"] = "strat_2"
+    closing = make_fill(make_order(1), client_order_id="autoclose-1")
+    paid = FundingPaid(id="f1", position_id="pos_1", symbol="BTCUSDT", amount=closing.fee, time_ms=START_MS)
+    async with post.running():
+        post.desk.report(execution(closing, "pos_1"))
+        post.desk.report(paid)
+        await post.quiet()
+
+    assert post.boxes["strat_2"].heard == ["autoclose-1 fill! 1", "pos_1 paid"]
+
+
+async def test_an_execution_waits_for_room_also_over_a_restart() -> None:
+    post = Post()
+    box = post.boxes[STRATEGY_ID]
+    box.room = trio.Event()
+    post.gateway.know(make_order(1))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(post.gateway.run)
+        post.desk.report(filled(make_order(1)))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert (box.letters, post.activity.count) == ([], 1)
+
+    box.room.set()
+    async with post.running():
+        await post.quiet()
+
+    assert post.heard == ["pp0001 complete! 1"]
+
+
+async def test_nothing_is_sent_without_the_proof_of_a_commit() -> None:
+    post = Post()
+    with pytest.raises(AssertionError):
+        post.gateway.send(approved(1), Committed(n=0, events=()))
+
+    assert post.gateway.waiting == 0
