@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,12 @@ from pipaid.cli.drawing import drawn
 from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import Column, Kind, listing
 from pipaid.cli.terminal import Terminal
-from pipaid.config import Effective, Examined, Mistake, examine
+from pipaid.config import Declaration, Effective, Mistake, examine
 from pipaid.doctor import Finding, Verdict, diagnose
+from pipaid.engine.params import structure_params
+from pipaid.errors import InvalidParameter
+from pipaid.model.money import plain
+from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 
 # What the packaged service reads; it is what counts when no file is named.
@@ -50,19 +55,70 @@ def check(terminal: Terminal, file: Path | None) -> int:
     """Print every value with its source and every mistake with its remedy; end with 1 if there is one."""
     file = _chosen(file)
     examined = examine(file, World())
-    declared = len(examined.config.declarations) if examined.config is not None else 0
+    declarations = examined.config.declarations if examined.config is not None else ()
+    declared = len(declarations)
+    mistakes = (*examined.mistakes, *strategy_mistakes(declarations))
     if terminal.as_json:
         checked = Checked(
             file=str(file) if file is not None else None,
             values=tuple(Value(key=each.key, value=each.value, source=each.source) for each in examined.values),
-            mistakes=tuple(map(_fault, examined.mistakes)),
+            mistakes=tuple(map(_fault, mistakes)),
             strategies=declared,
         )
         terminal.say_json(msgspec.json.encode(checked))
     else:
         _show_values(terminal, examined.values)
-        _show_verdict(terminal, examined, f"{file or 'the built-in defaults'}: no mistakes; {declared} strategies")
-    return Exit.REFUSED if examined.mistakes else Exit.OK
+        _show_verdict(terminal, mistakes, f"{file or 'the built-in defaults'}: no mistakes; {declared} strategies")
+    return Exit.REFUSED if mistakes else Exit.OK
+
+
+def strategy_mistakes(declarations: Sequence[Declaration]) -> list[Mistake]:
+    """Return what the templates have against the strategies that are declared for them.
+
+    Which instruments there are, and their filters, only the venue knows: the daemon judges those at its start.
+    """
+    if not declarations:
+        return []
+    catalogue = load_templates()
+    return [mistake for declared in declarations for mistake in _mistakes_of(declared, catalogue)]
+
+
+def _mistakes_of(declared: Declaration, catalogue: Catalogue) -> Iterator[Mistake]:
+    try:
+        template = catalogue.get(declared.template_id)
+    except InvalidParameter as trouble:
+        known = ", ".join(sorted(catalogue.templates))
+        remedy = "write the id of an installed template, or mend the package it comes from"
+        yield _unfit(declared, "template_id", trouble.message, remedy, allowed=known)
+        return
+    if len(declared.symbols) > 1 and not template.multi_symbol:
+        several = f"{template.id} trades one symbol only"
+        yield _unfit(declared, "symbols", several, "declare one strategy for each symbol")
+    if declared.capital < template.capital_min:
+        too_little = f"must be at least {plain(template.capital_min)} for {template.id}, got {plain(declared.capital)}"
+        yield _unfit(declared, "capital", too_little, f'write: capital = "{plain(template.capital_min)}"')
+    try:
+        structure_params(
+            template,
+            declared.params,
+            symbols=declared.symbols,
+            timeframe=declared.timeframe,
+            capital=declared.capital,
+        )
+    except InvalidParameter as trouble:
+        for name, reason in trouble.details or (("", trouble.message),):
+            key = f"params.{name}" if name not in ("", "params") else "params"
+            yield _unfit(declared, key, reason, "correct it in the params of this strategy")
+
+
+def _unfit(declared: Declaration, key: str, wrong: str, remedy: str, *, allowed: str = "") -> Mistake:
+    return Mistake(
+        place=declared.source,
+        key=f'strategy "{declared.name}": {key}',
+        wrong=wrong,
+        allowed=allowed or f"what {declared.template_id} takes; `pipaid template get {declared.template_id}` shows it",
+        remedy=remedy,
+    )
 
 
 def examine_all(terminal: Terminal, config: Path | None, state: Path | None) -> int:
@@ -99,13 +155,13 @@ def _show_values(terminal: Terminal, values: tuple[Effective, ...]) -> None:
     terminal.show(drawn([listing("", values, columns)]))
 
 
-def _show_verdict(terminal: Terminal, examined: Examined, good: str) -> None:
-    count = len(examined.mistakes)
+def _show_verdict(terminal: Terminal, mistakes: Sequence[Mistake], good: str) -> None:
+    count = len(mistakes)
     if not count:
         terminal.say(good)
         return
     terminal.warn("1 mistake:" if count == 1 else f"{count} mistakes:")
-    for mistake in examined.mistakes:
+    for mistake in mistakes:
         terminal.warn(str(mistake))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import typer
 from attrs import frozen
 from msgspec import NODEFAULT, inspect
 
-from pipaid.cli.completion import complete_strategy
+from pipaid.cli.completion import complete_strategy, complete_template
 from pipaid.model.operation import Operation
 from pipaid.model.request import Page, allowed_values
 
@@ -19,6 +19,12 @@ OFF: Final = "off"
 PARAM: Final = "param"
 ALL: Final = "all"
 Reading = Callable[[Any], Any]
+Completion = Callable[[str], list[str]]
+# What the type of a field does not say.
+ABOUT: Final[Mapping[tuple[str, str], str]] = {
+    ("strategy.deploy", "dry_run"): "simulate on live data; no order leaves the process",
+    ("events.tail", "ext"): "also the extended events (risk_blocked, resumed, lagged)",
+}
 
 
 @frozen
@@ -104,13 +110,14 @@ def _asked(operation: Operation, each: inspect.Field, allowed: str) -> Asked:
     required = each.required and each.name != "params"
     hint, read, names = _way(each, liftable=liftable)
     shown = f" [default: {_shown(default)}]" if default is not None and hint is not bool else ""
+    about = ABOUT.get((operation.name, each.name), f"{allowed}, or {OFF}" if liftable else allowed)
     parameter = _option(
         each.name,
         hint if required else hint | None,
         Parameter.empty if required else None,
-        (f"{allowed}, or {OFF}" if liftable else allowed) + shown,
+        about + shown,
         *names,
-        choices=_choices(each.type),
+        completion=complete_template if each.name == "template_id" else _completion(_choices(each.type)),
         metavar="JSON" if isinstance(_kinds(each.type)[0], inspect.DictType) else "",
     )
     return Asked(each.name, parameter, read)
@@ -177,9 +184,16 @@ def _argument(operation: Operation, each: inspect.Field, allowed: str) -> Parame
         help=about,
         show_default=not each.required,
         metavar=each.name.upper(),
-        autocompletion=complete_strategy if by_name else _completion(_choices(each.type)),
+        autocompletion=_named(operation) or _completion(_choices(each.type)),
     )
     return Parameter(each.name, Parameter.KEYWORD_ONLY, default=default, annotation=str)
+
+
+def _named(operation: Operation) -> Completion | None:
+    """Return what completes the id of an operation, where the daemon can list what it may be."""
+    if addresses_strategy(operation):
+        return complete_strategy
+    return complete_template if operation.name == "template.get" else None
 
 
 def addresses_strategy(operation: Operation) -> bool:
@@ -188,7 +202,7 @@ def addresses_strategy(operation: Operation) -> bool:
 
 
 def _option(
-    name: str, hint: Any, default: Any, about: str, *names: str, choices: tuple[str, ...] = (), metavar: str = ""
+    name: str, hint: Any, default: Any, about: str, *names: str, completion: Completion | None = None, metavar: str = ""
 ) -> Parameter:
     option = typer.Option(
         ... if default is Parameter.empty else default,
@@ -196,12 +210,12 @@ def _option(
         help=about,
         show_default=False,
         metavar=None if hint in (bool, bool | None) else metavar or _metavar(hint),
-        autocompletion=_completion(choices),
+        autocompletion=completion,
     )
     return Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=hint)
 
 
-def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]] | None:
+def _completion(choices: tuple[str, ...]) -> Completion | None:
     def complete(incomplete: str) -> list[str]:
         return [choice for choice in choices if choice.startswith(incomplete)]
 

@@ -9,6 +9,7 @@ import msgspec
 from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import cell, moment, printable
 from pipaid.cli.terminal import Terminal
+from pipaid.errors import Unavailable
 
 ID_CHARS: Final = 14
 EVENT_CHARS: Final = 15
@@ -30,7 +31,9 @@ _decode: Final = msgspec.json.Decoder(EventFrame).decode
 
 
 def follow(terminal: Terminal, args: dict[str, Any]) -> int:
-    """Print events as they happen, until somebody has seen enough."""
+    """Print events as they happen, until somebody has seen enough; raise Unavailable when the daemon ends before."""
+    from pipaid.wire.client import ConnectionEnded
+
     with terminal.connect() as client:
         try:
             for frame in client.tail(args["id"], since_seq=args.get("since_seq"), ext=args.get("ext", False)):
@@ -38,6 +41,8 @@ def follow(terminal: Terminal, args: dict[str, Any]) -> int:
                     terminal.say_json(frame)
                 else:
                     terminal.say(event_line(event_of(frame)))
+        except ConnectionEnded:
+            raise Unavailable("the daemon ended") from None
         except KeyboardInterrupt:
             pass
     return Exit.OK

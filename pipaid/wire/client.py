@@ -17,6 +17,10 @@ ANSWER_S: Final = 60.0
 READ_BYTES: Final = 64 * 1024
 
 
+class ConnectionEnded(Unavailable):
+    """The daemon closed the connection, so nothing more can come."""
+
+
 class BlockingClient:
     """One connection to the daemon; one call at a time. Nothing is sent before the first call."""
 
@@ -105,5 +109,7 @@ class BlockingClient:
         except OSError:
             received = b""
         if not received:
-            raise Unavailable(f"the daemon on {self.path} closed the connection before it answered; look at its log")
+            raise ConnectionEnded(
+                f"the daemon on {self.path} closed the connection before it answered; look at its log"
+            )
         return received
