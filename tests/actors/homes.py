@@ -72,7 +72,6 @@ class HandMarket:
     name: str = "hand"
     listed_ms: int = START_MS
     ends_ms: int = 0
-    ends_ms: int = 0
     time_ms: int = START_MS
     delisted: set[str] = field(factory=set[str])
     _send: trio.MemorySendChannel[MarketUpdate] = field(init=False)
