@@ -165,3 +165,9 @@ def test_files_with_mistakes_change_nothing_and_name_them_all(tmp_path: Path) ->
 @pytest.mark.parametrize("words", [("apply",), ("apply", "--dry-run")])
 def test_applying_no_file_is_a_mistake_of_usage(words: tuple[str, ...]) -> None:
     assert pipaid(*words).code == 2
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    ended = pipaid("apply", str(tmp_path / "none.toml"), socket_path=tmp_path / "none.sock")
+
+    assert (ended.code, ended.err) == (4, f"error: NOT_FOUND: there is no file {tmp_path / 'none.toml'}\n")

@@ -12,6 +12,23 @@ from pipaid.model.record import Batch
 from tests.cli.answering import pipaid
 from tests.storage.journals import add, open_journal
 
+UNFIT = """
+[[strategy]]
+name = "bad grid"
+template_id = "tpl_grid"
+symbols = ["BTCUSDT"]
+timeframe = "15m"
+capital = "5"
+params = { grid_levels = 1, upper_price = "20", lower_price = "10", nonsense = 1 }
+
+[[strategy]]
+name = "nameless"
+template_id = "tpl_gird"
+symbols = ["BTCUSDT"]
+timeframe = "15m"
+capital = "500"
+params = { }
+"""
 BROKEN = """
 [daemon]
 stat_dir = "var"
@@ -115,6 +132,24 @@ def test_all_mistakes_are_told_at_once_with_place_and_remedy(tmp_path: Path) -> 
     assert all(key in ended.err for key in keys)
     assert ended.err.count("remedy:") == len(checked["mistakes"]) == len(keys)
     assert all(mistake["place"].startswith(f"{path}:") and mistake["remedy"] for mistake in checked["mistakes"])
+
+
+def test_declared_strategies_are_held_against_their_templates(tmp_path: Path) -> None:
+    strategies = tmp_path / "strategies.toml"
+    strategies.write_text(UNFIT, encoding="utf-8")
+    path = tmp_path / "pipaid.toml"
+    path.write_text('[daemon]\nstrategies = ["strategies.toml"]\n', encoding="utf-8")
+
+    ended = pipaid("config", "check", str(path))
+    checked = msgspec.json.decode(pipaid("config", "check", str(path), "--json").out)
+
+    found = {(mistake["place"], mistake["key"]) for mistake in checked["mistakes"]}
+    grid = {"capital", "params.grid_levels", "params.nonsense"}
+    assert ended.code == 1
+    assert found == {(f"{strategies}:2", f'strategy "bad grid": {key}') for key in grid} | {
+        (f"{strategies}:10", 'strategy "nameless": template_id')
+    }
+    assert all(f"{place}: {key}" in ended.err for place, key in found)
 
 
 def test_a_configuration_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from pipaid.cli.drawing import drawn, sign_style
 from pipaid.cli.sheet import NOTHING, Column, Kind, aligned, cell, listing, moment, sheets_of
 from pipaid.cli.terminal import Terminal
 from pipaid.model.operation import OPERATIONS
+from pipaid.model.reply import StrategyPage
 from pipaid.model.report import ActorObject, ActorTree, Metrics, RefusedTemplate, TemplateList
 from tests.cli.answering import strategy
 
@@ -113,6 +116,51 @@ def test_what_no_terminal_shows_is_not_folded() -> None:
     long = "x" * 300
 
     assert long in printed(listing("", [long], (Column("A", lambda each: each),)))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+@pytest.mark.parametrize("kind", REPLIES, ids=lambda kind: kind.__name__)
+def test_no_listing_breaks_a_heading_or_exceeds_the_screen(kind: type[msgspec.Struct], width: int) -> None:
+    lines = narrow(width, *sheets_of(example(kind)))
+
+    rules = [index for index, line in enumerate(lines) if line.startswith("──")]
+    assert max(map(cell_len, lines)) <= width
+    # What stands above a rule is one line of headings, and nothing of it was cut.
+    assert all("…" not in lines[index - 1] for index in rules)
+    assert all(index == 1 or not lines[index - 2].isupper() for index in rules)
+
+
+def test_a_narrow_list_keeps_what_matters_and_tells_what_it_left_out() -> None:
+    page = StrategyPage(data=(strategy(name="a name that is too long for the screen " * 2),), next_cursor=None)
+    heads, _, row, left_out = narrow(40, *sheets_of(page))
+
+    assert heads.split() == ["NAME", "STATUS", "OPEN", "PNL"]
+    assert "… " in row
+    assert row.split()[-3:] == ["deployed", "1", "-3.18"]
+    assert left_out.startswith("no room for ID, MODE")
+
+
+def test_what_no_terminal_shows_keeps_all_columns() -> None:
+    shown = printed(*sheets_of(StrategyPage(data=(strategy(),), next_cursor=None)))
+
+    assert shown.splitlines()[0].split() == [
+        "NAME", "ID", "STATUS", "MODE", "TEMPLATE", "SYMBOLS", "TIME", "CAPITAL", "LEV", "OPEN", "PNL", "TRADES", "WON",
+    ]  # fmt: skip
+    assert "56%" in shown
+    assert "no room" not in shown
+
+
+def test_prose_is_folded_between_its_words() -> None:
+    columns = (Column("KEY", lambda each: "number", rank=0), Column("MEANING", lambda each: each, Kind.PROSE, 0))
+    lines = narrow(40, listing("", ["one two three four five six seven eight nine"], columns))
+
+    assert [line.strip() for line in lines[2:]] == ["number  one two three four five six", "seven eight nine"]
+
+
+def narrow(width: int, *sheets: Any) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, markup=False, highlight=False).print(drawn(sheets))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize(("text", "style"), [("1.00", "green"), ("-0.01", "red"), ("0.00", ""), ("-0.00", "")])

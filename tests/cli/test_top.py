@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
@@ -97,6 +98,36 @@ def test_what_does_not_fit_is_counted() -> None:
     shown = sum("strategy with a name" in line or "strategy with a n" in line for line in lines)
 
     assert f"… and {300 - shown} more" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("height", [4, 5, 6, 7, 8, 9, 10, 24])
+@pytest.mark.parametrize("heading", ["", "pipaid demo"])
+def test_a_tiny_screen_shows_one_strategy_at_least(height: int, heading: str) -> None:
+    lines = screen(View(status(), many(300), [event()]), 80, height, heading)
+
+    assert len(lines) <= height
+    assert any(line.startswith("strategy with a n") for line in lines)
+
+
+@pytest.mark.parametrize("width", [40, 64, 80, 100])
+def test_the_columns_are_the_same_in_every_frame(width: int) -> None:
+    long = strategy(name="n" * 60)
+    sums = msgspec.structs.replace(long.stats, total_pnl="-12345.67", total_trades=98_765)
+    rich = strategy(name="r" * 60, status="paused", stats=sums, symbols=("BTCUSDT", "ETHUSDT"))
+    quiet = screen(View(status(), [strategy()]), width, 24)
+    busy = screen(View(status(), [long, rich], [event()], {long.id: event()}), width, 24)
+
+    assert quiet[2].split() == busy[2].split()
+    assert "LAST EVENT" in quiet[2] or width < 64
+    assert "…" not in quiet[2] + busy[2]
+
+
+def test_the_demo_sends_nobody_to_a_verb_that_looks_elsewhere() -> None:
+    out = io.StringIO()
+    Console(file=out, width=80, height=24, color_system=None).print(frame(View(status(), many(300)), 80, 24, hint=""))
+
+    assert "more\n" in out.getvalue().replace(" \n", "\n")
+    assert "pipaid list" not in out.getvalue()
 
 
 def test_the_newest_event_stands_first() -> None:

@@ -230,6 +230,25 @@ def test_events_are_printed_one_a_line(tmp_path: Path) -> None:
     assert served.asked[0][1] == msgspec.structs.replace(served.asked[1][1], id="strat_5e07c1d9", since_seq=6, ext=True)
 
 
+def test_a_daemon_that_ends_under_a_tail_is_told(tmp_path: Path) -> None:
+    with control(tmp_path) as served:
+        told = pipaid("events", "tail", socket_path=served.path)
+        raw = pipaid("events", "tail", "--json", socket_path=served.path)
+
+    assert (told.code, told.out, told.err) == (6, "", "error: UNAVAILABLE: the daemon ended\n")
+    assert (raw.code, msgspec.json.decode(raw.err)["message"]) == (6, "the daemon ended")
+
+
+def test_a_run_is_told_by_where_its_orders_go(tmp_path: Path) -> None:
+    answers: dict[str, Answering] = {"strategy.deploy": lambda asked: strategy(dry_run=asked.dry_run)}
+    with control(tmp_path, answers) as served:
+        simulated = pipaid("deploy", "strat_5e07c1d9", "--dry-run", socket_path=served.path)
+        real = pipaid("deploy", "strat_5e07c1d9", socket_path=served.path)
+
+    assert simulated.out.endswith("is deployed (dry run)\n")
+    assert real.out.endswith("is deployed (on its account)\n")
+
+
 def test_a_decision_is_explained_in_words(tmp_path: Path) -> None:
     why = {
         "id": "strat_5e07c1d9", "symbol": "SOLUSDT", "at": "2026-01-02T10:15:00.000Z",
