@@ -198,7 +198,7 @@ def test_the_shell_is_offered_verbs_values_and_the_names_of_strategies(running: 
 
     assert "deploy" in offered("pipaid strategy de")
     assert "deployed" in offered("pipaid list --status de")
-    assert "regular ether" in offered("pipaid pause regu")
+    assert r"regular\ ether" in offered("pipaid pause regu")
     assert "warning" in offered("pipaid log level w")
 
 
