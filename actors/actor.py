@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 import trio
 from attrs import define, field, frozen
 
+from pipaid import engine
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.risk import Approved
@@ -27,6 +30,9 @@ MAILBOX_MAX: Final = 1_024
 REQUEST_WINDOW_MS: Final = 5_000
 RESTARTS_MAX: Final = 5
 PERIOD_S: Final = 600.0
+CAUSE_MAX: Final = 500
+# Where a traceback passes through on its way to a template.
+_OURS: Final = tuple(f"{Path(file).parent}/" for file in (__file__, engine.__file__))
 
 
 class MailboxFull(Exception):
@@ -329,6 +335,27 @@ def said_by(trouble: BaseException) -> str:
     except Exception:  # noqa: BLE001 - A message that cannot be made must not end whoever asks for it.
         text = "its message cannot be read"
     return text.encode(errors="replace").decode()
+
+
+def told_cause(cause: BaseException) -> str:
+    """Say what went wrong in words a person understands: the error, and where in the template it came from."""
+    if isinstance(cause, BaseExceptionGroup):
+        leaves = list(_leaves(cast("BaseExceptionGroup[BaseException]", cause)))
+        return f"{len(leaves)} errors: " + "; ".join(told_cause(leaf) for leaf in leaves[:3])[:CAUSE_MAX]
+    place = ""
+    for frame in traceback.extract_tb(cause.__traceback__):
+        if not frame.filename.startswith(_OURS):
+            place = f" (in {frame.name}, {frame.filename.rpartition('/')[2]} line {frame.lineno})"
+    text = said_by(cause) or "no message"
+    return f"{type(cause).__name__}: {text[:CAUSE_MAX]}{place}"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", each))
+        else:
+            yield each
 
 
 def without_cancelled(trouble: BaseException) -> BaseException | None:

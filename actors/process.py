@@ -13,8 +13,8 @@ from typing import Final
 
 import trio
 
+from actors.actor import told_cause
 from actors.daemon import JOURNAL, Daemon
-from actors.roster import told_cause
 from actors.supervisor import GivenUp
 from actors.watchdog import BlackBox, Guard, read_black_box
 from pipaid.config import Config, Mistaken, load_config

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import Employed, Failures, Guard, Intensity, Swept, Writer, said_by, without_cancelled
+from actors.actor import Employed, Failures, Guard, Intensity, Swept, Writer, told_cause, without_cancelled
 from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
@@ -36,7 +35,6 @@ from pipaid.storage.store import JournalRefused, Reader
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
-CAUSE_MAX: Final = 500
 UP_DEADLINE_S: Final = 60.0
 # Nobody's definition is wrong when these are raised: starting anew may well help.
 OUTAGES: Final = (ExchangeError, JournalRefused, Unavailable)
@@ -424,28 +422,6 @@ def _resumed(session: Session) -> Effects:
     effects.event(Resumed(status=session.strategy.status.value))
     effects.cancel.extend(order for order in session.orders.values() if order.cancelling)
     return effects
-
-
-def told_cause(cause: BaseException) -> str:
-    """Say what went wrong in words a person understands: the error, and where in the template it came from."""
-    if isinstance(cause, BaseExceptionGroup):
-        leaves = list(_leaves(cast("BaseExceptionGroup[BaseException]", cause)))
-        return f"{len(leaves)} errors: " + "; ".join(told_cause(leaf) for leaf in leaves[:3])[:CAUSE_MAX]
-    place = ""
-    for frame in traceback.extract_tb(cause.__traceback__):
-        ours = "/pipaid/engine/" in frame.filename or "/actors/" in frame.filename
-        if not ours:
-            place = f" (in {frame.name}, {frame.filename.rpartition('/')[2]} line {frame.lineno})"
-    text = said_by(cause) or "no message"
-    return f"{type(cause).__name__}: {text[:CAUSE_MAX]}{place}"
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for each in group.exceptions:
-        if isinstance(each, BaseExceptionGroup):
-            yield from _leaves(cast("BaseExceptionGroup[BaseException]", each))
-        else:
-            yield each
 
 
 def _dry(strategy: Strategy) -> bool:

@@ -29,6 +29,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book, Caps
 from pipaid.engine.session import Session
 from pipaid.engine.template import Template
+from pipaid.errors import UnknownSymbol
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Order
@@ -84,6 +85,8 @@ class HandMarket:
         return {symbol: make_instrument(symbol) for symbol in (SYMBOL, OTHER)}
 
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
+        if symbol in self.delisted:
+            raise UnknownSymbol(f"{symbol} is not listed")
         return []
 
     async def prices(self) -> Mapping[str, Decimal]:
