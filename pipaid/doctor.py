@@ -156,7 +156,7 @@ def _declaration(declaration: Declaration, catalogue: Catalogue) -> Iterator[Fin
         )
     except InvalidParameter as refusal:
         for key, reason in refusal.details or (("", refusal.message),):
-            yield _bad("strategies", f"{place}: {key}: {reason}", "correct it there; `pipaid templates` shows them")
+            yield _bad("strategies", f"{place}: {key}: {reason}", "correct it there; `pipaid template list` shows them")
 
 
 def _state(patient: _Patient) -> Iterator[Finding]:
