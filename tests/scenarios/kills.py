@@ -99,7 +99,8 @@ class Campaign:
             await trio.sleep(self.chance.uniform(0, LOOK_S))
             await self._kill()
             if self.chance.random() < 0.25:
-                await trio.sleep(self.chance.uniform(0, 1))
+                # Most of these fall into the start.
+                await trio.sleep(self.chance.uniform(0, 0.6))
                 await self._kill()
 
     async def _kill(self) -> None:

@@ -11,7 +11,7 @@ from tests.scenarios.kills import campaign
 from tests.scenarios.recordings import MINUTE_MS, START_MS, replay_config, write_recording, write_strategies
 from tests.surfaces.daemon import Daemon
 
-MINUTES = 3 * 1440
+MINUTES = 5 * 1440
 KILLS = 12
 
 
@@ -30,7 +30,7 @@ async def test_no_kill_changes_what_a_replay_ends_with(tmp_path: Path, seed: int
 
     config = replay_config(recording, exit_at_end=False, declared=declared)
     async with campaign(tmp_path / "killed", config, seed=seed) as killed:
-        await killed.kill_often(KILLS, begin_ms=START_MS, end_ms=START_MS + MINUTES * MINUTE_MS)
+        await killed.kill_often(KILLS, begin_ms=START_MS, end_ms=START_MS + MINUTES * MINUTE_MS // 2)
         await killed.finish()
         assert killed.daemon.end() == 0
     subscriber = killed.subscriber
