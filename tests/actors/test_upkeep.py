@@ -1,0 +1,108 @@
+"""Upkeep heeds the kill file within a moment, forgets once an hour, and tells how far a recorded market has come."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+from trio.testing import MockClock
+
+from actors.upkeep import Upkeep
+from pipaid.seams import World
+from tests.actors.homes import HandMarket, TrioClock, at_home
+from tests.builders import START_MS, scripted
+
+pytestmark = pytest.mark.usefixtures("logged")
+
+
+@define
+class Pruner:
+    """A recorder that writes down what it is asked to forget."""
+
+    asked: list[tuple[float, int | None, int]] = field(factory=list[tuple[float, int | None, int]])
+
+    async def prune(self, *, older_than_us: int | None = None, keep_events: int = 0) -> int:
+        self.asked.append((trio.current_time(), older_than_us, keep_events))
+        return 0
+
+
+async def keeping(upkeep: Upkeep, act: Callable[[], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(upkeep.run)
+        await act()
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_kill_file_is_heeded_while_it_stands(tmp_path: Path, autojump_clock: MockClock) -> None:
+    folder, file = tmp_path / "state", tmp_path / "KILL"
+    folder.mkdir()
+    async with at_home(folder, scripted()) as home:
+        upkeep = Upkeep(home.world, home.recorder, home.portfolio, home.market, file, 10, 24)
+
+        def thrown() -> bool:
+            return home.portfolio.active
+
+        async def act() -> None:
+            await trio.sleep(5)
+            assert not thrown()
+            file.touch()
+            await trio.sleep(0.5)
+            assert thrown()
+            assert str(file) in home.portfolio.kill.reason
+            await trio.sleep(5)
+            assert len(await home.portfolio.logs(10)) == 1
+
+            # Released while the file still stands, it is thrown again.
+            await home.portfolio.deactivate(by="somebody")
+            await trio.sleep(0.5)
+            assert thrown()
+
+            file.unlink()
+            await home.portfolio.deactivate(by="somebody")
+            await trio.sleep(5)
+            assert not thrown()
+
+        await keeping(upkeep, act)
+
+
+async def test_it_prunes_once_an_hour_what_is_past_its_retention(tmp_path: Path, autojump_clock: MockClock) -> None:
+    pruner, clock = Pruner(), TrioClock()
+
+    class Off:
+        active = False
+
+        async def activate(self, reason: str, *, by: str, close_positions: bool) -> Any:
+            raise AssertionError("nobody threw the switch")
+
+    upkeep = Upkeep(World(clock=clock), pruner, Off(), HandMarket(), tmp_path / "KILL", 77, 2)
+
+    async def act() -> None:
+        await trio.sleep(3_590)
+        assert pruner.asked == []
+        await trio.sleep(70)
+
+    await keeping(upkeep, act)
+
+    ((at_s, older_than_us, kept),) = pruner.asked
+    assert older_than_us == START_MS * 1000 + round(at_s * 1e6) - 2 * 3_600_000_000
+    assert kept == 77
+
+
+async def test_the_way_of_a_recorded_market_is_told(
+    tmp_path: Path, autojump_clock: MockClock, logged: list[Any]
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        home.market.ends_ms = START_MS + 240_000
+        upkeep = Upkeep(home.world, home.recorder, home.portfolio, home.market, tmp_path / "KILL", 10, 24)
+
+        async def act() -> None:
+            await home.close()
+            await trio.sleep(6)
+
+        await keeping(upkeep, act)
+
+    assert [entry["done_pct"] for entry in logged if entry["event"] == "market.progress"] == [25.0]
