@@ -91,7 +91,8 @@ def _declared(template: Template) -> tuple[Wakes, tuple[Feature, ...]]:
     if not isinstance(features, tuple):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
         raise Nonsense(f"{kind}.features returned {features!r:.80}; return a tuple of features")
     for condition in (*wakes.flat, *wakes.holding):
-        if not isinstance(condition, Condition) or condition.kind not in CONDITIONS:
+        known = isinstance(condition, Condition)  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
+        if not known or condition.kind not in CONDITIONS:
             raise Nonsense(f"{kind}.wakes holds {condition!r:.80}, which is no condition")
         sides = (condition.left, condition.right)
         features_asked = [side for side in sides if not isinstance(side, int | float)]

@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.actor import Intensity, told_cause
 from actors.watchdog import Overrun
+from pipaid.engine.template import Intent, View
 from pipaid.errors import Unavailable
 from pipaid.model.order import BookedFill, Order, OrderStatus
 from pipaid.model.strategy import Status, Strategy
@@ -64,7 +65,10 @@ WILD: list[Callable[[], BaseException]] = [
 async def test_whatever_a_callback_raises_is_mended_and_hurts_no_neighbour(
     where: str, trouble: Callable[[], BaseException], tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    callbacks: dict[str, Any] = {"on_candle": lambda view: [] if view.positions else [enter(tag="one")]}
+    def once(view: View) -> list[Intent]:
+        return [] if view.positions else [enter(tag="one")]
+
+    callbacks: dict[str, Any] = {"on_candle": once}
     if where == "on_candle":
         callbacks["on_candle"] = breaking(trouble, 2, enter())
     else:

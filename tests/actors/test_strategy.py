@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+import actors.recorder as recorder_module
 from actors.actor import OrderNews
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.session import Session
@@ -50,7 +51,8 @@ async def test_an_order_is_in_the_journal_before_it_leaves(tmp_path: Path, autoj
             sent.append(home.journal.get("order", order.id) is not None)
             return await place(order, expires_at_ms=expires_at_ms)
 
-        home.gateway.desk = Watched(home.venue, place=placing)
+        watched: Any = Watched(home.venue, place=placing)
+        home.gateway.desk = watched
         await home.deploy()
         await home.close()
 
@@ -427,3 +429,20 @@ async def test_a_crash_in_a_later_part_of_a_sweep_commits_the_parts_before(
         assert home.member(strategy.id).failures.total == 1
         decided = [msgspec.json.decode(row.data, type=Order) for row in home.journal.rows("order")]
         assert len(decided) == 2
+
+
+async def test_a_recorder_that_takes_no_more_holds_no_actor_for_ever(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [limit("90", tag="one")])) as home:
+        strategy = await home.deploy()
+        with monkeypatch.context() as full:
+            full.setattr(recorder_module, "PENDING_MAX", 0)
+            await home.close()
+        assert home.member(strategy.id).failures.total == 1
+        assert home.orders(strategy.id) == []
+
+        await home.close()
+
+        assert len(home.orders(strategy.id)) == 1
+        assert home.member(strategy.id).strategy.status is Status.DEPLOYED

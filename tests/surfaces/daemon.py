@@ -86,7 +86,8 @@ class Daemon:
         variables = environment(**{"PIPAID__STREAM__PORT": "0", **self.variables})
         words = command("daemon", "--config", str(config), "--state", str(self.state))
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(words, stderr=log, env=variables, **process)
+            started: Any = subprocess.Popen(words, stderr=log, env=variables, **process)
+            self.process = started
 
     def start(self, **process: Any) -> None:
         """Start a process and wait until it says that it runs."""

@@ -61,7 +61,8 @@ def entering(**wrong: Any) -> Callable[[View], Any]:
     """Return a misdeed that wishes a nonsensical entry."""
 
     def enter(view: View) -> Any:
-        return (Enter(**{"symbol": view.symbol, "direction": Direction.LONG, "quantity": Decimal(1), **wrong}),)
+        fields: dict[str, Any] = {"symbol": view.symbol, "direction": Direction.LONG, "quantity": Decimal(1), **wrong}
+        return (Enter(**fields),)
 
     return enter
 
