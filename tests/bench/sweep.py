@@ -19,6 +19,8 @@ from tests.bench.house import House, candle_steps, play, synthetic
 from tests.bench.population import declared, symbols_of
 
 GOAL = Goal(5e6)
+# The goal is for so many strategies and candles; how other sizes do says nothing about it.
+GOAL_STRATEGIES, GOAL_CANDLES = 1_000, 1_440
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +46,8 @@ def measure(size: Size) -> list[Figure]:
             f"{last['records']:.0f} records"
         )
         values = tuple(run["strategy_candles"] / run["cpu_s"] for run in runs)
-        figures.append(Figure(name=name, unit="/s CPU", values=values, goal=GOAL, note=note))
+        whole = not every and (size.strategies, candles) == (GOAL_STRATEGIES, GOAL_CANDLES)
+        figures.append(Figure(name=name, unit="/s CPU", values=values, goal=GOAL if whole else None, note=note))
         if not every:
             costs = tuple(1e6 * run["cpu_s"] / max(1.0, run["fills"]) for run in runs)
             figures.append(

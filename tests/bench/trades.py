@@ -48,21 +48,18 @@ def measure(size: Size) -> list[Figure]:
     """Measure both in fresh processes."""
     tape = Tape(calls=size.calls, trades=size.trades, resting=size.resting, symbols=size.symbols)
     runs = [in_child("trades", tape) for _ in range(size.runs)]
+    calls_s = [run["calls_s"] / size.calls for run in runs]
+    trades_s = [run["trades_s"] / size.trades for run in runs]
+    both_s = [call_s + trade_s for call_s, trade_s in zip(calls_s, trades_s, strict=True)]
+
+    def figure(name: str, each_s: list[float], note: str, goal: Goal | None = None) -> Figure:
+        return Figure(name=name, unit="/s CPU", values=tuple(1 / spent_s for spent_s in each_s), goal=goal, note=note)
+
+    # No template asks for market trades yet, so a delivery is reckoned as the sum of the two ways it would go.
     return [
-        Figure(
-            name="guarded calls with a market trade",
-            unit="/s CPU",
-            values=tuple(size.calls / run["calls_s"] for run in runs),
-            goal=GOAL,
-            note="budget armed, black box written, callback empty",
-        ),
-        Figure(
-            name="market trades through the feed",
-            unit="/s CPU",
-            values=tuple(size.trades / run["trades_s"] for run in runs),
-            goal=GOAL,
-            note=f"{size.symbols} symbols, {size.resting} orders at rest",
-        ),
+        figure("guarded deliveries of market trades", both_s, "the two below, one after the other", GOAL),
+        figure("market trades through the feed", trades_s, f"{size.symbols} symbols, {size.resting} orders at rest"),
+        figure("guarded calls with a market trade", calls_s, "budget armed, black box written, callback empty"),
     ]
 
 
