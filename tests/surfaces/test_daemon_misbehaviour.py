@@ -88,8 +88,13 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Generator[Village, None
     """Deploy the harmless and the hostile by turns, and wait until the worst is over."""
     folder = tmp_path_factory.mktemp("village")
     with running(folder / "daemon", CONFIG, variables=install("plugin_hostile", folder)) as daemon:
-        harmless: dict[str, Any] = {"template_id": "tpl_vigilant", "params": {}, "symbols": ["BTCUSDT", "ETHUSDT"], "timeframe": "1m",
-                    "capital": "1000.00"}  # fmt: skip
+        harmless: dict[str, Any] = {
+            "template_id": "tpl_vigilant",
+            "params": {},
+            "symbols": ["BTCUSDT", "ETHUSDT"],
+            "timeframe": "1m",
+            "capital": "1000.00",
+        }
         neighbours = [daemon.create(f"neighbour {number}", harmless) for number in range(NEIGHBOURS)]
         hostile: dict[str, str] = {}
         for case in CASES:
