@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from attrs import define
 
-from actors.actor import Asker, Employed, Guard, Writer, without_cancelled
+from actors.actor import Asker, Employed, Guard, Writer, told_cause, without_cancelled
 from pipaid.engine.assembly import Memory
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
@@ -288,7 +288,7 @@ class Answers:
         except BaseException as trouble:  # a template's code runs in there, with all it may do
             if without_cancelled(trouble) is None:
                 raise
-            raise InvalidState(f"the template failed at that candle: {type(trouble).__name__}: {trouble}") from None
+            raise InvalidState(f"the template failed at that candle: {told_cause(trouble)}") from None
 
     async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList:
         """List templates."""

@@ -15,6 +15,7 @@ from actors.actor import Guard, Occasion, Swept, Writer
 from pipaid.engine.alarms import Alarms
 from pipaid.engine.effects import Effects, encode
 from pipaid.engine.quotes import Quotes
+from pipaid.errors import Unavailable
 from pipaid.model.candle import Candle, CandleBuilder, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import market_step
@@ -331,7 +332,11 @@ class Feed:
             for actor, effects in decided.items():
                 actor.settled(effects, outcome)
 
-        self.writer.submit(batch, then)
+        try:
+            self.writer.submit(batch, then)
+        except Unavailable as refused:
+            # Nobody else tells them, and they would wait for ever.
+            then(refused)
 
     async def _note_end(self) -> None:
         if self.ended.is_set():

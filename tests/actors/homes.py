@@ -74,6 +74,7 @@ class HandMarket:
     listed_ms: int = START_MS
     ends_ms: int = 0
     time_ms: int = START_MS
+    candles: list[Candle] = field(factory=list[Candle])
     delisted: set[str] = field(factory=set[str])
     _send: trio.MemorySendChannel[MarketUpdate] = field(init=False)
     _receive: trio.MemoryReceiveChannel[MarketUpdate] = field(init=False)
@@ -87,7 +88,8 @@ class HandMarket:
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
         if symbol in self.delisted:
             raise UnknownSymbol(f"{symbol} is not listed")
-        return []
+        past = [each for each in self.candles if each.symbol == symbol and each.close_time_ms <= end_ms]
+        return past[-count:]
 
     async def prices(self) -> Mapping[str, Decimal]:
         return {SYMBOL: Decimal(100), OTHER: Decimal(100)}
@@ -100,6 +102,8 @@ class HandMarket:
 
     async def say(self, update: MarketUpdate) -> None:
         self.time_ms = update.time_ms
+        if isinstance(update, Closed):
+            self.candles.extend(update.candles)
         await self._send.send(update)
 
 

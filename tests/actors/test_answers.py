@@ -1,0 +1,258 @@
+"""Answers about strategies: what is durable, of the asker's own account, page by page, also after the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define
+from trio.testing import MockClock
+
+from actors.answers import Answers
+from actors.watchdog import Guard
+from pipaid.errors import InvalidParameter, InvalidState, NotFound
+from pipaid.model import request
+from pipaid.model.instrument import Timeframe
+from pipaid.model.strategy import Status
+from tests.actors.homes import ACCOUNT, Home, at_home
+from tests.builders import OTHER, SYMBOL, enter, limit, plan, scripted
+
+pytestmark = pytest.mark.usefixtures("logged")
+
+
+@define
+class Person:
+    """Somebody who asks."""
+
+    account: str | None = ACCOUNT
+    who: str = "somebody"
+
+
+ME = Person()
+STRANGER = Person("acct_other")
+EVERYBODY = Person(None)
+
+
+def answering(home: Home) -> Answers:
+    return Answers(
+        roster=home.roster,
+        lifecycle=home.lifecycle,
+        writer=home.recorder,
+        quotes=home.quotes,
+        catalogue=home.roster.catalogue,
+        past=home.feed.past,
+        instruments=lambda: home.feed.instruments,
+        books=home.books.__getitem__,
+        guard=Guard(home.world.clock),
+    )
+
+
+async def all_pages(ask: Callable[..., Any], make: Callable[..., Any], **fields: Any) -> list[Any]:
+    """Ask page by page until there is none."""
+    found: list[Any] = []
+    cursor: str | None = None
+    while True:
+        page = await ask(ME, make(limit=2, cursor=cursor, **fields))
+        assert len(page.data) <= 2
+        found.extend(page.data)
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+async def test_strategies_are_listed_newest_first_page_by_page(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        # All are of the same microsecond, so that the id decides.
+        ids = {(await home.draft(f"number {number}")).id for number in range(5)}
+        found = await all_pages(answering(home).strategy_list, request.StrategyList)
+
+        assert [each.id for each in found] == sorted(ids, reverse=True)
+
+
+async def test_listings_are_narrowed_by_status_template_and_account(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, [scripted(), scripted(id="tpl_other")]) as home:
+        first = await home.deploy("runs")
+        second = await home.draft("waits", template_id="tpl_other")
+        answers = answering(home)
+
+        async def ids(person: Person, **fields: Any) -> list[str]:
+            return [each.id for each in (await answers.strategy_list(person, request.StrategyList(**fields))).data]
+
+        assert await ids(ME, status=Status.DEPLOYED) == [first.id]
+        assert await ids(ME, template_id="tpl_other") == [second.id]
+        assert await ids(STRANGER) == []
+        assert sorted(await ids(EVERYBODY)) == sorted([first.id, second.id])
+        with pytest.raises(InvalidParameter, match="no template"):
+            await ids(ME, template_id="tpl_unheard_of")
+
+
+async def test_a_cursor_is_good_for_its_own_question_only(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        for number in range(3):
+            await home.draft(f"number {number}")
+        answers = answering(home)
+        page = await answers.strategy_list(ME, request.StrategyList(limit=1))
+        with pytest.raises(InvalidParameter, match="cursor"):
+            await answers.strategy_list(ME, request.StrategyList(limit=1, cursor=page.next_cursor, status=Status.DRAFT))
+
+
+async def test_nobody_learns_of_the_strategies_of_others(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([enter()]))) as home:
+        strategy = await home.deploy()
+        await home.close()
+        answers = answering(home)
+        (run,) = (await answers.strategy_runs(ME, request.StrategyRuns(id=strategy.id))).data
+        addressed = request.Addressed(id=strategy.id)
+        questions: list[tuple[Callable[..., Any], Any]] = [
+            (answers.strategy_get, addressed),
+            (answers.strategy_state, addressed),
+            (answers.strategy_orders, request.StrategyOrders(id=strategy.id)),
+            (answers.strategy_positions, request.StrategyPositions(id=strategy.id)),
+            (answers.strategy_trades, request.StrategyTrades(id=strategy.id)),
+            (answers.strategy_runs, request.StrategyRuns(id=strategy.id)),
+            (answers.strategy_stats, request.StrategyStats(id=strategy.id)),
+            (answers.strategy_why, request.StrategyWhy(id=strategy.id)),
+            (answers.strategy_delete, addressed),
+            (answers.run_get, request.Addressed(id=run.id)),
+        ]
+        for ask, asked in questions:
+            with pytest.raises(NotFound):
+                await ask(STRANGER, asked)
+        assert home.member(strategy.id)
+
+
+async def test_orders_and_positions_are_shown_with_what_became_of_them(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    template = scripted(on_candle=plan([enter(stop_price=Decimal(80)), limit("90"), limit("70")]))
+    async with at_home(tmp_path, template) as home:
+        strategy = await home.deploy()
+        await home.close()
+        await home.trade("100")
+        answers = answering(home)
+        orders = await all_pages(answers.strategy_orders, request.StrategyOrders, id=strategy.id)
+        working = await all_pages(answers.strategy_orders, request.StrategyOrders, id=strategy.id, state="working")
+        assert (len(orders), len(working)) == (4, 3)
+        assert {order.status for order in working} == {"open"}
+
+        await home.trade("79")
+        (open_lot,) = (
+            await answers.strategy_positions(ME, request.StrategyPositions(id=strategy.id, state="open"))
+        ).data
+        (trade,) = (await answers.strategy_trades(ME, request.StrategyTrades(id=strategy.id))).data
+        assert Decimal(open_lot.entry_price) <= 90
+        assert Decimal(trade.pnl) < -19
+
+
+async def test_trades_of_a_deleted_strategy_stay_readable_for_its_owner(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([enter(stop_price=Decimal(95))]))) as home:
+        strategy = await home.deploy()
+        await home.close()
+        await home.trade("100")
+        await home.trade("90")
+        await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
+        await home.lifecycle.delete(ACCOUNT, strategy.id)
+        answers, asked = answering(home), request.StrategyTrades(id=strategy.id)
+
+        assert len((await answers.strategy_trades(ME, asked)).data) == 1
+        with pytest.raises(NotFound):
+            await answers.strategy_trades(STRANGER, asked)
+        with pytest.raises(NotFound):
+            await answers.strategy_get(ME, request.Addressed(id=strategy.id))
+
+
+async def test_the_state_of_a_halted_strategy_is_shown_like_any_other(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([enter()]))) as home:
+        strategy = await home.deploy(symbols=(SYMBOL, OTHER))
+        await home.close()
+        await home.trade()
+        answers, asked = answering(home), request.Addressed(id=strategy.id)
+        before = await answers.strategy_state(ME, asked)
+        await answers.sim_halt(ME, asked)
+        after = await answers.strategy_state(ME, asked)
+
+        assert (before.status, after.status) == ("deployed", "error")
+        assert [len(symbol.positions) for symbol in after.symbols] == [1, 0]
+        assert after.may_not_enter == "error"
+        assert (await answers.strategy_get(ME, asked)).stats.open_positions == 1
+
+
+async def test_an_evaluation_can_be_looked_at(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        strategy = await home.deploy()
+        await home.close()
+        answers = answering(home)
+        triggered = await answers.strategy_trigger(ME, request.Addressed(id=strategy.id))
+        runs = await all_pages(answers.strategy_runs, request.StrategyRuns, id=strategy.id)
+
+        assert [run.id for run in runs] == list(triggered.run_ids)
+        assert (await answers.run_get(ME, request.Addressed(id=runs[0].id))).id == runs[0].id
+        with pytest.raises(NotFound, match="thousand"):
+            await answers.run_get(ME, request.Addressed(id="run_00000000"))
+
+
+async def test_why_refuses_what_it_cannot_look_back_on(tmp_path: Path, autojump_clock: MockClock) -> None:
+    moods: list[BaseException] = []
+
+    def on_candle(_: Any) -> Any:
+        if moods:
+            raise moods[0]
+        return ()
+
+    async with at_home(tmp_path, scripted(on_candle=on_candle)) as home:
+        strategy = await home.deploy()
+        await home.close()
+        answers = answering(home)
+        with pytest.raises(InvalidParameter, match="symbol must be one of BTCUSDT"):
+            await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id, symbol="XRPUSDT"))
+        with pytest.raises(InvalidParameter, match="later than venue time"):
+            await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id, at=home.quotes.now_ms + 1))
+        assert (await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id))).symbol == SYMBOL
+
+        for mood in (ValueError("not again"), SystemExit("not again")):
+            moods[:] = [mood]
+            with pytest.raises(InvalidState, match="not again"):
+                await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id))
+        assert home.member(strategy.id).failures.total == 0
+
+
+async def test_templates_are_listed_and_unknown_ones_are_named_as_such(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        answers = answering(home)
+        (listed,) = (await answers.template_list(ME, request.Nothing())).data
+        assert listed == await answers.template_get(ME, request.Addressed(id="tpl_scripted"))
+        with pytest.raises(NotFound, match="known: tpl_scripted"):
+            await answers.template_get(ME, request.Addressed(id="tpl_unheard_of"))
+
+
+async def test_commands_are_answered_with_the_strategy_as_it_is_now(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        answers = answering(home)
+        asked = request.StrategyCreate(
+            name="made",
+            template_id="tpl_scripted",
+            params={},
+            symbols=(SYMBOL,),
+            timeframe=Timeframe.M1,
+            capital=Decimal(1000),
+        )
+        made = await answers.strategy_create(ME, asked)
+        ran = await answers.strategy_deploy(ME, request.StrategyDeploy(id=made.id, dry_run=True))
+        paused = await answers.strategy_pause(ME, request.StrategyLeave(id=made.id))
+        renamed = await answers.strategy_update(ME, request.StrategyUpdate(id=made.id, name="renamed"))
+        stopped = await answers.strategy_stop(ME, request.StrategyLeave(id=made.id))
+        with pytest.raises(InvalidState):
+            await answers.strategy_reset(ME, request.Addressed(id=made.id))
+        gone = await answers.strategy_delete(ME, request.Addressed(id=made.id))
+
+        assert [each.status for each in (made, ran, paused, stopped)] == ["draft", "deployed", "paused", "stopped"]
+        assert (renamed.name, gone.id) == ("renamed", made.id)
