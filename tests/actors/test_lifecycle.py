@@ -101,12 +101,17 @@ async def test_a_command_that_is_cut_off_during_its_commit_is_known_all_the_same
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     async with at_home(tmp_path, scripted()) as home:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(home.draft, "cut off")
-                while not home.recorder.pending:
-                    await trio.lowlevel.checkpoint()
-                scope.cancel()
+        real, scope = home.recorder, trio.CancelScope()
+
+        async def commit(batch: Any) -> Any:
+            scope.cancel()
+            return await real.commit(batch)
+
+        home.lifecycle.writer = cast("Any", Watched(real, commit=commit))
+        with scope:
+            await home.draft("cut off")
+            await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
 
         (member,) = home.roster.members.values()
         assert home.roster.names == {(ACCOUNT, "cut off"): member.strategy.id}

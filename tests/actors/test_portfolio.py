@@ -179,11 +179,18 @@ async def test_nothing_is_released_before_that_is_durable(tmp_path: Path, autoju
 async def test_whoever_stops_again_during_a_release_wins(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with at_home(tmp_path, scripted()) as home:
         await kill(home)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: home.portfolio.deactivate(by="one"))
-            while not home.recorder.pending:
-                await trio.lowlevel.checkpoint()
-            await home.portfolio.activate("not yet", by="another", close_positions=False)
+        real, begun = home.recorder, list[Any]()
+
+        async def commit(batch: Any) -> Any:
+            begun.append(batch)
+            if len(begun) > 1:
+                return await real.commit(batch)
+            # While the release is on its way to the disk, somebody else throws the switch.
+            real.submit(batch)
+            return await home.portfolio.activate("not yet", by="another", close_positions=False)
+
+        home.portfolio.writer = cast("Any", Watched(real, commit=commit))
+        await home.portfolio.deactivate(by="one")
 
         assert home.portfolio.kill.reason == "not yet"
         assert home.books[True].blocked == "kill switch: not yet"
