@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -129,14 +130,19 @@ async def test_a_group_has_a_bound(tmp_path: Path, threaded: bool) -> None:
 
 
 @both_ways
-async def test_a_cancelled_waiter_does_not_cancel_the_commit(tmp_path: Path, threaded: bool) -> None:
+async def test_a_cancelled_waiter_does_not_cancel_the_commit(
+    tmp_path: Path, threaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(tmp_path, threaded=threaded) as stage:
+        enqueue = Recorder._enqueue
         with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(stage.recorder.commit, fill("f1"))
-                while not stage.recorder.pending:
-                    await trio.lowlevel.checkpoint()
+
+            def enqueue_and_cancel(recorder: Recorder, item: Any) -> None:
+                enqueue(recorder, item)
                 scope.cancel()
+
+            monkeypatch.setattr(Recorder, "_enqueue", enqueue_and_cancel)
+            await stage.recorder.commit(fill("f1"))
         assert scope.cancelled_caught
         await stage.activity.idle()
 
