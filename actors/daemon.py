@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final
 
 import attrs
@@ -18,16 +17,15 @@ from actors.control import Limits as ControlLimits
 from actors.declarer import Declarer
 from actors.doors import CONTROL, OBSERVE, Doors, tls_context
 from actors.feed import Feed, MarketPosition
-from actors.gateway import Gateway
 from actors.gauges import Gauges
 from actors.hub import Hub
 from actors.keys import KeyRing
 from actors.lifecycle import OWNER, Lifecycle
 from actors.portfolio import Portfolio
+from actors.posts import NAMES, Posts
 from actors.recorder import Recorder
 from actors.remembered import JournalMemory, Repeats
 from actors.reports import Reports, operations_of
-from actors.resolver import Resolver
 from actors.roster import Roster, halt
 from actors.strategy import StrategyActor
 from actors.stream import StreamLimits, StreamServer
@@ -35,19 +33,16 @@ from actors.supervisor import ChildSpec, Supervisor
 from actors.upkeep import Upkeep
 from actors.watchdog import BlackBox, Guard, Heartbeat, Vital, Watchdog, beat_forever
 from pipaid.config import Config, load_config, master_key
-from pipaid.engine.matching import MatchingBook, Terms
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
 from pipaid.logs import get_log, set_level
-from pipaid.model.order import OrderStatus
 from pipaid.model.report import Reloaded
 from pipaid.model.strategy import Strategy
 from pipaid.plugins import load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
-from pipaid.venues.opening import open_market
-from pipaid.venues.simulated import SimulatedDesk
+from pipaid.venues.opening import SimulatedVenues, Venues
 from pipaid.venues.venue import Market
 from pipaid.wire.activity import Activity
 from pipaid.wire.systemd import Notifier, activated, listeners, watchdog_s
@@ -55,18 +50,19 @@ from pipaid.wire.systemd import Notifier, activated, listeners, watchdog_s
 JOURNAL: Final = "journal.db"
 KILL_FILE: Final = "KILL"
 SHUTDOWN_ANSWER_S: Final = 1.0
-DESKS: Final = ((True, "paper"), (False, "simulated"))
 
 
 @define(eq=False)
 class Daemon:
-    """Hold the parts, in the order in which they depend on each other."""
+    """Hold the parts, in the order in which they depend on each other; unless `threaded`, in one thread alone."""
 
     config: Config
     world: World
     journal: SqliteJournal
     guard: Guard
     box: BlackBox
+    venues: Venues = field(factory=SimulatedVenues)
+    threaded: bool = True
     activity: Activity = field(factory=Activity)
     quotes: Quotes = field(factory=Quotes)
     ending: trio.Event = field(factory=trio.Event)
@@ -76,6 +72,7 @@ class Daemon:
     recorder: Recorder = field(init=False)
     feed: Feed = field(init=False)
     roster: Roster = field(init=False)
+    posts: Posts = field(init=False)
     portfolio: Portfolio = field(init=False)
     lifecycle: Lifecycle = field(init=False)
     keys: KeyRing = field(init=False)
@@ -87,10 +84,6 @@ class Daemon:
     declarer: Declarer = field(init=False)
     supervisor: Supervisor = field(init=False)
     books: dict[bool, Book] = field(init=False)
-    desks: dict[bool, SimulatedDesk] = field(factory=dict[bool, SimulatedDesk])
-    gateways: dict[bool, Gateway] = field(factory=dict[bool, Gateway])
-    resolvers: dict[bool, Resolver] = field(factory=dict[bool, Resolver])
-    unsettled: frozenset[str] = frozenset()
 
     # Building, in the order of dependence.
 
@@ -98,7 +91,13 @@ class Daemon:
         """Make every part and read what the journal knows; nothing runs yet."""
         config, world = self.config, self.world
         self.notifier = Notifier.from_environment(world.env.variables())
-        self.recorder = Recorder(self.journal, lambda events: self.hub.publish(events), world.clock, self.activity)
+        self.recorder = Recorder(
+            self.journal,
+            lambda events: self.hub.publish(events),
+            world.clock,
+            self.activity,
+            threaded=self.threaded,
+        )
         market = self._market()
         # A replay waits for what it causes at any speed: no back-off holds it up, and its data cannot go stale.
         lockstep = config.market.speed == "max" or config.market.kind == "replay"
@@ -112,11 +111,12 @@ class Daemon:
             stale_after_s=0.0 if lockstep else float(config.risk.data_age_max_s),
         )
         await self.feed.prepare()
-        self.books = {dry: Book(caps=config.risk.caps(), name=name) for dry, name in DESKS}
+        self.books = {dry: Book(caps=config.risk.caps(), name=name) for dry, name in NAMES.items()}
         self._build_roster(lockstep=lockstep)
         await self.roster.load()
         self.hub = Hub(self.recorder, self.roster)
-        self._build_desks()
+        self.posts = Posts(self.venues, config.desk, world.clock, self.activity, self.feed, self.roster)
+        self.posts.open()
         self._build_commands()
         await self.portfolio.load()
         await self.keys.load()
@@ -126,7 +126,7 @@ class Daemon:
     def _market(self) -> Market:
         row = self.journal.get("market", self.config.market.kind)
         known = msgspec.json.decode(row.data, type=MarketPosition) if row is not None else None
-        return open_market(
+        return self.venues.market(
             self.config.market,
             self.world,
             self.activity,
@@ -168,7 +168,7 @@ class Daemon:
             clock=self.world.clock,
             activity=self.activity,
             load=load,
-            carriers=self.gateways.__getitem__,
+            carriers=lambda dry: self.posts[dry].gateway,
             on_interest=self._seat,
             on_become=self.roster.became,
         )
@@ -176,59 +176,13 @@ class Daemon:
     def _seat(self, actor: Employed, symbol: str) -> None:
         self.feed.seat(actor, symbol, actor.session.strategy.in_effect.timeframe)
 
-    def _build_desks(self) -> None:
-        """Make a paper desk and an account's desk over the simulated market, restored from what the journal knows."""
-        costs = self.config.desk
-        terms = Terms(
-            maker_bps=costs.maker_bps,
-            taker_bps=costs.taker_bps,
-            slippage_bps=costs.slippage_bps,
-            fill_ratio_max=costs.fill_ratio_max,
-        )
-        orders, positions = self.roster.working()
-        self.unsettled = frozenset(order.client_order_id for order in orders)
-        for dry, name in DESKS:
-            desk = self.desks[dry] = SimulatedDesk(MatchingBook(self.feed.instruments, terms), self.activity)
-            desk.restore(
-                [order for order in orders if order.dry_run is dry],
-                [position for position in positions if position.dry_run is dry],
-                self.quotes.prices,
-                self.quotes.now_ms,
-            )
-            self.feed.desks.append(desk)
-            resolver = self.resolvers[dry] = Resolver(
-                name=name,
-                desk=desk,
-                quotes=self.quotes,
-                clock=self.world.clock,
-                activity=self.activity,
-                inbox=self.roster.inbox,
-                lots=partial(self.roster.lots, dry=dry),
-                ended=partial(self._note_end, dry),
-            )
-            gateway = self.gateways[dry] = Gateway(
-                name=name,
-                desk=desk,
-                quotes=self.quotes,
-                activity=self.activity,
-                inbox=self.roster.inbox,
-                owner_of_position=self.roster.owner_of_position,
-                doubt=resolver.doubt,
-            )
-            for order in orders:
-                if order.dry_run is dry:
-                    gateway.know(order)
-
-    def _note_end(self, dry: bool, client_id: str) -> None:
-        self.gateways[dry].note_end(client_id)
-
     def _build_commands(self) -> None:
         roster = self.roster
         self.portfolio = Portfolio(
             world=self.world,
             writer=self.recorder,
             books=self.books,
-            gateways=list(self.gateways.values()),
+            gateways=[post.gateway for post in self.posts.all.values()],
             employed=roster.employed,
             configured=self.config.risk.caps(),
             kill_file=self.config.daemon.state_dir / KILL_FILE,
@@ -241,7 +195,7 @@ class Daemon:
             instruments=lambda: self.feed.instruments,
             venue_ms=lambda: self.quotes.now_ms,
             halt_session=halt,
-            forget_lots=lambda dry, lots: self.desks[dry].forget_lots(lots),
+            forget_lots=lambda dry, lots: self.posts[dry].desk.forget_lots(lots),
             guard=self.guard,
         )
         self.keys = KeyRing(
@@ -348,8 +302,8 @@ class Daemon:
             recorder=self.recorder,
             journal_path=self.config.daemon.state_dir / JOURNAL,
             last_record=lambda: self.recorder.last_n,
-            gateways=list(self.gateways.values()),
-            resolvers=list(self.resolvers.values()),
+            gateways=[post.gateway for post in self.posts.all.values()],
+            resolvers=[post.resolver for post in self.posts.all.values()],
             activity=self.activity,
             children=lambda: self.supervisor.children,
             control_clients=lambda: self.control.clients,
@@ -376,15 +330,16 @@ class Daemon:
             wait_for=None if self.quotes.prices else self.feed.first_close,
             gate=self.feed.gate,
         )
+        posts = list(self.posts.all.values())
         tree = [ChildSpec(name="recorder", start=self._record, restart="vital")]
         # A gateway brings news from its first moment, so those whom it concerns are there before it.
         tree += [ChildSpec(name="roster", start=self.roster.run)]
-        tree += [ChildSpec(name=f"gateway/{each.name}", start=each.run) for each in self.gateways.values()]
+        tree += [ChildSpec(name=f"gateway/{post.name}", start=post.gateway.run) for post in posts]
         tree += [
             ChildSpec(name="reconciliation", start=self._reconcile, restart="transient"),
             ChildSpec(name="portfolio", start=self.portfolio.run),
         ]
-        tree += [ChildSpec(name=f"resolver/{each.name}", start=each.run) for each in self.resolvers.values()]
+        tree += [ChildSpec(name=f"resolver/{post.name}", start=post.resolver.run) for post in posts]
         tree += [
             ChildSpec(name="declarer", start=self.declarer.run, restart="transient"),
             ChildSpec(name="feed", start=self.feed.run, restart="transient"),
@@ -399,19 +354,9 @@ class Daemon:
         await self.recorder.run(task_status=task_status)
 
     async def _reconcile(self, task_status: trio.TaskStatus[None]) -> None:
-        """Compare every order of the time before the start with its desk; a new one may be on its way there."""
         self.notifier.extend(60)
-        for dry, resolver in self.resolvers.items():
-            orders = [
-                order
-                for actor in self.roster.employed()
-                if actor.loaded and actor.session.dry_run is dry
-                for order in actor.session.orders.values()
-                if order.status is not OrderStatus.OPEN and order.client_order_id in self.unsettled
-            ]
-            settled = await resolver.reconcile(orders)
-            if settled:
-                get_log().info("orders.reconciled", desk=resolver.name, orders=settled)
+        for post in self.posts.all.values():
+            await post.reconcile()
         task_status.started()
 
     async def _serve_control(self, task_status: trio.TaskStatus[None]) -> None:

@@ -1,19 +1,85 @@
-"""The market that a configuration asks for: made up or recorded."""
+"""The market and the desks that a configuration asks for: made up or recorded, and simulated."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Final, Protocol
 
+from pipaid.config.sections import Desk as Costs
 from pipaid.config.sections import Market as Wanted
+from pipaid.engine.matching import MatchingBook, Terms
+from pipaid.model.instrument import Instrument
 from pipaid.model.moment import DAY_MS
+from pipaid.model.order import Order
+from pipaid.model.position import Position
 from pipaid.seams import World
 from pipaid.venues.recorded import load
 from pipaid.venues.replay import ReplayMarket
+from pipaid.venues.simulated import SimulatedDesk
 from pipaid.venues.synthetic import SyntheticMarket
-from pipaid.venues.venue import Market
+from pipaid.venues.venue import Desk, Market, MarketUpdate
 from pipaid.wire.activity import Activity
 
 HISTORY_MS: Final = 120 * DAY_MS
+
+
+class MatchingDesk(Desk, Protocol):
+    """A desk that matches by itself what the feed shows it."""
+
+    def restore(
+        self, orders: Iterable[Order], positions: Iterable[Position], prices: Mapping[str, Decimal], now_ms: int
+    ) -> None:
+        """Take what the journal knows: working orders, open lots and the last prices."""
+        ...
+
+    def on_market(self, update: MarketUpdate) -> None:
+        """Match against one update of the market."""
+        ...
+
+    def forget_lots(self, ids: Iterable[str]) -> None:
+        """Drop lots that their owner gave up."""
+        ...
+
+
+class Venues(Protocol):
+    """Where a daemon's market and desks come from."""
+
+    def market(
+        self, wanted: Wanted, world: World, activity: Activity, *, resume_ms: int | None, listed_ms: int | None
+    ) -> Market:
+        """Return the market, to go on after the close at `resume_ms` if it has been followed that far."""
+        ...
+
+    def desk(
+        self, wanted: Costs, instruments: Mapping[str, Instrument], activity: Activity, *, dry: bool
+    ) -> MatchingDesk:
+        """Return the desk of the paper account, or of the other one; it knows nothing before `restore`."""
+        ...
+
+
+class SimulatedVenues:
+    """The venue inside this process."""
+
+    def market(
+        self, wanted: Wanted, world: World, activity: Activity, *, resume_ms: int | None, listed_ms: int | None
+    ) -> Market:
+        return open_market(wanted, world, activity, resume_ms=resume_ms, listed_ms=listed_ms)
+
+    def desk(
+        self, wanted: Costs, instruments: Mapping[str, Instrument], activity: Activity, *, dry: bool
+    ) -> MatchingDesk:
+        return SimulatedDesk(MatchingBook(instruments, terms_of(wanted)), activity)
+
+
+def terms_of(costs: Costs) -> Terms:
+    """Return what trading costs at a simulated desk."""
+    return Terms(
+        maker_bps=costs.maker_bps,
+        taker_bps=costs.taker_bps,
+        slippage_bps=costs.slippage_bps,
+        fill_ratio_max=costs.fill_ratio_max,
+    )
 
 
 def open_market(

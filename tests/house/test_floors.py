@@ -27,6 +27,7 @@ FLOORS = {
     "pipaid.cli": 5,
     "pipaid.doctor": 5,
     "actors.daemon": 6,
+    "actors.posts": 6,
     "actors.process": 6,
     "pipaid.launch": 6,
 }
@@ -47,7 +48,7 @@ STRANGERS = (
 )
 # Actors meet through mailboxes that the composition root wires, so each knows what a mailbox is and no other actor.
 SHARED_BY_ACTORS = "actors.actor"
-COMPOSITION_ROOTS = ("actors.daemon", "actors.process")
+COMPOSITION_ROOTS = ("actors.daemon", "actors.posts", "actors.process")
 
 
 def test_every_import_goes_down_the_floors() -> None:
