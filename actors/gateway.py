@@ -15,7 +15,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
 from pipaid.storage.store import Committed
-from pipaid.venues.venue import Confirmed, Desk, Outcome, Refused, Unknown
+from pipaid.venues.venue import Confirmed, Desk, DeskUpdate, Outcome, Reconnected, Refused, Unknown
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
@@ -41,6 +41,7 @@ class Gateway:
     inbox: Callable[[str], Inbox | None]
     owner_of_position: Callable[[str], str | None]
     doubt: Callable[[Order, int], None]
+    reconnected: Callable[[], None]
     stopped: str = ""
     sent: int = 0
     unassigned: int = 0
@@ -50,7 +51,7 @@ class Gateway:
     _unsent: dict[str, str] = field(factory=dict[str, str])
     _owners: dict[str, str] = field(factory=dict[str, str])
     _ended: OrderedDict[str, str] = field(factory=OrderedDict[str, str])
-    _taken: Execution | FundingPaid | None = None
+    _taken: DeskUpdate | None = None
     _work: trio.Event = field(factory=trio.Event)
 
     @property
@@ -179,9 +180,11 @@ class Gateway:
             self._taken = update
             await self._pass_on(update)
 
-    async def _pass_on(self, update: Execution | FundingPaid) -> None:
-        owner = self._owner(update)
-        if owner is None:
+    async def _pass_on(self, update: DeskUpdate) -> None:
+        if isinstance(update, Reconnected):
+            log.warning("desk.reconnected", desk=self.name, detail=update.detail)
+            self.reconnected()
+        elif (owner := self._owner(update)) is None:
             self.unassigned += 1
             log.error("execution.unassigned", desk=self.name, fact=repr(update)[:300])
         else:

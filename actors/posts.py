@@ -97,6 +97,7 @@ class Posts:
             inbox=roster.inbox,
             owner_of_position=roster.owner_of_position,
             doubt=resolver.doubt,
+            reconnected=resolver.reconnected,
         )
         for order in orders:
             gateway.know(order)

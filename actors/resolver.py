@@ -55,6 +55,7 @@ class Resolver:
     tombstones: OrderedDict[str, tuple[Order, int]] = field(factory=OrderedDict[str, tuple[Order, int]])
     unassigned: dict[str, Decimal] = field(factory=dict[str, Decimal])
     _suspects: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    _interrupted: bool = False
 
     @property
     def frozen(self) -> frozenset[str]:
@@ -66,6 +67,10 @@ class Resolver:
         if len(self.doubts) < DOUBTS_MAX:
             self.doubts[order.client_order_id] = (order, expires_at_ms)
 
+    def reconnected(self) -> None:
+        """Take note that the desk's stream was interrupted: everything is to be compared at once."""
+        self._interrupted = True
+
     async def reconcile(self, orders: Iterable[Order]) -> int:
         """Compare working orders with the venue before anything else happens; return how many differed.
 
@@ -74,7 +79,7 @@ class Resolver:
         settled = 0
         for order in orders:
             view = await self.desk.lookup(order)
-            if view is None and self.desk.capabilities.request_expiry:
+            if view is None and not self.desk.capabilities.acts_in_call:
                 # It may have left just before we went down: whatever was sent until now can be accepted for a while.
                 self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
                 continue
@@ -90,6 +95,9 @@ class Resolver:
             await self._ask()
             now_s = self.clock.monotonic_s()
             try:
+                if self._interrupted:
+                    looked_s = compared_s = -COMPARE_EVERY_S
+                    self._interrupted = False
                 if now_s - looked_s >= LOOK_EVERY_S:
                     looked_s = now_s
                     await self._look_for_late()
@@ -103,7 +111,7 @@ class Resolver:
         for client_id, doubt in list(self.doubts.items()):
             order, expires_at_ms = doubt
             # Judged before asking: a denial counts only if the request could not be accepted any more by then.
-            fenced = not self.desk.capabilities.request_expiry or self.quotes.now_ms > expires_at_ms + FENCE_MARGIN_MS
+            fenced = self.desk.capabilities.acts_in_call or self.quotes.now_ms > expires_at_ms + FENCE_MARGIN_MS
             try:
                 view = await self.desk.lookup(order)
             except OUTAGES as outage:

@@ -32,11 +32,11 @@ from pipaid.wire.activity import Activity
 ENDED_KEPT: Final = 4_096
 FILLS_KEPT: Final = 4_096
 
-# Ended ids are remembered for a while only, so a client id is unique among working orders, not for ever. A request is
-# carried out within the call that makes it: it is never under way afterwards and needs no expiry.
+# Ended ids are remembered for a while only, so a client id is unique among working orders, not for ever.
 CAPABILITIES: Final = Capabilities(
     id_unique="open",
     request_expiry=False,
+    acts_in_call=True,
     lookup_by_client_id=True,
     fills_since=True,
     countdown_cancel=False,

@@ -14,10 +14,16 @@ from pipaid.model.order import Execution, Fill, FundingPaid, Order, OrderFact
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a desk can do; behaviour follows this record, never the venue's name."""
+    """What a desk can do; behaviour follows this record, never the venue's name.
+
+    `acts_in_call` says that a request is carried out, or is lost, before the call that makes it returns: none is ever
+    under way afterwards. Without it, a request can be accepted until it expires, and where requests do not expire
+    (`request_expiry`), at any time. What a desk cannot do (`lookup`, `fills_since`) is not asked of it.
+    """
 
     id_unique: Literal["forever", "open", "none"]
     request_expiry: bool
+    acts_in_call: bool = False
     lookup_by_client_id: bool
     fills_since: bool
     countdown_cancel: bool
@@ -114,7 +120,13 @@ class Unknown(msgspec.Struct, frozen=True):
 Outcome = Confirmed | Refused | Unknown
 
 
-DeskUpdate = Execution | FundingPaid
+class Reconnected(msgspec.Struct, frozen=True):
+    """The stream of updates was interrupted and goes on from here: whatever happened meanwhile may be missing in it."""
+
+    detail: str = ""
+
+
+DeskUpdate = Execution | FundingPaid | Reconnected
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,5 +173,8 @@ class Desk(Protocol):
         ...
 
     def updates(self) -> AsyncIterator[DeskUpdate]:
-        """Yield what happens to the account's orders, in order."""
+        """Yield what happens to the account's orders as the venue tells it, which may be late, twice or never.
+
+        Each update counts as activity until whoever took it has dealt with it.
+        """
         ...

@@ -21,7 +21,7 @@ from pipaid.wire.activity import Activity
 from tests.builders import make_order
 
 PROOF = Committed(n=1, events=())
-EXPIRING = msgspec.structs.replace(CAPABILITIES, request_expiry=True)
+EXPIRING = msgspec.structs.replace(CAPABILITIES, request_expiry=True, acts_in_call=False)
 SILENCE = Unknown("no answer in time")
 
 Say = Callable[[Order], Outcome]

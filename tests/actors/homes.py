@@ -201,6 +201,7 @@ class Home:
             inbox=self.roster.inbox,
             owner_of_position=self.roster.owner_of_position,
             doubt=self.resolver.doubt,
+            reconnected=self.resolver.reconnected,
         )
         for order in orders:
             self.gateway.know(order)

@@ -176,6 +176,7 @@ class Life:
             inbox=self.roster.inbox,
             owner_of_position=self.roster.owner_of_position,
             doubt=_left_open,
+            reconnected=lambda: None,
         )
         for order in orders:
             self.gateway.know(order)

@@ -17,7 +17,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
 from pipaid.storage.store import Committed
-from pipaid.venues.venue import Outcome, Refused
+from pipaid.venues.venue import Outcome, Reconnected, Refused
 from pipaid.wire.activity import Activity
 from tests.actors.desks import PROOF, SILENCE, Box, HandDesk, approved, leaving
 from tests.builders import START_MS, STRATEGY_ID, execution, make_fill, make_order
@@ -33,6 +33,7 @@ class Post:
     boxes: dict[str, Box] = field(factory=lambda: {name: Box(name) for name in (STRATEGY_ID, "strat_2")})
     lots: dict[str, str] = field(factory=dict[str, str])
     doubts: dict[str, int] = field(factory=dict[str, int])
+    interruptions: list[int] = field(factory=list[int])
     desk: HandDesk = field(init=False)
     gateway: Gateway = field(init=False)
 
@@ -46,6 +47,7 @@ class Post:
             inbox=self.boxes.get,
             owner_of_position=self.lots.get,
             doubt=self.doubt,
+            reconnected=lambda: self.interruptions.append(len(self.heard)),
         )
 
     def doubt(self, order: Order, expires_at_ms: int) -> None:
@@ -294,6 +296,18 @@ async def test_what_the_venue_does_by_itself_finds_its_owner_by_the_lot() -> Non
         await post.quiet()
 
     assert post.boxes["strat_2"].heard == ["autoclose-1 fill! 1", "pos_1 paid"]
+
+
+async def test_an_interruption_of_the_stream_is_told_in_its_place() -> None:
+    post = Post()
+    post.gateway.know(make_order(1))
+    async with post.running():
+        post.desk.report(filled(make_order(1), OrderFact.FILL))
+        post.desk.report(Reconnected("the line was dead"))
+        post.desk.report(filled(make_order(1)))
+        await post.quiet()
+
+    assert (post.interruptions, len(post.heard)) == ([1], 2)
 
 
 async def test_an_execution_waits_for_room_also_over_a_restart() -> None:

@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from pipaid.engine.matching import MatchingBook, Terms
+from pipaid.engine.matching import MatchingBook, Report, Terms
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderType, Side
 from pipaid.venues.simulated import ENDED_KEPT, FILLS_KEPT, SimulatedDesk
-from pipaid.venues.venue import Closed, Confirmed, Desk, DeskUpdate, Funding, Opened, OrderView, Ranged, Refused
+from pipaid.venues.venue import Closed, Confirmed, Desk, Funding, Opened, OrderView, Ranged, Reconnected, Refused
 from pipaid.wire.activity import Activity
 from tests.engine.paper import INSTRUMENT, SYMBOL, Journal, make_candle, make_exit, make_order, make_trade
 
@@ -35,10 +35,10 @@ def play(desk: SimulatedDesk, index: int, prices: str, volume: str = "10") -> No
     desk.on_market(Closed(candle.close_time_ms, (candle,)))
 
 
-async def taken(desk: SimulatedDesk) -> list[DeskUpdate]:
+async def taken(desk: SimulatedDesk) -> list[Report]:
     """Take what waits, and deal with it."""
     updates = desk.updates()
-    reports = [await updates.__anext__() for _ in range(desk.waiting)]
+    reports = [each for _ in range(desk.waiting) if not isinstance(each := await updates.__anext__(), Reconnected)]
     desk.activity.end(len(reports))
     return reports
 
