@@ -276,7 +276,8 @@ class Daemon:
             market=self.feed.market,
             kill_file=config.daemon.state_dir / KILL_FILE,
             events_kept=config.journal.events_kept,
-            events_kept_hours=config.journal.events_kept_hours,
+            events_kept_us=config.journal.events_kept_us,
+            prune_every_s=config.journal.prune_every_s,
         )
 
     def _stream_limits(self) -> StreamLimits:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import trio
 from attrs import define
 
 from actors.actor import Failures
@@ -182,6 +183,7 @@ class Gauges:
             "pipaid_journal_pending": self.recorder.pending,
             "pipaid_journal_latency_seconds": self.recorder.latency_last_s,
             "pipaid_activity": self.activity.count,
+            "pipaid_tasks": trio.lowlevel.current_statistics().tasks_living,
             "pipaid_control_clients": self.control_clients(),
             "pipaid_stream_clients": self.stream_clients(),
         }

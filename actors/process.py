@@ -57,7 +57,13 @@ async def live(config: Config, world: World) -> int:
     state = config.daemon.state_dir
     try:
         state.mkdir(parents=True, exist_ok=True)
-        journal = SqliteJournal.open(state / JOURNAL, disk=world.disk, clock=world.clock, pid=world.env.pid())
+        journal = SqliteJournal.open(
+            state / JOURNAL,
+            disk=world.disk,
+            clock=world.clock,
+            pid=world.env.pid(),
+            kept_us=config.journal.events_kept_us,
+        )
     except JournalHeld as held:
         log.error("daemon.refused", reason=held.message)
         return EXIT_TEMPORARY

@@ -18,6 +18,7 @@ from pipaid.seams import Clock
 from pipaid.storage.store import (
     EVENTS_KEPT,
     EVENTS_KEPT_US,
+    PRUNABLE_MAX,
     Committed,
     Journal,
     JournalLost,
@@ -55,6 +56,7 @@ class _Chore:
     """Something else that only the writer may do, between two groups."""
 
     numbers: Sequence[int]
+    gone: int = 0
     done: trio.Event = field(factory=trio.Event)
 
 
@@ -158,15 +160,25 @@ class Recorder:
         Without a moment, it is a day ago.
         """
         moment = self.clock.now_us() - EVENTS_KEPT_US if older_than_us is None else older_than_us
-        numbers = await self.read(lambda reader: reader.prunable(older_than_us=moment, keep_events=keep_events))
-        for start in range(0, len(numbers), FORGOTTEN_AT_ONCE):
-            chore = _Chore(numbers[start : start + FORGOTTEN_AT_ONCE])
-            self._require_open()
-            self._chores.append(chore)
-            self._hand_over(chore)
-            await chore.done.wait()
-            self._require_open()
-        return len(numbers)
+        gone = 0
+        # What one look names is bounded: a busy daemon would fall behind if it were the only one until the next time.
+        look = partial(_prunable, older_than_us=moment, keep_events=keep_events, limit=PRUNABLE_MAX)
+        while numbers := await self.read(look):
+            before = gone
+            for start in range(0, len(numbers), FORGOTTEN_AT_ONCE):
+                gone += await self._forget(numbers[start : start + FORGOTTEN_AT_ONCE])
+            if gone == before:
+                break
+        return gone
+
+    async def _forget(self, numbers: Sequence[int]) -> int:
+        chore = _Chore(numbers)
+        self._require_open()
+        self._chores.append(chore)
+        self._hand_over(chore)
+        await chore.done.wait()
+        self._require_open()
+        return chore.gone
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until cancelled, then finish what is in line; raise JournalLost as soon as the journal is lost."""
@@ -281,7 +293,7 @@ class Recorder:
             if group:
                 self._outbox.append(self.journal.commit([item.batch for item in group]))
             if isinstance(other, _Chore):
-                self.journal.forget(other.numbers)
+                other.gone = self.journal.forget(other.numbers)
         except BaseException as error:  # noqa: BLE001 - whatever ends the writing is raised by `run`.
             other = _End(error)
         if other is not None:
@@ -314,3 +326,7 @@ class Recorder:
                 self._readers.append(reader)
             else:
                 reader.close()
+
+
+def _prunable(reader: Reader, *, older_than_us: int, keep_events: int, limit: int) -> list[int]:
+    return reader.prunable(older_than_us=older_than_us, keep_events=keep_events, limit=limit)

@@ -13,9 +13,9 @@ from pipaid.model.moment import iso_seconds
 from pipaid.seams import World
 
 UPKEEP_EVERY_S: Final = 0.2
-PRUNE_EVERY_S: Final = 3_600.0
+# Sooner than the period: a daemon that is started again and again must come to it too.
+FIRST_PRUNE_S: Final = 60.0
 PROGRESS_EVERY_S: Final = 5.0
-US_PER_HOUR: Final = 3_600_000_000
 
 
 class Pruned(Protocol):
@@ -51,7 +51,7 @@ class Switch(Protocol):
 
 @define(eq=False)
 class Upkeep:
-    """Look for the kill file a few times a second, tell how far a recorded market has come, prune once an hour."""
+    """Look for the kill file a few times a second, tell how far a recorded market has come, prune now and then."""
 
     world: World
     recorder: Pruned
@@ -59,13 +59,28 @@ class Upkeep:
     market: Followed
     kill_file: Path
     events_kept: int
-    events_kept_hours: int
+    events_kept_us: int
+    prune_every_s: float = 3_600.0
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
-        task_status.started()
+        async with trio.open_nursery() as nursery:
+            # Apart from the rest: it may take seconds, and the kill file cannot wait for it.
+            nursery.start_soon(self._prune)
+            task_status.started()
+            await self._look_after()
+
+    async def _prune(self) -> None:
         clock = self.world.clock
-        pruned_s = told_s = clock.monotonic_s()
+        await clock.sleep(min(FIRST_PRUNE_S, self.prune_every_s))
+        while True:
+            older_than_us = clock.now_us() - self.events_kept_us
+            await self.recorder.prune(older_than_us=older_than_us, keep_events=self.events_kept)
+            await clock.sleep(self.prune_every_s)
+
+    async def _look_after(self) -> None:
+        clock = self.world.clock
+        told_s = clock.monotonic_s()
         begun_ms = self.market.now_ms()
         while True:
             await clock.sleep(UPKEEP_EVERY_S)
@@ -76,7 +91,3 @@ class Upkeep:
                 now_ms = self.market.now_ms()
                 share = (now_ms - begun_ms) / max(1, self.market.ends_ms - begun_ms)
                 get_log().info("market.progress", venue_time=iso_seconds(now_ms), done_pct=round(100 * share, 1))
-            if clock.monotonic_s() - pruned_s >= PRUNE_EVERY_S:
-                pruned_s = clock.monotonic_s()
-                older_than_us = clock.now_us() - self.events_kept_hours * US_PER_HOUR
-                await self.recorder.prune(older_than_us=older_than_us, keep_events=self.events_kept)

@@ -169,7 +169,13 @@ class Journal:
     """How much of the past stays at hand for subscribers that resume."""
 
     events_kept: Annotated[int, Between(100, 10_000_000)] = 10_000
-    events_kept_hours: Annotated[int, Between(1, 8_760)] = 24
+    events_kept_hours: Annotated[float, Between("0.001", 8_760)] = 24.0
+    prune_every_s: Seconds = 3_600.0
+
+    @property
+    def events_kept_us(self) -> int:
+        """Return for how long events stay, in microseconds."""
+        return round(self.events_kept_hours * 3_600_000_000)
 
 
 @frozen(kw_only=True)

@@ -15,12 +15,14 @@ from pipaid.storage.connection import connect_to_write, damaged, unusable, witne
 from pipaid.storage.reading import NEWEST_EVENT, SqliteReader
 from pipaid.storage.schema import prepare
 from pipaid.storage.staging import Count, Key, Staging, TableRow, added_keys
-from pipaid.storage.store import Committed, JournalHeld, JournalLost, JournalRefused
+from pipaid.storage.store import EVENTS_KEPT_US, Committed, JournalHeld, JournalLost, JournalRefused
 from pipaid.storage.witness import Witness, decode_witness
 
 CHECKED_AT_OPEN_BYTES_MAX: Final = 64 * 1024 * 1024
 COUNTS_MAX: Final = 16_384
 MARK_EVERY_US: Final = 60_000_000
+# However short the time that records are kept, they go in so many portions at least.
+MARKS_KEPT_MIN: Final = 60
 ROWS_PER_STATEMENT_MAX: Final = 64
 TAIL_CHECKED: Final = 1_000
 
@@ -58,9 +60,10 @@ class SqliteJournal(SqliteReader):
     """
 
     @classmethod
-    def open(cls, path: Path, *, disk: Disk, clock: Clock, pid: int) -> SqliteJournal:
+    def open(cls, path: Path, *, disk: Disk, clock: Clock, pid: int, kept_us: int = EVENTS_KEPT_US) -> SqliteJournal:
         """Take the lock, bring the schema up to date, check what is there, and raise the fence against older daemons.
 
+        `kept_us` is for how long records are kept: a mark of what had come by when is made often enough for that.
         Raise JournalHeld, JournalCorrupt, JournalTooNew or plain JournalUnusable.
         """
         try:
@@ -70,15 +73,17 @@ class SqliteJournal(SqliteReader):
             who = f"process {holder.pid}" if holder else "another process"
             raise JournalHeld(f"{who} holds the journal {path}: one daemon per state directory") from None
         try:
-            return cls(path, held=held, disk=disk, clock=clock, pid=pid)
+            mark_every_us = min(MARK_EVERY_US, kept_us // MARKS_KEPT_MIN)
+            return cls(path, held=held, disk=disk, clock=clock, pid=pid, mark_every_us=mark_every_us)
         except BaseException:
             held.release()
             raise
 
-    def __init__(self, path: Path, *, held: HeldFile, disk: Disk, clock: Clock, pid: int) -> None:
+    def __init__(self, path: Path, *, held: HeldFile, disk: Disk, clock: Clock, pid: int, mark_every_us: int) -> None:
         self._held = held
         self._clock = clock
         self._pid = pid
+        self._mark_every_us = mark_every_us
         self._counts: dict[str, Count] = {}
         self._lost: str | None = None
         found = held.read()
@@ -204,7 +209,7 @@ class SqliteJournal(SqliteReader):
             self._writing.executemany("DELETE FROM entity WHERE entity = ? AND key = ?", dropped)
         now_us = self._clock.now_us()
         # A clock that was set back makes a new mark, so that nothing seems older than it is for long.
-        if staging.records and not 0 <= now_us - self._marked_us < MARK_EVERY_US:
+        if staging.records and not 0 <= now_us - self._marked_us < self._mark_every_us:
             self._writing.execute("INSERT OR REPLACE INTO mark (at_us, n) VALUES (?, ?)", (now_us, staging.n))
             self._marked_us = now_us
 

@@ -312,8 +312,12 @@ async def test_many_readers_share_a_few_connections(tmp_path: Path) -> None:
 
 
 @both_ways
-async def test_pruning_goes_on_between_commits(tmp_path: Path, threaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("looked_at_once", [100, 9])
+async def test_pruning_goes_on_between_commits_until_nothing_is_left(
+    tmp_path: Path, threaded: bool, looked_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recorder_module, "FORGOTTEN_AT_ONCE", 7)
+    monkeypatch.setattr(recorder_module, "PRUNABLE_MAX", looked_at_once)
     async with running(tmp_path, threaded=threaded) as stage:
         for number in range(30):
             await stage.recorder.commit(Batch(records=[put("brain", "s", b"%d" % number)], events=[numbered("s")]))
@@ -322,7 +326,7 @@ async def test_pruning_goes_on_between_commits(tmp_path: Path, threaded: bool, m
         stage.clock.at_us += 25 * 3_600 * 1_000_000 + MARK_EVERY_US
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stage.recorder.commit, fill("f1"))
+            nursery.start_soon(stage.recorder.commit, fill("f1", "t"))
             gone = await stage.recorder.prune(keep_events=10)
 
         assert gone == 29 + 20

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipaid.seams import SystemDisk
 from pipaid.storage.inspect import verify
 from pipaid.storage.sqlite import MARK_EVERY_US, SqliteJournal
 from tests.storage.journals import (
@@ -157,3 +158,17 @@ def test_a_clock_set_back_makes_nothing_older_than_it_is(tmp_path: Path) -> None
 
     assert young.n not in numbers
     assert numbers == []
+
+
+def test_what_is_kept_for_a_short_time_goes_in_portions_too(tmp_path: Path) -> None:
+    clock, kept_us = HandClock(), 30_000_000
+    path = journal_path(tmp_path)
+    with closing(SqliteJournal.open(path, disk=SystemDisk(), clock=clock, pid=1, kept_us=kept_us)) as journal:
+        for _ in range(60):
+            committed(journal, put("brain", "s"))
+            clock.at_us += 1_000_000
+
+        gone = prune(journal, older_than_us=clock.at_us - kept_us, keep_events=1)
+
+    assert gone == 30
+    assert verify(path).ok
