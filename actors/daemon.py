@@ -12,6 +12,7 @@ from attrs import define, field
 
 from actors.actor import Employed, Intensity
 from actors.answers import Answers
+from actors.conditions import Conditions
 from actors.control import ControlServer, Door, Role
 from actors.control import Limits as ControlLimits
 from actors.declarer import Declarer
@@ -70,6 +71,7 @@ class Daemon:
     notifier: Notifier = field(init=False)
     hub: Hub = field(init=False)
     recorder: Recorder = field(init=False)
+    conditions: Conditions = field(init=False)
     feed: Feed = field(init=False)
     roster: Roster = field(init=False)
     posts: Posts = field(init=False)
@@ -98,6 +100,8 @@ class Daemon:
             self.activity,
             threaded=self.threaded,
         )
+        self.conditions = Conditions(world.clock, self.recorder)
+        await self.conditions.load()
         market = self._market()
         # A replay waits for what it causes at any speed: no back-off holds it up, and its data cannot go stale.
         lockstep = config.market.speed == "max" or config.market.kind == "replay"
@@ -186,7 +190,9 @@ class Daemon:
             employed=roster.employed,
             configured=self.config.risk.caps(),
             kill_file=self.config.daemon.state_dir / KILL_FILE,
+            hindered=lambda: self.conditions.blocking,
         )
+        self.conditions.on_change = self.portfolio.heed
         self.lifecycle = Lifecycle(
             world=self.world,
             writer=self.recorder,
@@ -217,6 +223,7 @@ class Daemon:
             quotes=self.quotes,
             gauge=self._gauges(),
             switch=self.portfolio,
+            conditions=self.conditions,
             members=self.roster.members.values,
             epoch=self.journal.epoch,
             end=self.end,
@@ -273,6 +280,7 @@ class Daemon:
             world=world,
             recorder=self.recorder,
             switch=self.portfolio,
+            conditions=self.conditions,
             market=self.feed.market,
             kill_file=config.daemon.state_dir / KILL_FILE,
             events_kept=config.journal.events_kept,
@@ -312,6 +320,7 @@ class Daemon:
             stream_clients=lambda: self.stream.clients if self.stream is not None else 0,
             stream_clients_max=self.config.stream.clients_max,
             complaints=self._complaints,
+            conditions=self.conditions.current,
         )
 
     def _complaints(self) -> list[str]:

@@ -11,7 +11,7 @@ from attrs import define
 
 from actors.actor import Failures
 from pipaid.engine.quotes import Quotes
-from pipaid.model.report import ActorObject, ClientFigures, JournalFigures, MarketFigures
+from pipaid.model.report import ActorObject, ClientFigures, ConditionObject, JournalFigures, MarketFigures
 from pipaid.wire.activity import Activity
 
 
@@ -108,6 +108,7 @@ class Gauges:
     stream_clients: Callable[[], int]
     stream_clients_max: int
     complaints: Callable[[], Iterable[str]]
+    conditions: Callable[[], Iterable[ConditionObject]]
 
     def market(self) -> MarketFigures:
         """Return what the market does."""
@@ -163,7 +164,8 @@ class Gauges:
 
     def degraded(self) -> tuple[str, ...]:
         """Return why the daemon does not do all it should."""
-        found = [f"{gate.name}: {gate.stopped}" for gate in self.gateways if gate.stopped]
+        found = [f"{each.condition}: {each.detail}" for each in self.conditions()]
+        found += [f"{gate.name}: {gate.stopped}" for gate in self.gateways if gate.stopped]
         frozen = {each.name: sorted(each.frozen) for each in self.resolvers if each.frozen}
         found += [f"{name}: entries frozen on {', '.join(symbols)}" for name, symbols in frozen.items()]
         if self.quotes.stale:
@@ -186,6 +188,7 @@ class Gauges:
             "pipaid_tasks": trio.lowlevel.current_statistics().tasks_living,
             "pipaid_control_clients": self.control_clients(),
             "pipaid_stream_clients": self.stream_clients(),
+            "pipaid_conditions": sum(1 for _ in self.conditions()),
         }
         for gate in self.gateways:
             figures[f'pipaid_orders_sent_total{{desk="{gate.name}"}}'] = gate.sent

@@ -70,7 +70,8 @@ class SavedCaps(msgspec.Struct, frozen=True, kw_only=True):
 class Portfolio:
     """Keep the books' caps and the kill switch.
 
-    Stopping comes first and is journalled second; all else is durable first.
+    Stopping comes first and is journalled second; all else is durable first. `hindered` says why else nothing may be
+    entered: a condition that holds at the moment.
     """
 
     world: World
@@ -82,6 +83,7 @@ class Portfolio:
     kill: KillState = field(factory=KillState)
     kill_file: Path | None = None
     draining: str = ""
+    hindered: Callable[[], str] = field(default=lambda: "")
     changed: dict[str, Any] = field(factory=dict[str, Any])
 
     async def load(self) -> None:
@@ -134,6 +136,10 @@ class Portfolio:
     def loosens(self, configured: Caps) -> bool:
         """Tell whether other configured caps would loosen anything that is in force."""
         return bool(loosened(_words(self.configured), _words(configured)))
+
+    def heed(self) -> None:
+        """Let entries through or not, as conditions have it now."""
+        self._apply()
 
     def drain(self) -> None:
         """Let no entry through any more until the daemon ends."""
@@ -234,7 +240,7 @@ class Portfolio:
         caps = self._caps()
         for book in self.books.values():
             book.caps = caps
-            book.blocked = reason or self.draining
+            book.blocked = reason or self.draining or self.hindered()
         for gateway in self.gateways:
             gateway.stopped = reason
 

@@ -57,6 +57,14 @@ class Gauge(Protocol):
         ...
 
 
+class Watched(Protocol):
+    """The conditions as the reports see them."""
+
+    def current(self) -> tuple[report.ConditionObject, ...]: ...
+
+    async def turns(self, limit: int, before: tuple[int, str] | None) -> list[report.ConditionTurn]: ...
+
+
 class Switch(Protocol):
     """The portfolio as the reports see it."""
 
@@ -91,6 +99,7 @@ class Reports:
     quotes: Quotes
     gauge: Gauge
     switch: Switch
+    conditions: Watched
     members: Callable[[], Iterable[Reported]]
     epoch: int
     end: Callable[[], None]
@@ -115,11 +124,12 @@ class Reports:
             total += tally.pnl + unrealised
             if member.actor is not None and member.actor.loaded:
                 orders += len(member.actor.session.orders)
+        conditions = self.conditions.current()
         return report.DaemonStatus(
             version=__version__,
             epoch=self.epoch,
             pid=self.world.env.pid(),
-            state=self.state,
+            state="degraded" if conditions and self.state == "running" else self.state,
             uptime_s=int(self.world.clock.monotonic_s() - self.started_s),
             venue_time=iso_millis(self.quotes.now_ms) if self.quotes.now_ms else None,
             market=self.gauge.market(),
@@ -132,6 +142,7 @@ class Reports:
             open_positions=positions,
             working_orders=orders,
             total_pnl=quote_text(total),
+            conditions=conditions,
         )
 
     async def health(self, caller: Asker, asked: request.Nothing) -> report.Health:
@@ -206,6 +217,17 @@ class Reports:
         if len(found) > asked.limit:
             cursor = paging.encode_cursor(page[-1].at_us, page[-1].id, filters=filters)
         return report.KillLogPage(data=tuple(_turn(entry) for entry in page), next_cursor=cursor)
+
+    async def condition_logs(self, caller: Asker, asked: request.ConditionLogs) -> report.ConditionPage:
+        """List turns of conditions."""
+        filters = paging.filters_hash("condition.logs", asked)
+        before = paging.decode_cursor(asked.cursor, filters=filters, time_field="")
+        found = await self.conditions.turns(asked.limit + 1, before)
+        page = found[: asked.limit]
+        cursor = None
+        if len(found) > asked.limit:
+            cursor = paging.encode_cursor(page[-1].number, "", filters=filters)
+        return report.ConditionPage(data=tuple(page), next_cursor=cursor)
 
     async def risk_get(self, caller: Asker, asked: request.Nothing) -> report.RiskObject:
         """Show the caps."""

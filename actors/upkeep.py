@@ -36,6 +36,14 @@ class Followed(Protocol):
         ...
 
 
+class Watched(Protocol):
+    """The conditions as the upkeep sees them."""
+
+    def look(self) -> None:
+        """Let conditions leave that have not held for long enough."""
+        ...
+
+
 class Switch(Protocol):
     """The kill switch as the upkeep sees it."""
 
@@ -56,6 +64,7 @@ class Upkeep:
     world: World
     recorder: Pruned
     switch: Switch
+    conditions: Watched
     market: Followed
     kill_file: Path
     events_kept: int
@@ -84,6 +93,7 @@ class Upkeep:
         begun_ms = self.market.now_ms()
         while True:
             await clock.sleep(UPKEEP_EVERY_S)
+            self.conditions.look()
             if not self.switch.active and self.world.disk.exists(self.kill_file):
                 await self.switch.activate(f"the file {self.kill_file} exists", by="file", close_positions=False)
             if self.market.ends_ms and clock.monotonic_s() - told_s >= PROGRESS_EVERY_S:

@@ -11,7 +11,16 @@ import msgspec
 from attrs import frozen
 
 from pipaid.model.reply import OrderObject, PositionObject, Reply, RunObject, StrategyObject, TradeObject
-from pipaid.model.report import ActorObject, ActorTree, KeyObject, KillLog, Metrics, TemplateObject
+from pipaid.model.report import (
+    ActorObject,
+    ActorTree,
+    ConditionObject,
+    ConditionTurn,
+    KeyObject,
+    KillLog,
+    Metrics,
+    TemplateObject,
+)
 
 NOTHING: Final = "–"
 CELL_CHARS_MAX: Final = 400
@@ -348,6 +357,20 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("ACTION", lambda item: item.action, rank=0),
         Column("BY", lambda item: item.by),
         Column("REASON", lambda item: item.reason, Kind.PROSE, 0),
+    ),
+    ConditionObject: (
+        Column("CONDITION", lambda item: item.condition, Kind.STATUS, 0),
+        Column("SINCE", _at("since"), rank=2),
+        Column("WHAT", lambda item: item.detail, Kind.PROSE, 0),
+        Column("MEANS", lambda item: item.means, Kind.PROSE, 1),
+        Column("REMEDY", lambda item: item.remedy, Kind.PROSE, 0),
+    ),
+    ConditionTurn: (
+        Column("AT", _at("timestamp"), rank=0),
+        Column("CONDITION", lambda item: item.condition, Kind.STATUS, 0),
+        Column("TURN", lambda item: item.turn, rank=0),
+        Column("LASTED s", lambda item: item.lasted_s or None, Kind.NUMBER),
+        Column("WHAT", lambda item: item.detail, Kind.PROSE, 0),
     ),
 }  # fmt: skip
 _ACTOR_COLUMNS: Final = (

@@ -174,6 +174,10 @@ _ROWS: Final = (
         "health", "Tell whether the daemon is healthy", request.Nothing, report.Health,
         scope=PUBLIC, weight=0, method="GET", path="/health",
     ),
+    _admin(
+        "condition.logs", "List what kept the daemon from doing all it should", request.ConditionLogs,
+        report.ConditionPage,
+    ),
     _admin("actors", "Show the supervision tree", request.Nothing, report.ActorTree),
     _admin(
         "metrics", "Show counters and gauges", request.Nothing, report.Metrics,

@@ -269,8 +269,40 @@ class ClientFigures(msgspec.Struct, frozen=True, kw_only=True):
     stream_max: int
 
 
+class ConditionObject(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that keeps the daemon from doing all it should: what it means for trading, and what to do about it."""
+
+    condition: str
+    since: str
+    detail: str
+    means: str
+    remedy: str
+    blocks_entries: bool
+
+
+class ConditionTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition `entered` or `left`; then `lasted_s` says how long it held."""
+
+    number: int
+    timestamp: str
+    condition: str
+    turn: str
+    detail: str
+    lasted_s: float
+
+
+class ConditionPage(Reply, frozen=True, kw_only=True):
+    """Turns of conditions, newest first; the journal keeps the last few hundred."""
+
+    data: tuple[ConditionTurn, ...]
+    next_cursor: str | None
+
+
 class DaemonStatus(Reply, frozen=True, kw_only=True):
-    """All that an operator needs at a glance; `state` is starting, running, draining or ended."""
+    """All that an operator needs at a glance; `state` is starting, running, degraded, draining or stopping.
+
+    It is degraded while any of `conditions` holds; `degraded` tells those and all else that is not as it should be.
+    """
 
     version: str
     epoch: int
@@ -288,6 +320,7 @@ class DaemonStatus(Reply, frozen=True, kw_only=True):
     open_positions: int = 0
     working_orders: int = 0
     total_pnl: str = "0.00"
+    conditions: tuple[ConditionObject, ...] = ()
 
 
 class ActorObject(msgspec.Struct, frozen=True, kw_only=True):

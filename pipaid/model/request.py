@@ -244,6 +244,12 @@ class KillLogs(Page, frozen=True, kw_only=True):
     limit: Limit = LOGS_LIMIT_DEFAULT
 
 
+class ConditionLogs(Page, frozen=True, kw_only=True):
+    """What kept the daemon from doing all it should, newest first."""
+
+    limit: Limit = LOGS_LIMIT_DEFAULT
+
+
 class RiskSet(Request, frozen=True, kw_only=True):
     """Changes to the account's caps; what is absent stays, null lifts a cap.
 

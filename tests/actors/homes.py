@@ -15,6 +15,7 @@ from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
 from actors.actor import Employed, Intensity
+from actors.conditions import Conditions
 from actors.feed import Feed
 from actors.gateway import Gateway
 from actors.lifecycle import Lifecycle
@@ -124,6 +125,7 @@ class Home:
     world: World = field(factory=lambda: World(clock=TrioClock(), random=SystemRandom(seed=1)))
     journal: SqliteJournal = field(init=False)
     recorder: Recorder = field(init=False)
+    conditions: Conditions = field(init=False)
     feed: Feed = field(init=False)
     roster: Roster = field(init=False)
     venue: SimulatedDesk = field(init=False)
@@ -138,6 +140,8 @@ class Home:
         clock, guard = self.world.clock, Guard(self.world.clock)
         self.journal = open_journal(self.folder)
         self.recorder = Recorder(self.journal, self.events.extend, clock, self.activity, threaded=False)
+        self.conditions = Conditions(clock, self.recorder)
+        await self.conditions.load()
         self.feed = Feed(self.market, self.quotes, self.recorder, guard, clock, self.activity, stale_after_s=0)
         await self.feed.prepare()
         self.feed.gate.set()
@@ -164,7 +168,9 @@ class Home:
             gateways=[self.gateway],
             employed=self.roster.employed,
             configured=Caps(),
+            hindered=lambda: self.conditions.blocking,
         )
+        self.conditions.on_change = self.portfolio.heed
         self.lifecycle = Lifecycle(
             world=self.world,
             writer=self.recorder,

@@ -13,6 +13,7 @@ from attrs import define, field
 from trio.testing import MockClock
 
 import actors.reports as reports_module
+from actors.conditions import Condition
 from actors.reports import Reports, operations_of
 from pipaid.errors import InvalidState
 from pipaid.model import report, request
@@ -108,6 +109,7 @@ def reporting(home: Home, figures: Figures | None = None, ends: Ends | None = No
         quotes=home.quotes,
         gauge=figures or Figures(),
         switch=home.portfolio,
+        conditions=home.conditions,
         members=home.roster.members.values,
         epoch=7,
         end=ends.end,
@@ -254,6 +256,27 @@ async def test_turns_of_the_kill_switch_come_in_pages(tmp_path: Path, autojump_c
 
         assert [turn.reason for turn in (*first.data, *rest.data)] == ["drill 2", "drill 1", "drill 0"]
         assert rest.next_cursor is None
+
+
+async def test_conditions_make_the_daemon_degraded_and_their_turns_come_in_pages(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        reports = reporting(home)
+        home.conditions.enter(Condition.DISK, "3 MiB are left")
+        status = await reports.status(SOMEBODY, NOTHING)
+        assert (status.state, [each.condition for each in status.conditions]) == ("degraded", ["disk"])
+        home.conditions.note(Condition.SUSPENDED, "for 5 s")
+        home.conditions.note(Condition.CLOCK, "by an hour")
+        await home.settle()
+
+        first = await reports.condition_logs(SOMEBODY, request.ConditionLogs(limit=2))
+        rest = await reports.condition_logs(SOMEBODY, request.ConditionLogs(limit=2, cursor=first.next_cursor))
+
+        assert [turn.condition for turn in (*first.data, *rest.data)] == ["clock", "suspended", "disk"]
+        assert rest.next_cursor is None
+        reports.state = "draining"
+        assert (await reports.status(SOMEBODY, NOTHING)).state == "draining"
 
 
 async def test_drain_and_shutdown_are_set_in_motion(tmp_path: Path, autojump_clock: MockClock) -> None:

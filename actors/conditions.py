@@ -1,0 +1,206 @@
+"""What keeps the daemon from doing all it should: each condition with its meaning and its remedy, while it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+from attrs import define, field, frozen
+
+from actors.actor import Writer
+from pipaid.errors import Unavailable
+from pipaid.logs import get_log
+from pipaid.model.moment import iso_millis
+from pipaid.model.record import Batch, Kind, Record
+from pipaid.model.report import ConditionObject, ConditionTurn
+from pipaid.seams import Clock
+
+# A condition that comes and goes holds on: it has left once it was gone for so long.
+CALM_S: Final = 10.0
+# The journal keeps so many turns; the next one replaces the oldest.
+TURNS_KEPT: Final = 256
+DETAIL_MAX: Final = 300
+ENTITY: Final = "condition"
+
+
+class Condition(StrEnum):
+    """What may be wrong around the daemon or with it."""
+
+    JOURNAL = "journal"
+    DISK = "disk"
+    MEMORY = "memory"
+    DESCRIPTORS = "descriptors"
+    CLOCK = "clock"
+    SUSPENDED = "suspended"
+    STALLED = "stalled"
+
+
+@frozen(kw_only=True)
+class Meaning:
+    """What a condition means for trading, what a person does about it, and whether nothing is entered meanwhile."""
+
+    means: str
+    remedy: str
+    blocks_entries: bool = False
+
+
+MEANINGS: Final[Mapping[Condition, Meaning]] = MappingProxyType(
+    {
+        Condition.JOURNAL: Meaning(
+            means="the journal cannot be written: no order is sent, resting entries are withdrawn, the daemon ends",
+            remedy="make room or mend the disk; the service manager starts the daemon again",
+            blocks_entries=True,
+        ),
+        Condition.DISK: Meaning(
+            means="the disk of the journal is nearly full: nothing is entered, exits go on",
+            remedy="make room on the file system of the state directory; it clears by itself",
+            blocks_entries=True,
+        ),
+        Condition.MEMORY: Meaning(
+            means="the daemon holds more memory than it should: nothing is entered, exits go on",
+            remedy="see which strategy grew with `pipaid actors`; raise MemoryMax or stop strategies",
+            blocks_entries=True,
+        ),
+        Condition.DESCRIPTORS: Meaning(
+            means="no more files or connections can be opened: new clients wait, trading and known clients go on",
+            remedy="close clients, or raise LimitNOFILE; `pipaid doctor` says how many are needed",
+        ),
+        Condition.CLOCK: Meaning(
+            means="the wall clock was stepped: trading does not use it, but signatures may be refused on both sides",
+            remedy="set it right and keep it so: timedatectl set-ntp true",
+        ),
+        Condition.SUSPENDED: Meaning(
+            means="the process did not run for a while: prices count as stale until they are heard again",
+            remedy="see who stopped it or what starved it of CPU; it clears by itself",
+        ),
+        Condition.STALLED: Meaning(
+            means="the daemon was busy with one thing for too long: prices count as stale until they are heard again",
+            remedy="look for a strategy that blocks with `pipaid actors`; it clears by itself",
+        ),
+    }
+)
+
+
+@define
+class _Holding:
+    """A condition that holds; `calm_s` is since when it would not, if that is so."""
+
+    since_us: int
+    since_s: float
+    detail: str
+    calm_s: float | None = None
+
+
+@define(eq=False)
+class Conditions:
+    """Keep which conditions hold, and tell each turn in the log and in the journal as long as that takes it.
+
+    Whoever watches something calls `enter` and `leave` as often as it looks, from the loop; only changes are told. A
+    condition leaves some time after it was last seen, by `look`. `on_change` hears of each turn.
+    """
+
+    clock: Clock
+    writer: Writer
+    on_change: Callable[[], object] = field(default=lambda: None)
+    _holding: dict[Condition, _Holding] = field(factory=dict[Condition, _Holding])
+    _turns: int = 0
+
+    async def load(self) -> None:
+        """Go on counting turns where the life before ended; what held then has to show again."""
+        turns = await self.writer.read(
+            lambda reader: [msgspec.json.decode(row.data, type=ConditionTurn) for row in reader.rows(ENTITY)]
+        )
+        self._turns = max((turn.number for turn in turns), default=0)
+
+    def enter(self, condition: Condition, detail: str) -> None:
+        """Note that a condition holds, with what there is to say of it now."""
+        detail = detail[:DETAIL_MAX]
+        holding = self._holding.get(condition)
+        if holding is not None:
+            holding.detail, holding.calm_s = detail, None
+            return
+        self._holding[condition] = _Holding(self.clock.now_us(), self.clock.monotonic_s(), detail)
+        get_log().warning("condition.entered", condition=condition.value, detail=detail)
+        self._record(condition, "entered", detail, lasted_s=0.0)
+        self.on_change()
+
+    def leave(self, condition: Condition) -> None:
+        """Note that a condition does not hold; it leaves once that stays so."""
+        holding = self._holding.get(condition)
+        if holding is not None and holding.calm_s is None:
+            holding.calm_s = self.clock.monotonic_s()
+
+    def note(self, condition: Condition, detail: str) -> None:
+        """Note a condition that was over when it was seen; it shows for as long as any other does after its end."""
+        self.enter(condition, detail)
+        self.leave(condition)
+
+    def look(self) -> None:
+        """Let conditions leave that have not held for long enough; to be called again and again."""
+        now_s = self.clock.monotonic_s()
+        for condition, holding in list(self._holding.items()):
+            if holding.calm_s is not None and now_s - holding.calm_s >= CALM_S:
+                del self._holding[condition]
+                lasted_s = round(holding.calm_s - holding.since_s, 3)
+                get_log().info("condition.left", condition=condition.value, lasted_s=lasted_s)
+                self._record(condition, "left", holding.detail, lasted_s=lasted_s)
+                self.on_change()
+
+    def holds(self, condition: Condition) -> bool:
+        """Tell whether a condition holds."""
+        return condition in self._holding
+
+    @property
+    def blocking(self) -> str:
+        """Return why nothing may be entered, or nothing."""
+        found = [
+            f"{condition}: {holding.detail}"
+            for condition, holding in self._holding.items()
+            if MEANINGS[condition].blocks_entries
+        ]
+        return "; ".join(found)
+
+    def current(self) -> tuple[ConditionObject, ...]:
+        """Return the conditions that hold, longest first."""
+        return tuple(
+            ConditionObject(
+                condition=condition.value,
+                since=iso_millis(holding.since_us // 1000),
+                detail=holding.detail,
+                means=MEANINGS[condition].means,
+                remedy=MEANINGS[condition].remedy,
+                blocks_entries=MEANINGS[condition].blocks_entries,
+            )
+            for condition, holding in self._holding.items()
+        )
+
+    async def turns(self, limit: int, before: tuple[int, str] | None = None) -> list[ConditionTurn]:
+        """Return the last turns that the journal keeps, newest first."""
+        rows = await self.writer.read(
+            lambda reader: reader.page(ENTITY, owner=None, state=None, before=before, limit=limit)
+        )
+        return [msgspec.json.decode(row.data, type=ConditionTurn) for row in rows]
+
+    def _record(self, condition: Condition, turn: str, detail: str, *, lasted_s: float) -> None:
+        self._turns = number = self._turns + 1
+        told = ConditionTurn(
+            number=number,
+            timestamp=iso_millis(self.clock.now_us() // 1000),
+            condition=condition.value,
+            turn=turn,
+            detail=detail,
+            lasted_s=lasted_s,
+        )
+        record = Record(ENTITY, turn_key(number), Kind.PUT, msgspec.json.encode(told), sort=number)
+        # Where the journal is what is wrong, the log line and the status have to do.
+        with suppress(Unavailable):
+            self.writer.submit(Batch(records=[record]))
+
+
+def turn_key(number: int) -> str:
+    """Return where a turn is kept: a ring, so that the journal does not grow with them."""
+    return f"{number % TURNS_KEPT:03d}"
