@@ -20,6 +20,7 @@ from pipaid.model.position import Position
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.run import RUNS_KEPT, Evaluation
 from pipaid.model.strategy import Strategy, Tally
+from pipaid.model.stray import Stray
 
 _ENCODER: Final = msgspec.json.Encoder()
 encode: Final = _ENCODER.encode
@@ -67,6 +68,7 @@ class Effects:
     orders: dict[str, Order] = field(factory=dict[str, Order])
     positions: dict[str, Position] = field(factory=dict[str, Position])
     fills: list[BookedFill] = field(factory=list[BookedFill])
+    strays: list[Stray] = field(factory=list[Stray])
     events: list[EventDraft] = field(factory=list[EventDraft])
     runs: list[Evaluation] = field(factory=list[Evaluation])
     runs_dropped: list[int] = field(factory=list[int])
@@ -107,6 +109,7 @@ class Effects:
             Record("fill", fill.fill.id, Kind.ADD, encode(fill), fill.strategy_id, "", fill.fill.time_ms)
             for fill in self.fills
         ]
+        records.extend(stray_record(stray) for stray in self.strays)
         records.extend(order_record(order) for order in self.orders.values())
         records.extend(position_record(position) for position in self.positions.values())
         records.extend(self._run_records())
@@ -147,6 +150,11 @@ def order_record(order: Order) -> Record:
     """Return the journal record of an order."""
     state = "working" if order.working else "ended"
     return Record("order", order.id, Kind.PUT, encode(order), order.strategy_id, state, order.placed_at_ms)
+
+
+def stray_record(stray: Stray) -> Record:
+    """Return the journal record of something that nobody accounts for."""
+    return Record("stray", stray.id, Kind.PUT, encode(stray), stray.strategy_id, stray.desk, stray.time_ms)
 
 
 def position_record(position: Position) -> Record:

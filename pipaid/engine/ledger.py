@@ -61,6 +61,17 @@ def entered(position: Position, fill: Fill) -> Position:
     )
 
 
+def fitting(position: Position | None, fill: Fill) -> tuple[Fill | None, Decimal]:
+    """Return the part of an exit's fill that its lot has room for, if any, and how much goes beyond the lot."""
+    room = position.quantity if position is not None else ZERO
+    if fill.quantity <= room:
+        return fill, ZERO
+    if room == ZERO:
+        return None, fill.quantity
+    part = msgspec.structs.replace(fill, quantity=room, fee=fill.fee * room / fill.quantity)
+    return part, fill.quantity - room
+
+
 def left(position: Position, fill: Fill) -> Position:
     """Return the lot after a fill of one of its exits; raise InvariantBroken if it would turn around."""
     exit_quantity = position.exit_quantity + fill.quantity

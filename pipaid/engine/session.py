@@ -25,6 +25,7 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Execution, Fill, FundingPaid, Order, OrderFact, OrderType, follow
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.strategy import Status, Strategy
+from pipaid.model.stray import stray_fill
 from pipaid.signals.series import EVERY, Condition, Feature
 
 AUTO_CLOSE: Final = "autoclose-"
@@ -333,13 +334,15 @@ class Session(Wishes):
             order = msgspec.structs.replace(order, position_id=derived_id("pos", order.position_id, fill.id))
         order = ledger.filled_order(order, fill)
         self._keep(order)
+        stray = ZERO
         if order.reduce_only:
-            if position is None:
-                raise InvariantBroken(f"order {order.id} reduces position {order.position_id}, which is not open")
-            position = ledger.left(position, fill)
+            part, stray = ledger.fitting(position, fill)
+            position = position if position is None or part is None else ledger.left(position, part)
         else:
             position = ledger.entered(position or ledger.opened_position(order, fill.time_ms), fill)
-        self._note_fill(order, fill)
+        self._note_fill(order, fill, stray)
+        if position is None:
+            return
         fresh = position.id not in self.positions
         self._hold(position)
         if not order.reduce_only:
@@ -351,7 +354,10 @@ class Session(Wishes):
         self._withdraw_risen(before, order)
         self._after_fill(order, position, fill)
 
-    def _note_fill(self, order: Order, fill: Fill) -> None:
+    def _note_fill(self, order: Order, fill: Fill, stray: Decimal) -> None:
+        if stray:
+            reason = f"it left lot {order.position_id}, of which nothing was left"
+            self._effects.strays.append(stray_fill(fill, stray, self.book.name, reason, strategy_id=self.strategy.id))
         trade_id = derived_id("trd", order.position_id)
         self._effects.fills.append(
             BookedFill(
@@ -361,6 +367,7 @@ class Session(Wishes):
                 position_id=order.position_id,
                 dry_run=order.dry_run,
                 trade_id=trade_id,
+                unassigned=stray,
             )
         )
         tally = self.brain.tally
@@ -389,8 +396,8 @@ class Session(Wishes):
                 self._cancel(order, reason)
 
     def _withdraw_risen(self, before: Order, order: Order) -> None:
-        """Cancel an entry that works although it was proven absent: what it was meant for is past."""
-        if not before.working and order.working and not order.reduce_only:
+        """Cancel what works although it was proven absent, unless it leaves a lot that is still there."""
+        if not before.working and order.working and not (order.reduce_only and order.position_id in self.positions):
             self._cancel(order, "engine")
 
     def _entry_ended(self, order: Order) -> None:

@@ -17,7 +17,7 @@ from pipaid.engine.telling import placed_event
 from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.engine.tracing import Trace
 from pipaid.model.event import RiskBlocked
-from pipaid.model.ident import client_order_id, derived_id
+from pipaid.model.ident import client_order_id, derived_id, order_id
 from pipaid.model.instrument import Instrument
 from pipaid.model.money import ZERO, plain, price_on_tick
 from pipaid.model.order import Execution, Order, OrderType
@@ -264,7 +264,7 @@ class Wishes(Holdings):
         strategy = self.strategy
         run = strategy.run
         return Order(
-            id=derived_id("ord", strategy.id, number),
+            id=order_id(strategy.id, number),
             client_order_id=client_order_id(strategy.account, strategy.id, number),
             strategy_id=strategy.id,
             account=strategy.account,

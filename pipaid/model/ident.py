@@ -8,6 +8,8 @@ from typing import Final
 
 STRATEGY_ID: Final = re.compile(r"strat_[0-9a-f]{6,8}", re.ASCII)
 CLIENT_ORDER_ID_MAX: Final = 32
+CLIENT_ORDER_ID: Final = re.compile(r"pp[0-9a-f]{16}([0-9a-f]{10,14})", re.ASCII)
+MARK_LENGTH: Final = 18
 
 
 def strategy_id(entropy: bytes) -> str:
@@ -26,10 +28,31 @@ def derived_id(prefix: str, *facts: str | int) -> str:
     return f"{prefix}_{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
 
+def owner_mark(account: str, strategy: str) -> str:
+    """Return what the client ids of all orders of a strategy begin with."""
+    owner = hashlib.blake2b(f"{account}\x1f{strategy}".encode(), digest_size=8).hexdigest()
+    return f"pp{owner}"
+
+
 def client_order_id(account: str, strategy: str, sequence: int) -> str:
-    """Return the id under which the venue knows an order: `pp`, a hash of its owner and its number, a-z and 0-9 only.
+    """Return the id under which the venue knows an order: its owner's mark and its number, a-z and 0-9 only.
 
     At most 32 characters, unique for ever per account and strategy because the sequence comes from the journal.
     """
-    owner = hashlib.blake2b(f"{account}\x1f{strategy}".encode(), digest_size=8).hexdigest()
-    return f"pp{owner}{sequence:010x}"
+    return f"{owner_mark(account, strategy)}{sequence:010x}"
+
+
+def mark_of(client_id: str) -> str:
+    """Return the part of a client order id that tells whose the order is."""
+    return client_id[:MARK_LENGTH]
+
+
+def order_id(strategy: str, sequence: int) -> str:
+    """Return the id under which the journal knows an order."""
+    return derived_id("ord", strategy, sequence)
+
+
+def order_id_of(strategy: str, client_id: str) -> str | None:
+    """Return the journal's id of a strategy's order by the venue's, or nothing if it cannot be one of ours."""
+    found = CLIENT_ORDER_ID.fullmatch(client_id)
+    return order_id(strategy, int(found[1], 16)) if found is not None else None

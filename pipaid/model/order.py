@@ -84,7 +84,8 @@ _UNSETTLED: Final = {
 
 # What is not listed is impossible: it puts the strategy in `error` and keeps the evidence. Fills that arrive after an
 # order's end are booked all the same; an order once proven absent that appears after all is adopted. An order whose
-# fill was quicker than the answer to its placing is open, even if that answer is then lost.
+# fill was quicker than the answer to its placing is open, even if that answer is then lost. One that was open, and of
+# which the venue knows nothing any more, has ended.
 ORDER_TRANSITIONS: Final[dict[tuple[OrderStatus, OrderFact], OrderStatus]] = {
     **{(OrderStatus.INTENDED, fact): status for fact, status in _UNSETTLED.items()},
     **{(OrderStatus.UNKNOWN, fact): status for fact, status in _UNSETTLED.items()},
@@ -94,6 +95,7 @@ ORDER_TRANSITIONS: Final[dict[tuple[OrderStatus, OrderFact], OrderStatus]] = {
     (OrderStatus.OPEN, OrderFact.COMPLETE): OrderStatus.FILLED,
     (OrderStatus.OPEN, OrderFact.CANCEL): OrderStatus.CANCELLED,
     (OrderStatus.OPEN, OrderFact.EXPIRE): OrderStatus.EXPIRED,
+    (OrderStatus.OPEN, OrderFact.DENY): OrderStatus.CANCELLED,
     (OrderStatus.FILLED, OrderFact.ACK): OrderStatus.FILLED,
     (OrderStatus.CANCELLED, OrderFact.ACK): OrderStatus.CANCELLED,
     (OrderStatus.CANCELLED, OrderFact.CANCEL): OrderStatus.CANCELLED,
@@ -185,8 +187,11 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     liquidation: bool = False
 
 
-class BookedFill(msgspec.Struct, frozen=True, kw_only=True):
-    """A fill as the journal keeps it: whose it is, and for which order and lot."""
+class BookedFill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fill as the journal keeps it: whose it is, and for which order and lot.
+
+    `unassigned` is how much of it no lot accounts for: it left a lot that was gone already.
+    """
 
     fill: Fill
     strategy_id: str
@@ -194,6 +199,7 @@ class BookedFill(msgspec.Struct, frozen=True, kw_only=True):
     position_id: str
     dry_run: bool
     trade_id: str
+    unassigned: Decimal = ZERO
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,6 +87,18 @@ def test_a_lot_is_never_turned_around() -> None:
         ledger.left(make_position(), make_fill(make_order(), quantity=Decimal("1.5")))
 
 
+@pytest.mark.parametrize(("lot", "part", "beyond"), [("1.5", "1.5", "0"), ("1", "1", "0.5"), (None, None, "1.5")])
+def test_what_leaves_more_than_there_is_goes_beyond_its_lot(lot: str | None, part: str | None, beyond: str) -> None:
+    position = None if lot is None else make_position(entry_quantity=Decimal(lot))
+    fill = make_fill(make_order(), quantity=Decimal("1.5"), fee=Decimal("0.3"))
+
+    fits, rest = ledger.fitting(position, fill)
+
+    assert rest == Decimal(beyond)
+    assert (fits and fits.quantity) == (part and Decimal(part))
+    assert fits is None or fits.fee / fits.quantity == Decimal("0.2")
+
+
 def test_funding_is_added_and_its_time_kept() -> None:
     paid = ledger.funded(ledger.funded(make_position(), Decimal("-0.3"), 5), Decimal("0.1"), 9)
 

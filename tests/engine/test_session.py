@@ -11,11 +11,13 @@ import pytest
 from pipaid.engine.template import Enter, View
 from pipaid.errors import InvariantBroken
 from pipaid.model.event import OrderCancelled, OrderFilled, PositionClosed, PositionOpened
-from pipaid.model.order import Execution, OrderFact, OrderStatus, OrderType, Side
+from pipaid.model.order import BookedFill, Execution, Order, OrderFact, OrderStatus, OrderType, Side
 from pipaid.model.position import CloseReason, Position
+from pipaid.model.stray import Stray
 from tests.builders import (
     MINUTE_MS,
     START_MS,
+    SYMBOL,
     Bench,
     Repeated,
     enter,
@@ -305,6 +307,59 @@ def test_a_fill_after_its_lot_was_closed_is_a_lot_of_its_own() -> None:
     assert lot.id != closed.id
     assert bench.trades == [closed]
     assert (lot.quantity, bench.working[0].type) == (Decimal("0.6"), OrderType.STOP)
+
+
+def test_what_leaves_a_lot_that_is_gone_is_booked_and_belongs_to_nobody() -> None:
+    bench, _ = listening(limit("95", stop_price=Decimal(90)))
+    bench.fill(bench.placed[0])
+    stop = bench.placed[1]
+    bench.end(stop)
+    bench.settle(bench.session.close_positions(CloseReason.MANUAL))
+    bench.fill(bench.working[-1])
+    (closed,) = bench.trades
+
+    bench.session.adopt(bench.journal.read("order", Order, "ended")[1])
+    effects = bench.fill(stop, "0.4", "90", id="late")
+
+    booked = bench.journal.read("fill", BookedFill)[-1]
+    assert (booked.fill.id, booked.order_id, booked.unassigned) == ("late", stop.id, Decimal("0.4"))
+    (stray,) = bench.journal.read("stray", Stray)
+    assert (stray.id, stray.quantity, stray.symbol) == ("late", Decimal("-0.4"), SYMBOL)
+    assert effects.strays == [stray]
+    assert (bench.trades, bench.lots) == ([closed], [])
+
+
+def test_what_leaves_more_than_the_lot_closes_it_and_the_rest_belongs_to_nobody() -> None:
+    bench, _ = listening(enter())
+    bench.fill(bench.placed[0], "0.4")
+    (lot,) = bench.lots
+    fill = make_fill(make_order(client_order_id=f"autoclose-{lot.id}", side=Side.SELL), liquidation=True)
+
+    bench.settle(bench.session.on_execution(execution(fill, lot.id)))
+    bench.end(bench.placed[0])
+
+    (trade,) = bench.trades
+    assert (trade.exit_quantity, trade.reason) == (Decimal("0.4"), CloseReason.LIQUIDATION)
+    assert [each.quantity for each in bench.journal.read("stray", Stray)] == [Decimal("-0.6")]
+    assert bench.journal.read("fill", BookedFill)[-1].unassigned == Decimal("0.6")
+
+
+def test_an_exit_that_rises_after_its_lot_was_closed_is_withdrawn() -> None:
+    bench, _ = listening(limit("95", stop_price=Decimal(90)))
+    bench.fill(bench.placed[0])
+    stop = bench.placed[1]
+    bench.news(stop, OrderFact.DENY)
+    for order in list(bench.working):
+        bench.end(order)
+    bench.settle(bench.session.close_positions(CloseReason.MANUAL))
+    bench.fill(bench.working[-1])
+    assert not bench.lots
+
+    (absent,) = [each for each in bench.journal.read("order", Order, "ended") if each.status is OrderStatus.ABSENT]
+    bench.session.adopt(absent)
+    bench.end(stop, OrderFact.ACK)
+
+    assert bench.cancels[-1].client_order_id == stop.client_order_id
 
 
 def test_an_end_that_is_told_again_changes_nothing() -> None:

@@ -31,10 +31,13 @@ def test_anything_may_be_learned_of_an_order_of_which_nothing_is_known(status: O
     assert follow(status, fact) in OrderStatus
 
 
-@pytest.mark.parametrize("fact", [OrderFact.REFUSE, OrderFact.DENY])
-def test_an_open_order_can_be_neither_refused_nor_denied(fact: OrderFact) -> None:
+def test_an_open_order_cannot_be_refused_any_more() -> None:
     with pytest.raises(InvariantBroken):
-        follow(OrderStatus.OPEN, fact)
+        follow(OrderStatus.OPEN, OrderFact.REFUSE)
+
+
+def test_an_open_order_of_which_the_venue_knows_nothing_any_more_has_ended() -> None:
+    assert follow(OrderStatus.OPEN, OrderFact.DENY) is OrderStatus.CANCELLED
 
 
 def test_an_answer_lost_after_a_fill_leaves_the_order_open() -> None:
