@@ -238,6 +238,14 @@ class Guard(Protocol):
         ...
 
 
+class Pending(Protocol):
+    """Something asked of a session that waits for its turn."""
+
+    async def obeyed(self) -> None:
+        """Return once it is durable; raise why it never will be."""
+        ...
+
+
 class Employed(Inbox, Swept, Protocol):
     """A strategy actor as those see it who employ and command it."""
 
@@ -272,6 +280,10 @@ class Employed(Inbox, Swept, Protocol):
 
     def retire(self) -> None:
         """Let go of what was not dealt with, once `run` has been cancelled for good."""
+        ...
+
+    def command(self, act: Callable[[Session], Effects | None]) -> Pending:
+        """Have the session do something after all that it has been told until now; raise Unavailable without room."""
         ...
 
     async def perform(self, act: Callable[[Session], Effects | None]) -> None:

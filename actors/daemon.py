@@ -12,7 +12,7 @@ from attrs import define, field
 
 from actors.actor import Employed, Intensity
 from actors.answers import Answers
-from actors.conditions import Conditions
+from actors.conditions import Condition, Conditions
 from actors.control import ControlServer, Door, Role
 from actors.control import Limits as ControlLimits
 from actors.declarer import Declarer
@@ -43,6 +43,7 @@ from pipaid.model.strategy import Strategy
 from pipaid.plugins import load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
+from pipaid.storage.store import JournalLost
 from pipaid.venues.opening import SimulatedVenues, Venues
 from pipaid.venues.venue import Market
 from pipaid.wire.activity import Activity
@@ -361,7 +362,13 @@ class Daemon:
         return tree
 
     async def _record(self, task_status: trio.TaskStatus[None]) -> None:
-        await self.recorder.run(task_status=task_status)
+        try:
+            await self.recorder.run(task_status=task_status)
+        except JournalLost as lost:
+            # Nothing that follows can be made durable: what rests is taken back while the parts for it still stand.
+            self.conditions.enter(Condition.JOURNAL, lost.message)
+            await self.portfolio.forsake(lost.message)
+            raise
 
     async def _reconcile(self, task_status: trio.TaskStatus[None]) -> None:
         self.notifier.extend(60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -22,6 +22,7 @@ log = structlog.get_logger()
 QUEUE_MAX: Final = 100_000
 ENDED_KEPT: Final = 16_384
 NEWS_MAX: Final = 256
+WITHDRAWN_AT_ONCE: Final = 64
 ENDS: Final = frozenset({OrderFact.COMPLETE, OrderFact.CANCEL, OrderFact.EXPIRE})
 
 
@@ -49,6 +50,8 @@ class Gateway:
     _exits: deque[Order] = field(factory=deque[Order])
     _entries: deque[Order] = field(factory=deque[Order])
     _unsent: dict[str, str] = field(factory=dict[str, str])
+    # What was taken back before its cancellation was durable: that one is not sent a second time.
+    _withdrawn: dict[str, None] = field(factory=dict[str, None])
     _owners: dict[str, str] = field(factory=dict[str, str])
     _ended: OrderedDict[str, str] = field(factory=OrderedDict[str, str])
     _taken: DeskUpdate | None = None
@@ -65,6 +68,7 @@ class Gateway:
 
     def note_end(self, client_id: str) -> None:
         """Let an ended order make room; for a while late facts about it still find their way."""
+        self._withdrawn.pop(client_id, None)
         owner = self._owners.pop(client_id, None)
         if owner is not None:
             self._ended[client_id] = owner
@@ -82,6 +86,28 @@ class Gateway:
         """Take a cancellation."""
         assert proof.n > 0, "a cancellation is sent only after its commit"
         self._put(self._cancels, order)
+
+    async def withdraw(self, orders: Iterable[Order]) -> None:
+        """Take back at the desk what may rest there of entries, side by side; return when each call was answered.
+
+        Of all that is sent this alone needs no proof of a commit: stopping comes first and is journalled second, if it
+        still can be. Hence `stopped` must say why. What reduces stays, for it protects.
+        """
+        assert self.stopped, "only once everything is stopped is anything sent that no commit stands behind"
+        resting = deque(order for order in orders if not order.reduce_only and self._may_rest(order.client_order_id))
+        self._withdrawn.update((order.client_order_id, None) for order in resting)
+        if resting:
+            log.warning("entries.withdrawn", desk=self.name, orders=len(resting), reason=self.stopped)
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(len(resting), WITHDRAWN_AT_ONCE)):
+                nursery.start_soon(self._withdraw_all, resting)
+
+    def _may_rest(self, client_id: str) -> bool:
+        return client_id in self._owners and client_id not in self._unsent and client_id not in self._withdrawn
+
+    async def _withdraw_all(self, resting: deque[Order]) -> None:
+        while resting:
+            await self._withdraw_one(resting.popleft())
 
     def _put(self, queue: deque[Order], order: Order) -> None:
         assert self.waiting < QUEUE_MAX, f"more than {QUEUE_MAX} orders wait for {self.name}"
@@ -134,6 +160,9 @@ class Gateway:
             self.doubt(order, expires_at_ms)
             raise
         if isinstance(outcome, Confirmed):
+            if self.stopped and not order.reduce_only:
+                # It was on its way when everything was stopped.
+                await self.withdraw((order,))
             return OrderFact.ACK, ""
         if isinstance(outcome, Refused):
             # A reducing order that comes after its lot was closed is an everyday race; an entry is not.
@@ -146,23 +175,28 @@ class Gateway:
         return OrderFact.LOSE, outcome.detail
 
     async def _cancel_one(self) -> None:
-        """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate."""
         order = self._cancels.popleft()
         try:
             if order.client_order_id in self._unsent:
                 self._unsent[order.client_order_id] = "withdrawn before its turn came"
-                return
-            outcome: Outcome = Unknown("the call was cut short")
-            try:
-                outcome = await self.desk.cancel(order)
-            finally:
-                if isinstance(outcome, Unknown):
-                    self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
-            if not isinstance(outcome, Confirmed):
-                log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
-                await self._tell(order.strategy_id, CancelNews(order.client_order_id))
+            elif order.client_order_id not in self._withdrawn:
+                await self._withdraw_one(order)
         finally:
             self.activity.end()
+
+    async def _withdraw_one(self, order: Order) -> None:
+        """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate."""
+        outcome: Outcome = Unknown("the call was cut short")
+        try:
+            outcome = await self.desk.cancel(order)
+        finally:
+            if not isinstance(outcome, Confirmed):
+                self._withdrawn.pop(order.client_order_id, None)
+            if isinstance(outcome, Unknown):
+                self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
+        if not isinstance(outcome, Confirmed):
+            log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
+            await self._tell(order.strategy_id, CancelNews(order.client_order_id))
 
     async def _tell(self, strategy_id: str, fact: Execution | FundingPaid | OrderNews | CancelNews) -> None:
         inbox = self.inbox(strategy_id)

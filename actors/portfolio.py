@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,16 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import Employed, Writer
+from actors.actor import Employed, Pending, Writer
 from pipaid.engine.book import Book, BookMemory, Caps
 from pipaid.engine.effects import Effects, encode
 from pipaid.engine.loosening import loosened
 from pipaid.engine.session import Session
-from pipaid.errors import InvalidState, PipaidError
+from pipaid.errors import InvalidState, PipaidError, Unavailable
 from pipaid.model.ident import random_id
 from pipaid.model.moment import iso_millis
 from pipaid.model.money import ZERO, plain
+from pipaid.model.order import Order
 from pipaid.model.position import CloseReason
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.report import Latch, RiskObject
@@ -33,6 +35,10 @@ log = structlog.get_logger()
 WATCH_EVERY_S: Final = 0.25
 REASON_MAX: Final = 200
 WITHDRAW_DEADLINE_S: Final = 10.0
+# So long a stop waits for the journal before it leaves word in a file.
+SAVED_S: Final = 2.0
+# Without a journal the daemon ends, and this is how long it waits for venues to answer first.
+FORSAKEN_S: Final = 3.0
 
 
 class KillState(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +64,10 @@ class Stoppable(Protocol):
     """A gateway as the kill switch sees it."""
 
     stopped: str
+
+    async def withdraw(self, orders: Iterable[Order]) -> None:
+        """Take back what may rest of entries, whatever the journal knows of it."""
+        ...
 
 
 class SavedCaps(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,20 +95,33 @@ class Portfolio:
     draining: str = ""
     hindered: Callable[[], str] = field(default=lambda: "")
     changed: dict[str, Any] = field(factory=dict[str, Any])
+    lost: str = ""
+    _unsaved: bool = False
 
     async def load(self) -> None:
-        """Take up the latches of the time before the restart."""
+        """Take up the latches of the time before the restart, and the one that only a file tells of."""
         self.kill, saved = await self.writer.read(_latches)
         for book in self.books.values():
             memory = await self.writer.read(partial(_book_memory, name=book.name))
             if memory is not None:
                 book.recall(memory)
         self.changed = dict(saved.values)
+        if self.kill_file is not None and not self.kill.is_active and self.world.disk.exists(self.kill_file):
+            now_us = self.world.clock.now_us()
+            self.kill = KillState(is_active=True, reason=self._standing(), activated_at_us=now_us, activated_by="file")
+            self._unsaved = True
         self._apply()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Say in the log when a book's breaker closes, until cancelled; the breaker itself needs nobody."""
         task_status.started()
+        if self._unsaved:
+            self._unsaved = False
+            with suppress(Unavailable):
+                await self.activate(self.kill.reason, by=self.kill.activated_by, close_positions=False)
+        elif self.kill.is_active:
+            # The life that threw it may have ended before everything was withdrawn.
+            await self._withdraw(False)
         told: set[str] = set()
         while True:
             await self.world.clock.sleep(WATCH_EVERY_S)
@@ -108,20 +131,72 @@ class Portfolio:
                     log.error("portfolio.tripped", book=book.name, reason=book.tripped)
 
     async def activate(self, reason: str, *, by: str, close_positions: bool) -> KillState:
-        """Stop all entries now, everywhere; then make it durable and withdraw what works.
+        """Stop all entries now, everywhere, and take back what rests at the desks; make it durable meanwhile.
 
-        A strategy that is being restarted does so when it is back, which nobody waits for beyond a deadline.
+        A strategy that is being restarted withdraws when it is back, which nobody waits for beyond a deadline. If the
+        journal does not take the latch, a file does, and Unavailable says so.
         """
         reason = reason[:REASON_MAX] or "no reason given"
         self.kill = KillState(is_active=True, reason=reason, activated_at_us=self.world.clock.now_us(), activated_by=by)
         self._apply()
         log.warning("kill.activated", reason=reason, by=by, close_positions=close_positions)
-        await self._save(self.kill, "activate", reason=reason, by=by)
-        with trio.move_on_after(WITHDRAW_DEADLINE_S):
-            async with trio.open_nursery() as nursery:
-                for actor in self.employed():
-                    nursery.start_soon(_withdraw, actor, close_positions)
+        saved = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._withdraw, close_positions)
+            with trio.move_on_after(SAVED_S):
+                saved = await self._saved(reason, by)
+        if not saved:
+            raise Unavailable(
+                f"entries are blocked and withdrawn, but the journal did not take it: {self._left_word()}"
+            )
         return self.kill
+
+    async def _withdraw(self, close_positions: bool) -> None:
+        """Withdraw every entry, with the sessions and at the desks at once."""
+        # The sessions are told first, so that they know the executions that follow for what they are.
+        asked = [(actor.id, pending) for actor in self.employed() if (pending := _asked(actor, close_positions))]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_back, WITHDRAW_DEADLINE_S)
+            nursery.start_soon(_await_all, asked)
+
+    async def forsake(self, reason: str) -> None:
+        """Stop for want of a journal: nothing opens anything any more, and what rests is taken back, within a bound."""
+        self.lost = reason
+        self._apply()
+        await self._take_back(FORSAKEN_S)
+
+    async def _take_back(self, deadline_s: float) -> None:
+        orders = [order for actor in self.employed() if actor.known for order in actor.session.orders.values()]
+        with trio.move_on_after(deadline_s) as patience:
+            async with trio.open_nursery() as nursery:
+                for gateway in self.gateways:
+                    nursery.start_soon(gateway.withdraw, orders)
+        if patience.cancelled_caught:
+            log.error("withdrawal.incomplete", deadline_s=deadline_s)
+
+    async def _saved(self, reason: str, by: str) -> bool:
+        try:
+            await self._save(self.kill, "activate", reason=reason, by=by)
+        except PipaidError as trouble:
+            log.error("kill.unwritten", reason=trouble.message)
+            return False
+        return True
+
+    def _left_word(self) -> str:
+        """Leave the latch in an empty file, for which a full disk has room; say what will become of it."""
+        if self.kill_file is None:
+            return "it ends with this process"
+        try:
+            self.world.disk.append(self.kill_file, b"")
+        except OSError as trouble:
+            log.error("kill.unwritten", path=str(self.kill_file), reason=str(trouble))
+            if self.world.disk.exists(self.kill_file):
+                return f"the file {self.kill_file} keeps it over a restart of the daemon, if not of the machine"
+            return f"it ends with this process, for {self.kill_file} could not be made ({trouble})"
+        return f"the file {self.kill_file} keeps it over a restart"
+
+    def _standing(self) -> str:
+        return f"the file {self.kill_file} exists"
 
     @property
     def active(self) -> bool:
@@ -236,7 +311,7 @@ class Portfolio:
         )
 
     def _apply(self) -> None:
-        reason = f"kill switch: {self.kill.reason}" if self.kill.is_active else ""
+        reason = f"kill switch: {self.kill.reason}" if self.kill.is_active else self.lost
         caps = self._caps()
         for book in self.books.values():
             book.caps = caps
@@ -267,7 +342,7 @@ async def _release(actor: Employed) -> None:
         log.error("release.incomplete", strategy_id=actor.id, reason=refused.message)
 
 
-async def _withdraw(actor: Employed, close_positions: bool) -> None:
+def _asked(actor: Employed, close_positions: bool) -> Pending | None:
     def act(session: Session) -> Effects | None:
         if session.strategy.status is Status.STOPPED:
             return None
@@ -278,10 +353,20 @@ async def _withdraw(actor: Employed, close_positions: bool) -> None:
         return None
 
     try:
-        await actor.perform(act)
+        return actor.command(act)
     except PipaidError as refused:
         # One that cannot must not keep the others from it.
         log.error("kill.incomplete", strategy_id=actor.id, reason=refused.message)
+        return None
+
+
+async def _await_all(asked: Iterable[tuple[str, Pending]]) -> None:
+    with trio.move_on_after(WITHDRAW_DEADLINE_S):
+        for strategy_id, pending in asked:
+            try:
+                await pending.obeyed()
+            except PipaidError as refused:
+                log.error("kill.incomplete", strategy_id=strategy_id, reason=refused.message)
 
 
 def _words(caps: Caps) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import errno
 import faulthandler
 import gc
 import signal
+import sqlite3
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import trio
 
-from actors.actor import told_cause
+from actors.actor import said_by, told_cause
 from actors.daemon import JOURNAL, Daemon
 from actors.supervisor import GivenUp
 from actors.watchdog import BlackBox, Guard, read_black_box
@@ -31,6 +32,14 @@ EXIT_OK: Final = 0
 EXIT_INVARIANT: Final = 70
 EXIT_TEMPORARY: Final = 75
 EXIT_CONFIGURATION: Final = 78
+# What passes, or is mended where the daemon runs: a full or failing disk, too few descriptors, too little memory.
+PASSING: Final = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN,
+        errno.EADDRINUSE,
+    }
+)  # fmt: skip
+PASSING_AT_SQLITE: Final = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 def run() -> None:
@@ -64,19 +73,32 @@ async def live(config: Config, world: World) -> int:
             pid=world.env.pid(),
             kept_us=config.journal.events_kept_us,
         )
-    except JournalHeld as held:
-        log.error("daemon.refused", reason=held.message)
-        return EXIT_TEMPORARY
-    except (JournalUnusable, OSError) as unusable:
-        log.error("daemon.refused", reason=str(unusable))
-        # A full disk is emptied by somebody, and then the next start goes well.
-        full = getattr(unusable.__cause__, "sqlite_errorname", "") == "SQLITE_FULL"
-        return EXIT_TEMPORARY if full or getattr(unusable, "errno", 0) == errno.ENOSPC else EXIT_CONFIGURATION
+    except (JournalUnusable, OSError, sqlite3.Error) as unusable:
+        log.error("daemon.refused", reason=said_by(unusable))
+        return EXIT_TEMPORARY if _passes(unusable) else EXIT_CONFIGURATION
     for warning in journal.warnings:
         log.warning("journal.warning", warning=warning)
-    box_path = state / "blackbox"
+    try:
+        exit_code = await _live_with(journal, config, world)
+    finally:
+        try:
+            journal.close()
+        except JournalLost as lost:
+            log.error("journal.lost", reason=lost.message)
+            exit_code = EXIT_TEMPORARY
+    log.info("daemon.stopped", exit_code=exit_code)
+    return exit_code
+
+
+async def _live_with(journal: SqliteJournal, config: Config, world: World) -> int:
+    log = get_log()
+    box_path = config.daemon.state_dir / "blackbox"
     suspect = read_black_box(box_path, world.disk)
-    box = BlackBox(box_path)
+    try:
+        box = BlackBox(box_path)
+    except OSError as trouble:
+        log.error("daemon.refused", reason=f"{box_path}: {trouble}")
+        return EXIT_TEMPORARY if _passes(trouble) else EXIT_CONFIGURATION
     guard = Guard(world.clock, budget_ms=config.guard.budget_ms, blocked_ms=config.guard.blocked_ms, box=box)
     guard.open()
     tune_interpreter(guard)
@@ -86,13 +108,25 @@ async def live(config: Config, world: World) -> int:
         daemon = Daemon(config, world, journal, guard, box)
         await daemon.build()
         return await _live_on(daemon)
-    except PipaidError as refused:
-        log.error("daemon.refused", reason=refused.message)
-        return EXIT_CONFIGURATION
+    except (PipaidError, OSError, sqlite3.Error) as refused:
+        log.error("daemon.refused", reason=said_by(refused))
+        return EXIT_TEMPORARY if _passes(refused) else EXIT_CONFIGURATION
     finally:
         guard.close()
         box.close()
-        journal.close()
+
+
+def _passes(trouble: BaseException) -> bool:
+    """Tell whether a later start may go better without anybody touching the configuration: a disk can be emptied."""
+    if isinstance(trouble, BaseExceptionGroup):
+        return all(_passes(each) for each in cast("BaseExceptionGroup[BaseException]", trouble).exceptions)
+    if isinstance(trouble, JournalLost | JournalHeld):
+        return True
+    if isinstance(trouble, PipaidError):
+        return trouble.__cause__ is not None and _passes(trouble.__cause__)
+    if isinstance(trouble, sqlite3.Error):
+        return getattr(trouble, "sqlite_errorname", "").startswith(PASSING_AT_SQLITE)
+    return isinstance(trouble, OSError) and trouble.errno in PASSING
 
 
 def tune_interpreter(guard: Guard) -> None:
@@ -120,10 +154,13 @@ async def _live_on(daemon: Daemon) -> int:
         try:
             await daemon.supervisor.run()
         except GivenUp as given_up:
-            exit_code = EXIT_TEMPORARY if isinstance(given_up.cause, (JournalLost, OSError)) else EXIT_INVARIANT
+            outage = isinstance(given_up.cause, OSError) or _passes(given_up.cause)
+            exit_code = EXIT_TEMPORARY if outage else EXIT_INVARIANT
             log.error("daemon.given_up", child=given_up.name, cause=told_cause(given_up.cause))
+        if daemon.recorder.lost:
+            # Even at the very end: what it was to write last is not there, and a new start has to look.
+            exit_code = EXIT_TEMPORARY
         nursery.cancel_scope.cancel()
-    log.info("daemon.stopped", exit_code=exit_code)
     return exit_code
 
 

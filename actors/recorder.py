@@ -115,6 +115,11 @@ class Recorder:
         """Return the number of the newest record that was told of."""
         return self._last_n
 
+    @property
+    def lost(self) -> bool:
+        """Tell whether the journal was lost: what was submitted last may be durable or not."""
+        return isinstance(self._failure, JournalLost)
+
     def moved(self) -> bool:
         """Tell whether anything was committed since the last look, or nothing waits."""
         before, self._commits_seen = self._commits_seen, self.commits

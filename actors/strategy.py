@@ -46,6 +46,12 @@ class Command:
     answered: trio.Event = field(factory=trio.Event)
     trouble: BaseException | None = None
 
+    async def obeyed(self) -> None:
+        """Return once it is durable; raise why it never will be."""
+        await self.answered.wait()
+        if self.trouble is not None:
+            raise self.trouble
+
 
 Fact = DeskFact | Command
 
@@ -116,16 +122,18 @@ class StrategyActor:
         await self.mailbox.room()
         self.tell(fact)
 
-    async def perform(self, act: Callable[[Session], Effects | None]) -> None:
-        """Have the session do something between two facts, and return once it is durable."""
+    def command(self, act: Callable[[Session], Effects | None]) -> Command:
+        """Have the session do something after all that it has been told until now; raise Unavailable without room."""
         command = Command(act)
         try:
             self.tell(command)
         except MailboxFull:
             raise Unavailable(f"strategy {self.id} has more to do than it can take; try again") from None
-        await command.answered.wait()
-        if command.trouble is not None:
-            raise command.trouble
+        return command
+
+    async def perform(self, act: Callable[[Session], Effects | None]) -> None:
+        """Have the session do something between two facts, and return once it is durable."""
+        await self.command(act).obeyed()
 
     async def up(self) -> None:
         """Wait until the session is loaded."""

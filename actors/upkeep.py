@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
 from attrs import define
 
+from pipaid.errors import Unavailable
 from pipaid.logs import get_log
 from pipaid.model.moment import iso_seconds
 from pipaid.seams import World
@@ -95,7 +97,9 @@ class Upkeep:
             await clock.sleep(UPKEEP_EVERY_S)
             self.conditions.look()
             if not self.switch.active and self.world.disk.exists(self.kill_file):
-                await self.switch.activate(f"the file {self.kill_file} exists", by="file", close_positions=False)
+                # It is latched, whether or not that could be made durable.
+                with suppress(Unavailable):
+                    await self.switch.activate(f"the file {self.kill_file} exists", by="file", close_positions=False)
             if self.market.ends_ms and clock.monotonic_s() - told_s >= PROGRESS_EVERY_S:
                 told_s = clock.monotonic_s()
                 now_ms = self.market.now_ms()

@@ -117,6 +117,7 @@ class Home:
     intensity: Intensity = field(factory=Intensity)
     lockstep: bool = False
     make_desk: Callable[[SimulatedDesk], Desk] = field(default=lambda desk: desk)
+    kill_file: Path | None = None
     market: HandMarket = field(factory=HandMarket)
     activity: Activity = field(factory=Activity)
     quotes: Quotes = field(factory=Quotes)
@@ -168,6 +169,7 @@ class Home:
             gateways=[self.gateway],
             employed=self.roster.employed,
             configured=Caps(),
+            kill_file=self.kill_file,
             hindered=lambda: self.conditions.blocking,
         )
         self.conditions.on_change = self.portfolio.heed
@@ -278,6 +280,10 @@ class Home:
         assert actor.loaded
         return actor.session
 
+    def desk_orders(self) -> list[str]:
+        """Return the client ids of what works at the desk."""
+        return [working.order.client_order_id for working in self.venue.book.orders()]
+
     def lots(self, strategy_id: str) -> list[Position]:
         return list(self.session(strategy_id).positions.values())
 
@@ -287,6 +293,11 @@ class Home:
     def stored(self, entity: str, type: Any, **narrowed: Any) -> list[Any]:
         """Return what the journal holds of an entity."""
         return [msgspec.json.decode(row.data, type=type) for row in self.journal.rows(entity, **narrowed)]
+
+    def frames(self, strategy_id: str, name: str) -> list[Any]:
+        """Return a strategy's events of one name so far."""
+        frames = [msgspec.json.decode(event.frame) for event in self.events if event.strategy_id == strategy_id]
+        return [frame for frame in frames if frame["event"] == name]
 
     def told(self, strategy_id: str) -> list[str]:
         """Return the names of a strategy's events so far."""

@@ -98,9 +98,13 @@ async def test_one_full_mailbox_keeps_no_other_from_withdrawing(
         await home.close()
         crowded = home.actor(strategies[0].id)
         crowded.mailbox.letters_max = 0
-        await kill(home)
+        await home.portfolio.activate("a drill", by="somebody", close_positions=False)
+        assert home.desk_orders() == []
 
-        assert [len(home.orders(each.id)) for each in strategies] == [1, 0, 0]
+        crowded.mailbox.letters_max = 10
+        crowded.mailbox._make_room()
+        await home.settle()
+        assert [len(home.orders(each.id)) for each in strategies] == [0, 0, 0]
     (told,) = [entry for entry in logged if entry["event"] == "kill.incomplete"]
     assert told["strategy_id"] == strategies[0].id
 

@@ -57,6 +57,7 @@ class Daemon:
     folder: Path
     config: str = CALM
     variables: dict[str, str] = field(factory=dict[str, str])
+    before: str = "pass"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -84,7 +85,7 @@ class Daemon:
         config = self.folder / "pipaid.toml"
         config.write_text(self.config, encoding="utf-8")
         variables = environment(**{"PIPAID__STREAM__PORT": "0", **self.variables})
-        words = command("daemon", "--config", str(config), "--state", str(self.state))
+        words = command("daemon", "--config", str(config), "--state", str(self.state), before=self.before)
         with self.log.open("ab") as log:
             started: Any = subprocess.Popen(words, stderr=log, env=variables, **process)
             self.process = started
@@ -100,6 +101,11 @@ class Daemon:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def end_all(self) -> None:
+        """Leave no process behind."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Tell the process to end and return its exit code."""
@@ -200,8 +206,7 @@ def running(
         daemon.start()
         yield daemon
     finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
+        daemon.end_all()
 
 
 def names_of(events: Sequence[Any]) -> list[str]:

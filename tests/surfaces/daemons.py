@@ -60,9 +60,9 @@ class Daemon:
         return pipaid(*words, cwd=self.state, PIPAID_SOCKET=str(self.socket), **variables)
 
 
-def command(program: str, *words: str) -> list[str]:
-    """Return the command line of a program as the console script would run it."""
-    start = f"import sys; sys.argv[0] = 'pipaid'; from pipaid.launch import {program}; {program}()"
+def command(program: str, *words: str, before: str = "pass") -> list[str]:
+    """Return the command line of a program as the console script would run it, after some Python of the test's own."""
+    start = f"import sys; sys.argv[0] = 'pipaid'; {before}; from pipaid.launch import {program}; {program}()"
     return [sys.executable, "-c", start, *words]
 
 

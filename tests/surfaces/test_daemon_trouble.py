@@ -201,8 +201,7 @@ def test_a_full_disk_ends_trading_and_loses_nothing_that_was_told(tmp_path: Path
         assert all(daemon.get(one)["status"] == "draft" for one in heard)
         assert len(heard) > 10
     finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
+        daemon.end_all()
 
 
 def create_until_refused(daemon: Daemon) -> list[str]:
