@@ -40,7 +40,7 @@ from pipaid.engine.session import Session
 from pipaid.logs import get_log, set_level
 from pipaid.model.report import Reloaded
 from pipaid.model.strategy import Strategy
-from pipaid.plugins import load_templates
+from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalLost
@@ -64,6 +64,7 @@ class Daemon:
     guard: Guard
     box: BlackBox
     venues: Venues = field(factory=SimulatedVenues)
+    catalogue: Catalogue = field(factory=load_templates)
     threaded: bool = True
     activity: Activity = field(factory=Activity)
     quotes: Quotes = field(factory=Quotes)
@@ -153,7 +154,7 @@ class Daemon:
             world=self.world,
             writer=self.recorder,
             keeper=self.feed,
-            catalogue=load_templates(),
+            catalogue=self.catalogue,
             quotes=self.quotes,
             guard=self.guard,
             activity=self.activity,

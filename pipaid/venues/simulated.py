@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
+import msgspec
 import trio
 from attrs import define, field
 
@@ -26,9 +27,12 @@ from pipaid.venues.venue import (
     Outcome,
     Ranged,
     Refused,
+    Unknown,
 )
 from pipaid.wire.activity import Activity
 
+# Stands between a client id and a number where a venue took the id once more.
+AGAIN: Final = "~"
 ENDED_KEPT: Final = 4_096
 FILLS_KEPT: Final = 4_096
 
@@ -97,6 +101,18 @@ class SimulatedDesk:
         """Return how many updates nobody has taken yet."""
         return len(self._outbox)
 
+    @property
+    def now_ms(self) -> int:
+        """Return the venue's time."""
+        return self._now_ms
+
+    def reports(self) -> list[DeskUpdate]:
+        """Take out what nobody has taken yet, for a line to carry it on; it is no activity any more."""
+        taken = list(self._outbox)
+        self._outbox.clear()
+        self.activity.end(len(taken))
+        return taken
+
     def forget_lots(self, ids: Iterable[str]) -> None:
         """Drop paper lots that their owner gave up."""
         self.book.forget_lots(ids)
@@ -120,10 +136,21 @@ class SimulatedDesk:
             self._report(reports)
 
     async def place(self, order: Order, *, expires_at_ms: int) -> Outcome:
-        """Send one order; one whose client order id is known is confirmed and changes nothing."""
+        """Send one order."""
         await trio.lowlevel.checkpoint()
-        if order.client_order_id in self._ended:
-            return Confirmed()
+        return self.take(order, expires_at_ms=expires_at_ms)
+
+    def take(self, order: Order, *, expires_at_ms: int) -> Outcome:
+        """Take an order that has arrived, if it has not expired and its client id may be used (again)."""
+        client_id, unique = order.client_order_id, self.capabilities.id_unique
+        if self.capabilities.request_expiry and self._now_ms > expires_at_ms:
+            return Refused(f"EXPIRED: the request was good until {expires_at_ms}, and it is {self._now_ms}")
+        if client_id in self._working or (unique == "forever" and client_id in self._ended):
+            if unique != "none":
+                # No proof of a refusal: an order with this id may well be the one that was meant.
+                return Unknown(f"DUPLICATE_ID: the client order id {client_id} was used before")
+            # What uniqueness would have prevented happens: the venue works a second order.
+            order = msgspec.structs.replace(order, client_order_id=f"{client_id}{AGAIN}{len(self._working)}")
         refusal = self.book.place(order)
         if refusal is not None:
             return Refused(refusal)
@@ -168,7 +195,7 @@ class SimulatedDesk:
         for report in reports:
             if isinstance(report, Execution):
                 self._remember(report)
-        self._outbox.extend(reports)
+        self._outbox.extend(_under_its_own_id(report) for report in reports)
         self.activity.begin(len(reports))
         self._readers.unpark_all()
 
@@ -185,6 +212,15 @@ class SimulatedDesk:
             self._ended[report.client_order_id] = self._working.pop(report.client_order_id)
             if len(self._ended) > ENDED_KEPT:
                 self._ended.popitem(last=False)
+
+
+def _under_its_own_id(report: DeskUpdate) -> DeskUpdate:
+    """Return a report with the client id that the order was sent with; its fills keep ids of their own."""
+    if not isinstance(report, Execution) or AGAIN not in report.client_order_id:
+        return report
+    client_id = report.client_order_id.partition(AGAIN)[0]
+    fill = report.fill and msgspec.structs.replace(report.fill, client_order_id=client_id)
+    return msgspec.structs.replace(report, client_order_id=client_id, fill=fill)
 
 
 @define(eq=False)

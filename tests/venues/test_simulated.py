@@ -1,4 +1,4 @@
-"""The desk of the simulated venue: idempotent orders, ordered updates that count as activity, no memory of its own."""
+"""The desk of the simulated venue: client ids, updates in order that count as activity, no memory of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from trio.testing import wait_all_tasks_blocked
 from pipaid.engine.matching import MatchingBook, Report, Terms
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderType, Side
 from pipaid.venues.simulated import ENDED_KEPT, FILLS_KEPT, SimulatedDesk
-from pipaid.venues.venue import Closed, Confirmed, Desk, Funding, Opened, OrderView, Ranged, Reconnected, Refused
+from pipaid.venues.venue import (
+    Closed,
+    Confirmed,
+    Desk,
+    Funding,
+    Opened,
+    OrderView,
+    Outcome,
+    Ranged,
+    Reconnected,
+    Refused,
+    Unknown,
+)
 from pipaid.wire.activity import Activity
 from tests.engine.paper import INSTRUMENT, SYMBOL, Journal, make_candle, make_exit, make_order, make_trade
 
@@ -62,18 +74,34 @@ async def test_an_order_is_confirmed_filled_and_told_of() -> None:
     assert await desk.positions() == {SYMBOL: D(1)}
 
 
-async def test_a_known_client_id_is_confirmed_and_changes_nothing() -> None:
+@pytest.mark.parametrize(
+    ("unique", "while_working", "when_ended", "bought"),
+    [("forever", Unknown, Unknown, 1), ("open", Unknown, Confirmed, 2), ("none", Confirmed, Confirmed, 3)],
+)
+async def test_a_client_id_may_be_used_again_as_the_venue_has_it(
+    unique: Any, while_working: type[Outcome], when_ended: type[Outcome], bought: int
+) -> None:
     desk = make_desk()
+    desk.capabilities = msgspec.structs.replace(desk.capabilities, id_unique=unique)
     order = make_order(1)
 
-    assert await placed(desk, order, order) == [Confirmed(), Confirmed()]
+    outcomes = await placed(desk, order, order)
     play(desk, 0, "100 100 100 100")
-    assert await placed(desk, order) == [Confirmed()]
+    outcomes += await placed(desk, order)
     play(desk, 1, "100 100 100 100")
 
-    assert len(await taken(desk)) == 1
-    assert await desk.positions() == {SYMBOL: D(1)}
-    assert await desk.open_orders() == []
+    assert [type(each) for each in outcomes] == [Confirmed, while_working, when_ended]
+    assert sum(desk.book.net().values()) == bought
+    assert {each.client_order_id for each in await taken(desk) if isinstance(each, Execution)} == {"pp0001"}
+
+
+async def test_an_expired_request_is_refused_where_requests_expire() -> None:
+    desk = make_desk()
+    desk.capabilities = msgspec.structs.replace(desk.capabilities, request_expiry=True)
+    play(desk, 0, "100 100 100 100")
+
+    assert isinstance(await desk.place(make_order(1), expires_at_ms=desk.now_ms), Confirmed)
+    assert isinstance(await desk.place(make_order(2), expires_at_ms=desk.now_ms - 1), Refused)
 
 
 async def test_what_the_filters_forbid_is_refused_with_its_proof() -> None:
@@ -172,7 +200,6 @@ async def test_a_restored_desk_knows_what_the_journal_knew() -> None:
 
     assert await after.positions() == await before.positions() == {SYMBOL: D(1)}
     assert await after.open_orders() == await before.open_orders()
-    assert await placed(after, stop) == [Confirmed()]
     play(before, 1, "100 100 94 94")
     play(after, 1, "100 100 94 94")
     assert await taken(after) == await taken(before)

@@ -1,0 +1,1 @@
+"""The whole daemon in a world made from a seed."""

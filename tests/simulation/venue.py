@@ -1,0 +1,235 @@
+"""The venue of a simulated world: it outlives every daemon and keeps a ledger; a bad line leads to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+from attrs import define, field
+
+from pipaid.engine.matching import MatchingBook, Terms
+from pipaid.model.candle import Candle, MarketTrade
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.order import Execution, Fill, Order
+from pipaid.model.position import Position
+from pipaid.venues.faults import Faults, UnreliableDesk
+from pipaid.venues.simulated import CAPABILITIES, SimulatedDesk
+from pipaid.venues.venue import (
+    Capabilities,
+    Confirmed,
+    DeskUpdate,
+    MarketUpdate,
+    OrderView,
+    Outcome,
+)
+from pipaid.wire.activity import Activity
+from tests.simulation.seams import START_MS, Crossings
+
+T = TypeVar("T")
+MINUTE_MS = 60_000
+
+
+@define(eq=False)
+class Ledger(SimulatedDesk):
+    """A simulated desk that writes down what it took and what it filled."""
+
+    taken: list[tuple[int, Order]] = field(factory=list[tuple[int, Order]])
+    filled: list[Fill] = field(factory=list[Fill])
+    on_taken: Callable[[Order], None] = field(default=lambda _: None)
+    on_filled: Callable[[Fill], None] = field(default=lambda _: None)
+
+    def take(self, order: Order, *, expires_at_ms: int) -> Outcome:
+        outcome = super().take(order, expires_at_ms=expires_at_ms)
+        if isinstance(outcome, Confirmed):
+            self.taken.append((self.now_ms, order))
+            self.on_taken(order)
+        return outcome
+
+    def _report(self, reports: Sequence[DeskUpdate]) -> None:
+        for report in reports:
+            if isinstance(report, Execution) and report.fill is not None:
+                self.filled.append(report.fill)
+                self.on_filled(report.fill)
+        super()._report(reports)
+
+
+def open_ledger(
+    instruments: Mapping[str, Instrument], faults: Faults, capabilities: Capabilities, timeout_s: float
+) -> UnreliableDesk:
+    """Return a venue with nothing on it, at the end of a line."""
+    ledger = Ledger(MatchingBook(instruments, Terms()), Activity(), capabilities)
+    return UnreliableDesk(ledger, faults, trio.sleep, timeout_s)
+
+
+def capabilities_of(chance: Random) -> Capabilities:
+    """Draw what a venue can do."""
+    return msgspec.structs.replace(
+        CAPABILITIES,
+        id_unique=chance.choice(("forever", "open", "none")),
+        request_expiry=chance.random() < 0.7,
+        acts_in_call=False,
+    )
+
+
+@define(eq=False)
+class LifeDesk:
+    """One daemon's way to the venue. A request that has left goes on by itself, whatever becomes of its sender."""
+
+    line: UnreliableDesk
+    activity: Activity
+    crossings: Crossings
+    chance: Random
+    nursery: trio.Nursery
+    on_sent: Callable[[Order], None]
+    on_cancelled: Callable[[Order], None]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.line.capabilities
+
+    def restore(self, orders: Iterable[Order], positions: Iterable[Position], prices: Any, now_ms: int) -> None:
+        """A venue needs no reminder."""
+
+    def on_market(self, update: MarketUpdate) -> None:
+        """The venue has a market of its own."""
+
+    def forget_lots(self, ids: Iterable[str]) -> None:
+        self.line.forget_lots(ids)
+
+    async def place(self, order: Order, *, expires_at_ms: int) -> Outcome:
+        self.crossings.cross("send")
+        self.on_sent(order)
+        return await self._carried(lambda: self.line.place(order, expires_at_ms=expires_at_ms), "sent")
+
+    async def cancel(self, order: Order) -> Outcome:
+        self.crossings.cross("cancel")
+        self.on_cancelled(order)
+        return await self._carried(lambda: self.line.cancel(order), "cancelled")
+
+    async def lookup(self, order: Order) -> OrderView | None:
+        return await self._asked(lambda: self.line.lookup(order))
+
+    async def open_orders(self) -> Sequence[OrderView]:
+        return await self._asked(self.line.open_orders)
+
+    async def fills_since(self, time_ms: int) -> Sequence[Fill]:
+        return await self._asked(lambda: self.line.fills_since(time_ms))
+
+    async def positions(self) -> Mapping[str, Decimal]:
+        return await self._asked(self.line.positions)
+
+    async def updates(self) -> AsyncIterator[DeskUpdate]:
+        async for update in self.line.updates():
+            self.line.venue.activity.end()
+            self.crossings.cross("report")
+            self.activity.begin()
+            yield update
+
+    async def _carried(self, carry: Callable[[], Awaitable[T]], then: str) -> T:
+        """Let a request travel there and back on its own."""
+        answers: list[T] = []
+        arrived = trio.Event()
+
+        async def travel() -> None:
+            await trio.sleep(self._travel_s())
+            answers.append(await carry())
+            await trio.sleep(self._travel_s())
+            arrived.set()
+
+        self.nursery.start_soon(travel)
+        await arrived.wait()
+        self.crossings.cross(then)
+        return answers[0]
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        self.crossings.cross("question")
+        await trio.sleep(self._travel_s())
+        answer = await ask()
+        await trio.sleep(self._travel_s())
+        self.crossings.cross("told")
+        return answer
+
+    def _travel_s(self) -> float:
+        return self.chance.choice((0.0, 0.01, 0.05, 0.2))
+
+
+@define(eq=False)
+class Prices:
+    """What a symbol did: made of a seed, a trade at a time."""
+
+    symbol: str
+    chance: Random
+    price: Decimal = Decimal(100)
+    minute: list[Decimal] = field(factory=list[Decimal])
+    candles: list[Candle] = field(factory=list[Candle])
+
+    def trade(self, time_ms: int) -> MarketTrade:
+        """Let one more trade happen."""
+        self.price = max(Decimal(50), min(Decimal(200), self.price + Decimal(self.chance.randrange(-15, 16)) / 100))
+        self.minute.append(self.price)
+        return MarketTrade(self.symbol, time_ms, self.price, Decimal(1_000_000))
+
+    def close(self, time_ms: int) -> Candle:
+        """Close the minute that ends now."""
+        told = self.minute or [self.price]
+        candle = Candle(
+            self.symbol,
+            Timeframe.M1,
+            time_ms - MINUTE_MS,
+            told[0],
+            max(told),
+            min(told),
+            told[-1],
+            Decimal(len(told)),
+        )
+        self.minute = []
+        self.candles.append(candle)
+        return candle
+
+
+@define(eq=False)
+class LifeMarket:
+    """One daemon's connection to the market data."""
+
+    prices_of: Mapping[str, Prices]
+    instruments_of: Mapping[str, Instrument]
+    crossings: Crossings
+    begun_ms: int
+    name: str = "world"
+    listed_ms: int = START_MS
+    ends_ms: int = 0
+    _send: trio.MemorySendChannel[MarketUpdate] = field(init=False)
+    _receive: trio.MemoryReceiveChannel[MarketUpdate] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[MarketUpdate](100_000)
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        await trio.lowlevel.checkpoint()
+        return self.instruments_of
+
+    async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
+        await trio.lowlevel.checkpoint()
+        past = [each for each in self.prices_of[symbol].candles if each.close_time_ms <= end_ms]
+        return past[-count:]
+
+    async def prices(self) -> Mapping[str, Decimal]:
+        await trio.lowlevel.checkpoint()
+        return {symbol: each.price for symbol, each in self.prices_of.items()}
+
+    def now_ms(self) -> int:
+        return START_MS + int(trio.current_time() * 1000)
+
+    async def updates(self) -> AsyncIterator[MarketUpdate]:
+        async for update in self._receive:
+            self.crossings.cross("market")
+            yield update
+
+    def tell(self, update: MarketUpdate) -> None:
+        """Let the daemon hear something."""
+        if not self.crossings.dead:
+            self._send.send_nowait(update)

@@ -1,0 +1,340 @@
+"""One simulated world: a whole daemon with its journal, a venue that outlives it, and everything that may go wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import trio
+import trio.testing
+from attrs import define, field
+
+from actors.daemon import JOURNAL, Daemon
+from actors.watchdog import BlackBox, Guard
+from pipaid.config import Config, Declaration
+from pipaid.config import sections as section
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.seams import SystemRandom
+from pipaid.seams import World as Seams
+from pipaid.venues.faults import Fault, Faults, UnreliableDesk
+from pipaid.venues.venue import Capabilities, Closed
+from tests.simulation.checks import Checks
+from tests.simulation.seams import (
+    START_MS,
+    Crossings,
+    SeededIds,
+    SimulatedClock,
+    SimulatedDisk,
+    SimulatedEnv,
+    SimulatedJournal,
+    SimulatedNet,
+    Timekeeper,
+)
+from tests.simulation.traders import TRADERS, Trader
+from tests.simulation.venue import MINUTE_MS, Ledger, LifeDesk, LifeMarket, Prices, capabilities_of, open_ledger
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+FAULTY_S = 600
+CALM_S = 240
+LIVES_MAX = 40
+
+
+@define
+class Plan:
+    """What a seed draws: how the world is, and when its daemons die."""
+
+    seed: int
+    chance: Random = field(init=False)
+    tick_s: float = field(init=False)
+    rates: dict[Fault, float] = field(init=False)
+    capabilities: Capabilities = field(init=False)
+    traders: int = field(init=False)
+    caps: section.RiskCaps = field(init=False)
+    crossings_mean: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        chance = self.chance = Random(self.seed)
+        self.tick_s = chance.choice((5.0, 10.0, 20.0))
+        intensity = chance.choice((0.0, 0.02, 0.05, 0.15))
+        self.rates = {kind: chance.random() * intensity for kind in Fault if chance.random() < 0.6}
+        self.capabilities = capabilities_of(chance)
+        self.traders = chance.randrange(1, 5)
+        self.crossings_mean = chance.choice((100.0, 300.0, 1_000.0))
+        self.caps = section.RiskCaps(
+            exposure_max=Decimal(chance.choice((2_000, 5_000, 20_000))),
+            open_positions_max=chance.choice((2, 4, 12)),
+            drawdown_pct_max=None,
+        )
+
+
+@define(eq=False)
+class World:
+    """A world from a plan; `crash_at` ends the one life at that crossing instead of at drawn ones."""
+
+    plan: Plan
+    folder: Path
+    crash_at: int | None = None
+    checks: Checks = field(init=False)
+    instruments: dict[str, Instrument] = field(init=False)
+    prices: dict[str, Prices] = field(init=False)
+    faults: Faults = field(init=False)
+    lines: dict[bool, UnreliableDesk] = field(init=False)
+    lives: int = 0
+    crossings: int = 0
+    life: Crossings = field(factory=Crossings)
+    market: LifeMarket | None = None
+    nursery: trio.Nursery = field(init=False)
+    daemon: Daemon | None = None
+    over: bool = False
+    trace: Any = field(factory=hashlib.blake2b)
+    timekeeper: Timekeeper = field(factory=Timekeeper)
+
+    def __attrs_post_init__(self) -> None:
+        seed = self.plan.seed
+        self.instruments = {symbol: _instrument(symbol) for symbol in SYMBOLS}
+        self.prices = {symbol: Prices(symbol, Random(f"{seed} {symbol}")) for symbol in SYMBOLS}
+        self.faults = Faults(SystemRandom(seed=seed), dict(self.plan.rates))
+        self.lines = {
+            dry: open_ledger(self.instruments, self.faults, self.plan.capabilities, timeout_s=10.0)
+            for dry in (True, False)
+        }
+        self.checks = Checks(self)
+
+    @property
+    def ledgers(self) -> list[Ledger]:
+        """Return what the venue knows of each account."""
+        return [each for line in self.lines.values() if isinstance(each := line.venue, Ledger)]
+
+    # The run.
+
+    def run(self) -> list[str]:
+        """Run the world to its end and return what was violated."""
+        with _deterministic(self.plan.seed):
+            trio.run(self._main, clock=trio.testing.MockClock(autojump_threshold=0))
+        return self.checks.violations
+
+    async def _main(self) -> None:
+        with trio.move_on_after(10 * (FAULTY_S + CALM_S)) as limit:
+            async with trio.open_nursery() as nursery:
+                self.nursery = nursery
+                nursery.start_soon(self.timekeeper.run)
+                nursery.start_soon(self._tick)
+                while trio.current_time() < FAULTY_S and self.lives < LIVES_MAX:
+                    await self._live(self._ends_at())
+                    await trio.sleep(self.plan.chance.uniform(0, 20))
+                self.over = True
+                if not self.checks.violations:
+                    self.faults.rates.clear()
+                    await self._live(0)
+                    self.checks.at_the_end()
+                nursery.cancel_scope.cancel()
+        if limit.cancelled_caught:
+            self.checks.violate("the world did not come to its end")
+
+    def _ends_at(self) -> int:
+        if self.crash_at is not None:
+            return self.crash_at if self.lives == 0 else 0
+        return 1 + int(self.plan.chance.expovariate(1 / self.plan.crossings_mean))
+
+    async def _tick(self) -> None:
+        """Let the market trade, and close its candles."""
+        closed_ms = START_MS
+        while True:
+            await trio.sleep(self.plan.tick_s)
+            now_ms = START_MS + round(trio.current_time() * 1000)
+            for prices in self.prices.values():
+                self._tell(prices.trade(now_ms))
+            if now_ms - closed_ms >= MINUTE_MS:
+                closed_ms += MINUTE_MS
+                self._tell(Closed(closed_ms, tuple(each.close(closed_ms) for each in self.prices.values())))
+
+    def _tell(self, update: Any) -> None:
+        for line in self.lines.values():
+            line.on_market(update)
+        if self.market is not None:
+            self.market.tell(update)
+
+    # Lives.
+
+    async def _live(self, ends_at: int) -> None:
+        """Live one life of the daemon: to its death at a crossing, or to the end of the phase."""
+        self.lives += 1
+        crossings = self.life = Crossings(ends_at=ends_at, trace=self._note)
+        for line in self.lines.values():
+            line.reconnect()
+        journal: SimulatedJournal | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_with, crossings, nursery.cancel_scope)
+                journal = self._open_journal(crossings)
+                await self._work(journal, crossings)
+                nursery.cancel_scope.cancel()
+        except BaseException as trouble:
+            if not crossings.dead or isinstance(trouble, (KeyboardInterrupt, trio.Cancelled)):
+                if isinstance(trouble, (KeyboardInterrupt, trio.Cancelled)):
+                    raise
+                self.checks.violate(f"life {self.lives} ended by itself: {trouble!r}", trouble)
+        finally:
+            self.crossings += crossings.count
+            crossings.die("the end of the phase")
+            self.market = self.daemon = None
+            if journal is not None:
+                journal.abandon()
+
+    async def _end_with(self, crossings: Crossings, scope: trio.CancelScope) -> None:
+        await crossings.ended.wait()
+        scope.cancel()
+
+    def _open_journal(self, crossings: Crossings) -> SimulatedJournal:
+        disk, clock = SimulatedDisk(crossings), SimulatedClock(self.timekeeper)
+        journal = SimulatedJournal.open(self.folder / JOURNAL, disk=disk, clock=clock, pid=self.lives)
+        assert isinstance(journal, SimulatedJournal)
+        journal.crossings, journal.chance = crossings, self.plan.chance
+        return journal
+
+    async def _work(self, journal: SimulatedJournal, crossings: Crossings) -> None:
+        plan = self.plan
+        clock = SimulatedClock(self.timekeeper)
+        seams = Seams(
+            clock=clock,
+            random=SystemRandom(seed=plan.chance.randrange(2**32)),
+            ids=SeededIds(plan.chance),
+            disk=SimulatedDisk(crossings),
+            net=SimulatedNet(crossings),
+            env=SimulatedEnv(self.lives),
+        )
+        box = BlackBox(self.folder / "blackbox")
+        try:
+            daemon = Daemon(
+                self._config(),
+                seams,
+                journal,
+                Guard(clock),
+                box,
+                venues=LifeVenues(self, crossings),
+                catalogue=TRADERS,
+                threaded=False,
+            )
+            await daemon.build()
+            self.daemon = daemon
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end, daemon)
+                await daemon.supervisor.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            box.close()
+
+    async def _end(self, daemon: Daemon) -> None:
+        """End the daemon in order when its phase is over."""
+        until = FAULTY_S + CALM_S if self.over else FAULTY_S
+        await trio.sleep_until(max(until, trio.current_time() + (CALM_S if self.over else 0)))
+        if self.over:
+            await self.checks.before_the_end(daemon)
+        daemon.end()
+        await daemon.wind_down()
+        daemon.supervisor.stop()
+
+    def _config(self) -> Config:
+        plan = self.plan
+        return Config(
+            daemon=section.Daemon(state_dir=self.folder),
+            market=section.Market(symbols=SYMBOLS),
+            stream=section.Stream(enabled=False),
+            risk=section.Risk(account=plan.caps, daemon=section.RiskCaps(drawdown_pct_max=None)),
+            declarations=tuple(
+                Declaration(
+                    name=f"trader {number}",
+                    template_id=Trader.id,
+                    symbols=SYMBOLS[: 1 + number % 2],
+                    timeframe=Timeframe.M1,
+                    capital=Decimal(1_000),
+                    params={"nature": number + plan.seed % 500, "zeal": 9},
+                    leverage=1 + number % 3,
+                    deploy=True,
+                    dry_run=number % 2 == 0,
+                )
+                for number in range(plan.traders)
+            ),
+        )
+
+    def _note(self, name: str) -> None:
+        self.trace.update(f"{name} {trio.current_time():.6f};".encode())
+
+
+@define(eq=False)
+class LifeVenues:
+    """What one daemon takes for the world's venues."""
+
+    world: World
+    crossings: Crossings
+
+    def market(self, wanted: Any, world: Any, activity: Any, *, resume_ms: int | None, listed_ms: int | None) -> Any:
+        life = self.world
+        begun_ms = START_MS + round(trio.current_time() * 1000)
+        life.market = LifeMarket(life.prices, life.instruments, self.crossings, begun_ms)
+        return life.market
+
+    def desk(self, wanted: Any, instruments: Any, activity: Any, *, dry: bool) -> Any:
+        life = self.world
+        return LifeDesk(
+            line=life.lines[dry],
+            activity=activity,
+            crossings=self.crossings,
+            chance=life.plan.chance,
+            nursery=life.nursery,
+            on_sent=lambda order: life.checks.sent(order, dry=dry),
+            on_cancelled=lambda order: None,
+        )
+
+
+def _instrument(symbol: str) -> Instrument:
+    return Instrument(
+        symbol=symbol,
+        base=symbol[:3],
+        quote="USDT",
+        tick_size=Decimal("0.01"),
+        lot_size=Decimal("0.001"),
+        quantity_min=Decimal("0.001"),
+        notional_min=Decimal(5),
+    )
+
+
+@contextmanager
+def _deterministic(seed: int) -> Generator[None]:
+    """Let trio schedule by seed for a while; these names are private, and a test notices when trio changes them."""
+    run: Any = importlib.import_module("trio._core._run")
+
+    before = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._r = Random(seed)
+    try:
+        yield
+    finally:
+        run._ALLOW_DETERMINISTIC_SCHEDULING, run._r = before
+
+
+@contextmanager
+def scratch() -> Generator[Path]:
+    """Yield an empty folder, in memory where there is room for it."""
+    memory = Path("/dev/shm")
+    folder = tempfile.mkdtemp(prefix="world-", dir=memory if memory.is_dir() else None)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_world(seed: int, *, crash_at: int | None = None) -> World:
+    """Run the world of a seed and return it."""
+    with scratch() as folder:
+        world = World(Plan(seed), folder, crash_at)
+        world.run()
+    return world
