@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar, cast
 
@@ -226,6 +227,19 @@ class Carrier(Protocol):
         ...
 
 
+class Phase(IntEnum):
+    """What a template's code is asked for; the black box knows it by its number."""
+
+    IDLE = 0
+    CALLBACK = 1
+    LOADING = 2
+    CHECKING = 3
+
+
+class Crashed(Exception):
+    """What went wrong in a template, told in our words; nothing of the template's hangs on it."""
+
+
 class Guard(Protocol):
     """The budget of strategy callbacks."""
 
@@ -235,6 +249,10 @@ class Guard(Protocol):
 
     def run(self, number: int, callback: Callable[..., Answer], *args: object) -> Answer:
         """Call back within the budget; an overrun is raised inside the callback and comes out of here."""
+        ...
+
+    def run_as(self, phase: Phase, number: int, callback: Callable[..., Answer], *args: object) -> Answer:
+        """Do so in a phase of its own; `number` is the strategy's, or stands for what is checked."""
         ...
 
 
@@ -318,7 +336,7 @@ class Failures:
     def note(self, cause: BaseException, now_s: float) -> bool:
         """Note a failure; tell whether the child may be restarted."""
         self.total += 1
-        self.last = f"{type(cause).__name__}: {said_by(cause)}"[:500]
+        self.last = said_by(cause) if isinstance(cause, Crashed) else f"{type(cause).__name__}: {said_by(cause)}"[:500]
         self._times_s.append(now_s)
         while self._times_s and self._times_s[0] <= now_s - self.intensity.period_s:
             del self._times_s[0]
@@ -351,6 +369,8 @@ def said_by(trouble: BaseException) -> str:
 
 def told_cause(cause: BaseException) -> str:
     """Say what went wrong in words a person understands: the error, and where in the template it came from."""
+    if isinstance(cause, Crashed):
+        return said_by(cause)
     if isinstance(cause, BaseExceptionGroup):
         leaves = list(_leaves(cast("BaseExceptionGroup[BaseException]", cause)))
         return f"{len(leaves)} errors: " + "; ".join(told_cause(leaf) for leaf in leaves[:3])[:CAUSE_MAX]

@@ -28,7 +28,7 @@ from pipaid.model.money import ZERO, plain, quote_text
 from pipaid.model.order import Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
-from pipaid.model.strategy import SYMBOLS_MAX, Strategy, StrategyDefinition, Tally
+from pipaid.model.strategy import QUARANTINED, SYMBOLS_MAX, Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
@@ -257,6 +257,8 @@ class Answers:
     async def strategy_why(self, caller: Asker, asked: request.StrategyWhy) -> report.Why:
         """Compute a past evaluation anew."""
         strategy = self.roster.member(caller.account, asked.id).strategy
+        if strategy.fault is not None and strategy.fault.code == QUARANTINED:
+            raise InvalidState(strategy.fault.message)
         symbol = asked.symbol or strategy.in_effect.symbols[0]
         if symbol not in strategy.in_effect.symbols:
             allowed = ", ".join(strategy.in_effect.symbols)

@@ -24,6 +24,7 @@ from actors.keys import KeyRing
 from actors.lifecycle import OWNER, Lifecycle
 from actors.portfolio import Portfolio
 from actors.posts import NAMES, Posts
+from actors.quarantine import quarantined_checks
 from actors.recorder import Recorder
 from actors.remembered import JournalMemory, Repeats
 from actors.reports import Reports, operations_of
@@ -32,14 +33,14 @@ from actors.strategy import StrategyActor
 from actors.stream import StreamLimits, StreamServer
 from actors.supervisor import ChildSpec, Supervisor
 from actors.upkeep import Upkeep
-from actors.watchdog import BlackBox, Guard, Heartbeat, Vital, Watchdog, beat_forever
+from actors.watchdog import BlackBox, Guard, Heartbeat, Vital
 from pipaid.config import Config, load_config, master_key
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
 from pipaid.logs import get_log, set_level
 from pipaid.model.report import Reloaded
-from pipaid.model.strategy import Strategy
+from pipaid.model.strategy import QUARANTINED, Strategy
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
@@ -47,7 +48,7 @@ from pipaid.storage.store import JournalLost
 from pipaid.venues.opening import SimulatedVenues, Venues
 from pipaid.venues.venue import Market
 from pipaid.wire.activity import Activity
-from pipaid.wire.systemd import Notifier, activated, listeners, watchdog_s
+from pipaid.wire.systemd import Notifier, activated, listeners
 
 JOURNAL: Final = "journal.db"
 KILL_FILE: Final = "KILL"
@@ -205,6 +206,7 @@ class Daemon:
             halt_session=halt,
             forget_lots=lambda dry, lots: self.posts[dry].desk.forget_lots(lots),
             guard=self.guard,
+            stalled_checks=quarantined_checks(self.journal),
         )
         self.keys = KeyRing(
             writer=self.recorder,
@@ -329,7 +331,13 @@ class Daemon:
         found = [f"declaration {name}: {reason}" for name, reason in self.declarer.refused.items()]
         if self.guard.limitation:
             found.append(self.guard.limitation)
+        faults = ((each.strategy.definition.name, each.strategy.fault) for each in self.roster.members.values())
+        found += [f"quarantine: {name}" for name, fault in faults if fault is not None and fault.code == QUARANTINED]
         return found
+
+    def vitals(self) -> dict[str, Vital]:
+        """Return what has to go on while the daemon lives."""
+        return {"loop": self.heartbeat, "journal": self.recorder, "callbacks": self.box}
 
     # The tree, in start order.
 
@@ -392,22 +400,12 @@ class Daemon:
         await self.stream.run(given)
 
     async def _be_ready(self, task_status: trio.TaskStatus[None]) -> None:
-        """Say that the daemon trades, and go on feeding the service manager's watchdog."""
-        period_s = watchdog_s(self.world.env.variables(), pid=self.world.env.pid())
+        """Say that the daemon trades."""
         self.reports.state = "running"
         strategies = len(self.roster.members)
         self.notifier.ready(f"{strategies} strategies on {self.feed.market.name}")
         get_log().info("daemon.ready", strategies=strategies, market=self.feed.market.name, epoch=self.journal.epoch)
         task_status.started()
-        if period_s is None:
-            return
-        vitals: dict[str, Vital] = {"loop": self.heartbeat, "journal": self.recorder, "callbacks": self.box}
-        watchdog = Watchdog(self.notifier, period_s, vitals)
-        watchdog.start()
-        try:
-            await beat_forever(self.heartbeat, self.world.clock)
-        finally:
-            watchdog.stop()
 
     # The end.
 

@@ -12,13 +12,13 @@ import msgspec
 import trio
 from attrs import define
 
-from actors.actor import Employed, Guard, Writer
-from pipaid.engine.definition import check_definition
+from actors.actor import Employed, Guard, Phase, Writer, told_cause
+from pipaid.engine.definition import check_definition, definition_number
 from pipaid.engine.effects import Effects, strategy_record
 from pipaid.engine.session import Session
 from pipaid.engine.telling import summary
 from pipaid.engine.template import Template
-from pipaid.errors import DuplicateName, ExchangeError, InvalidState, Unavailable
+from pipaid.errors import DuplicateName, ExchangeError, InvalidParameter, InvalidState, PipaidError, Unavailable
 from pipaid.model.event import Deployed, EventData, EventDraft, Paused, Stopped
 from pipaid.model.ident import random_id, strategy_id
 from pipaid.model.instrument import Instrument
@@ -97,6 +97,7 @@ class Lifecycle:
     halt_session: Callable[[Session, Strategy], Effects]
     forget_lots: Callable[[bool, list[str]], None]
     guard: Guard
+    stalled_checks: frozenset[int] = frozenset()
     closed: str = ""
 
     def _open(self) -> None:
@@ -342,7 +343,18 @@ class Lifecycle:
         template = self.template(definition.template_id)
         # The template's own check is a stranger's code like its callbacks.
         check = partial(check_definition, capital=capital, leverage=leverage)
-        self.guard.run(0, check, definition, template, self.instruments())
+        number = definition_number(definition, template)
+        if number in self.stalled_checks:
+            raise InvalidParameter(
+                f"the check of just this definition by {template.id} held the whole daemon up before; "
+                "change its params, or install a new version of the template"
+            )
+        try:
+            self.guard.run_as(Phase.CHECKING, number, check, definition, template, self.instruments())
+        except PipaidError:
+            raise
+        except BaseException as trouble:  # noqa: BLE001 - a stranger's code, which may raise anything
+            raise InvalidParameter(f"{template.id} broke while it checked them: {told_cause(trouble)}") from None
         return template
 
     def _check_held(self, member: Membership, definition: StrategyDefinition) -> None:

@@ -9,6 +9,7 @@ import gc
 import signal
 import sqlite3
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -16,15 +17,18 @@ import trio
 
 from actors.actor import said_by, told_cause
 from actors.daemon import JOURNAL, Daemon
+from actors.quarantine import quarantine
 from actors.supervisor import GivenUp
-from actors.watchdog import BlackBox, Guard, read_black_box
+from actors.watchdog import BlackBox, Guard, Sentinel, Watchdog, beat_forever, read_black_box
 from pipaid.config import Config, Mistaken, load_config
 from pipaid.errors import PipaidError
 from pipaid.logs import configure, get_log
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalHeld, JournalLost, JournalUnusable
+from pipaid.wire.systemd import watchdog_s
 
+BOX: Final = "blackbox"
 YOUNG_MAX: Final = 20_000
 OLDEST: Final = 2
 SWITCH_S: Final = 0.0005
@@ -56,12 +60,17 @@ def run() -> None:
     except Mistaken as mistakes:
         sys.stderr.write(f"{mistakes}\n")
         raise SystemExit(EXIT_CONFIGURATION) from None
-    configure(clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format)
-    raise SystemExit(trio.run(live, config, world))
+    outlet = configure(
+        clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format
+    )
+    code = trio.run(live, config, world, outlet.style)
+    # What templates left behind, threads and finalizers, is not waited for.
+    sys.stderr.flush()
+    world.env.leave(code)
 
 
-async def live(config: Config, world: World) -> int:
-    """Live one life of the daemon and return its exit code."""
+async def live(config: Config, world: World, style: str) -> int:
+    """Live one life of the daemon and return its exit code; `style` is how its log looks."""
     log = get_log()
     state = config.daemon.state_dir
     try:
@@ -79,7 +88,7 @@ async def live(config: Config, world: World) -> int:
     for warning in journal.warnings:
         log.warning("journal.warning", warning=warning)
     try:
-        exit_code = await _live_with(journal, config, world)
+        exit_code = await _live_with(journal, config, world, style)
     finally:
         try:
             journal.close()
@@ -90,29 +99,41 @@ async def live(config: Config, world: World) -> int:
     return exit_code
 
 
-async def _live_with(journal: SqliteJournal, config: Config, world: World) -> int:
+async def _live_with(journal: SqliteJournal, config: Config, world: World, style: str) -> int:
+    """Live on an open journal, with the guard armed and the watchdog looking on from the first moment to the last."""
     log = get_log()
-    box_path = config.daemon.state_dir / "blackbox"
+    box_path = config.daemon.state_dir / BOX
     suspect = read_black_box(box_path, world.disk)
     try:
+        if suspect is not None and suspect.stalled:
+            # Durable before the box forgets, and before anything of the suspect's runs again.
+            quarantine(journal, suspect.phase, suspect.number, now_us=world.clock.now_us())
+        elif suspect is not None:
+            log.info("blackbox.read", strategy_number=suspect.number, phase=suspect.phase.name.lower())
         box = BlackBox(box_path)
-    except OSError as trouble:
-        log.error("daemon.refused", reason=f"{box_path}: {trouble}")
+    except (PipaidError, OSError, sqlite3.Error) as trouble:
+        log.error("daemon.refused", reason=f"{box_path}: {said_by(trouble)}")
         return EXIT_TEMPORARY if _passes(trouble) else EXIT_CONFIGURATION
     guard = Guard(world.clock, budget_ms=config.guard.budget_ms, blocked_ms=config.guard.blocked_ms, box=box)
+    pid = world.env.pid()
+    managed_s = watchdog_s(world.env.variables(), pid=pid)
+    limit_s = float(config.guard.stall_s)
+    limit_s = limit_s if managed_s is None else min(limit_s, managed_s)
+    watchdog = Watchdog(box, limit_s, {"callbacks": box}, Sentinel(box, limit_s, pid, style))
     guard.open()
     tune_interpreter(guard)
+    watchdog.start()
     try:
-        if suspect is not None:
-            log.warning("blackbox.read", strategy_number=suspect.number, phase=suspect.phase.name.lower())
         daemon = Daemon(config, world, journal, guard, box)
         await daemon.build()
-        return await _live_on(daemon)
+        watchdog.attend(daemon.notifier, daemon.vitals())
+        return await _live_on(daemon, watchdog)
     except (PipaidError, OSError, sqlite3.Error) as refused:
         log.error("daemon.refused", reason=said_by(refused))
         return EXIT_TEMPORARY if _passes(refused) else EXIT_CONFIGURATION
     finally:
         guard.close()
+        watchdog.stop()
         box.close()
 
 
@@ -140,15 +161,22 @@ def tune_interpreter(guard: Guard) -> None:
             guard.forgive()
 
     gc.callbacks.append(forgive)
+    sys.unraisablehook = _note_unraisable
     # The journal's thread hands the interpreter back and forth with the loop; at the default of 5 ms each commit waits.
     sys.setswitchinterval(SWITCH_S)
 
 
-async def _live_on(daemon: Daemon) -> int:
+def _note_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Log what a finalizer raised, without asking a stranger's object for its text."""
+    get_log().warning("finalizer.failed", trouble=unraisable.exc_type.__name__)
+
+
+async def _live_on(daemon: Daemon, watchdog: Watchdog) -> int:
     """Run the tree until told to end, and stop it in reverse."""
     log = get_log()
     exit_code = EXIT_OK
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(beat_forever, daemon.heartbeat, daemon.world.clock, every_s=watchdog.beat_s))
         await nursery.start(_heed_signals, daemon)
         nursery.start_soon(_end, daemon)
         try:

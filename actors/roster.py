@@ -13,7 +13,7 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import Employed, Failures, Guard, Intensity, Swept, Writer, told_cause, without_cancelled
+from actors.actor import Employed, Failures, Guard, Intensity, Phase, Swept, Writer, told_cause, without_cancelled
 from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
@@ -324,7 +324,7 @@ class Roster:
         book.forget(strategy.id)
         self._count_capital(member)
         around = Surroundings(instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book)
-        session = self.guard.run(strategy.number, assemble, strategy, template, memory, around)
+        session = self.guard.run_as(Phase.LOADING, strategy.number, assemble, strategy, template, memory, around)
         retained = [(each, feature) for each in series.values() for feature in session.features]
         for each, feature in retained:
             each.retain(feature)

@@ -151,6 +151,7 @@ def configure(
         colours = outlet.is_terminal and not variables.get("NO_COLOR") and variables.get("TERM") != "dumb"
         finish: Any = _Console(clock, colours)
     else:
+        outlet.style = "journald" if outlet.is_journald else "json"
         finish = _Json(clock, prefixed=outlet.is_journald)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _explain_exception, _redact, finish],
@@ -167,11 +168,15 @@ def configure(
 
 @define
 class Outlet:
-    """Where lines go; when the other end does not read, they are dropped and counted."""
+    """Where lines go; when the other end does not read, they are dropped and counted.
+
+    `style` is how they look, for another process that writes there too: `console`, `json` or `journald`.
+    """
 
     descriptor: int
     is_terminal: bool
     is_journald: bool
+    style: str = "console"
     dropped: int = 0
     _poll: Any = field(factory=select.poll)
     _stuck: bool = False

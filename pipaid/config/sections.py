@@ -149,10 +149,11 @@ class Supervision:
 
 @frozen(kw_only=True)
 class Guard:
-    """How long one callback of a strategy may take, in CPU time and while it blocks."""
+    """How long one callback of a strategy may take, in CPU time and while it blocks; how long the daemon may stall."""
 
     budget_ms: Annotated[int, Between(5, 1_000)] = 20
-    blocked_ms: Annotated[int, Between(50, 5_000)] = 250
+    blocked_ms: Annotated[int, Between(50, 5_000)] = 60
+    stall_s: Annotated[float, Between(2, 600)] = 10.0
     overruns_max: Annotated[int, Between(1, 100)] = 3
 
 

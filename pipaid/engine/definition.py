@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from pipaid.engine.params import structure_params, structure_risk
 from pipaid.engine.risk import StrategyLimits
@@ -41,6 +44,12 @@ def check_definition(
         text = "; ".join(f"{name}: {reason}" for name, reason in mistakes)
         raise InvalidParameter(text, details=tuple(mistakes))
     return params
+
+
+def definition_number(definition: StrategyDefinition, template: type[Template]) -> int:
+    """Return the number that stands for this definition, whatever its name, under this version of its template."""
+    what = (msgspec.structs.replace(definition, name=""), template.version)
+    return int.from_bytes(hashlib.blake2b(msgspec.json.encode(what, order="sorted"), digest_size=8).digest(), "little")
 
 
 def _frame_mistakes(

@@ -204,7 +204,7 @@ def _objections(template: type[Template], params: Any, around: Mapping[str, Any]
     except BaseException as trouble:  # noqa: BLE001 - a stranger's code, which may raise anything
         try:
             text = str(trouble)
-        except Exception:  # noqa: BLE001 - and its message may raise as well
+        except BaseException:  # noqa: BLE001 - and its message may raise as well
             text = "its message cannot be read"
         return {"params": f"{template.id} broke while it checked them: {type(trouble).__name__}: {text[:200]}"}
 

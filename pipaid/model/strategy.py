@@ -15,6 +15,8 @@ from pipaid.model.money import ZERO
 NAME_MAX: Final = 64
 SYMBOLS_MAX: Final = 10
 LEVERAGE_MAX: Final = 20
+# The fault of a strategy that held the whole daemon up: none of its template's code runs until a person resets it.
+QUARANTINED: Final = "QUARANTINED"
 
 
 class Status(StrEnum):

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.actor import Phase
 from actors.watchdog import (
     BlackBox,
     BoxRecord,
     Guard,
     Heartbeat,
     Labour,
-    Phase,
     Watchdog,
     beat_forever,
     read_black_box,
@@ -38,8 +38,8 @@ def test_the_box_tells_what_was_going_on(tmp_path: Path) -> None:
 
     box.note(17, Phase.CALLBACK)
     assert read_black_box(path, SystemDisk()) == BoxRecord(number=17, event=2, phase=Phase.CALLBACK)
-    box.note(2**40, Phase.COMMITTING)
-    assert read_black_box(path, SystemDisk()) == BoxRecord(number=2**40, event=3, phase=Phase.COMMITTING)
+    box.note(2**40, Phase.LOADING)
+    assert read_black_box(path, SystemDisk()) == BoxRecord(number=2**40, event=3, phase=Phase.LOADING)
 
     box.close()
     assert read_black_box(path, SystemDisk()) is None
@@ -64,15 +64,15 @@ def test_a_callback_that_is_over_leaves_the_box_at_rest(tmp_path: Path) -> None:
             pass
         assert read_black_box(path, SystemDisk()) is None, "the tick after the last callback does it too"
 
-        box.note(0, Phase.COMMITTING)
-        guard.rest()
-        assert read_black_box(path, SystemDisk()) is not None, "what has begun since is not over"
+        guard.run_as(Phase.LOADING, 7, abs, -1)
+        loading = BoxRecord(number=7, event=7, phase=Phase.LOADING)
+        assert read_black_box(path, SystemDisk()) == loading
     finally:
         guard.close()
         box.close()
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 4_096, b"pipaid-blackbox1" + b"\xff" * 4_080, b"pipaid-blackbox1"])
+@pytest.mark.parametrize("data", [b"", b"x" * 4_096, b"pipaid-blackbox2" + b"\xff" * 4_080, b"pipaid-blackbox2"])
 def test_a_file_that_is_no_box_tells_nothing(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "blackbox"
     path.write_bytes(data)
@@ -140,6 +140,9 @@ def test_a_heart_must_beat_and_work_must_end() -> None:
     heart, labour = Heartbeat(), Labour()
 
     assert heart.moved()
+    assert heart.moved(), "one that has not begun is not stuck"
+    heart.beat()
+    assert heart.moved()
     assert not heart.moved()
     heart.beat()
     assert heart.moved()
@@ -173,7 +176,7 @@ def test_the_manager_is_fed_only_while_everything_moves(
     manager: socket.socket, notifier: Notifier, tmp_path: Path
 ) -> None:
     heart, writer, box = Heartbeat(), Labour(), BlackBox(tmp_path / "blackbox")
-    watchdog = Watchdog(notifier, 10, {"loop": heart, "writer": writer, "box": box})
+    watchdog = Watchdog(box, 10, {"loop": heart, "writer": writer, "box": box}, notifier=notifier)
 
     def look() -> bool:
         heart.beat()
@@ -203,9 +206,9 @@ def test_the_manager_is_fed_only_while_everything_moves(
     box.close()
 
 
-async def test_a_loop_that_stands_still_is_not_fed(manager: socket.socket, notifier: Notifier) -> None:
+async def test_a_loop_that_stands_still_is_not_fed(manager: socket.socket, notifier: Notifier, tmp_path: Path) -> None:
     heart = Heartbeat()
-    watchdog = Watchdog(notifier, 0.4, {"loop": heart})
+    watchdog = Watchdog(BlackBox(tmp_path / "blackbox"), 0.4, {"loop": heart}, notifier=notifier)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: beat_forever(heart, SystemClock(), every_s=0.01))
@@ -247,8 +250,8 @@ def drained(manager: socket.socket) -> int:
     return count
 
 
-def test_the_thread_takes_no_signal_of_the_main_thread(notifier: Notifier) -> None:
-    watchdog = Watchdog(notifier, 1, {})
+def test_the_thread_takes_no_signal_of_the_main_thread(notifier: Notifier, tmp_path: Path) -> None:
+    watchdog = Watchdog(BlackBox(tmp_path / "blackbox"), 1, {}, notifier=notifier)
     watchdog.start()
     (thread,) = [each for each in threading.enumerate() if each.name == "watchdog"]
     deadline = time.monotonic() + 5

@@ -18,6 +18,7 @@ FLOORS = {
     "pipaid.logs": 3,
     "pipaid.plugins": 3,
     "pipaid.seams": 3,
+    "pipaid.sentry": 3,
     "pipaid.wire": 3,
     "templates": 3,
     "pipaid.storage": 4,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -79,6 +81,16 @@ def spoil(template: Template, view: View) -> Any:
     return ()
 
 
+def stall(view: View) -> Any:
+    """Count for ever, in the interpreter's own code, which nothing interrupts."""
+    return deque(repeat(None), maxlen=0)
+
+
+def linger(view: View) -> Any:
+    """Do so for some tenths of a second."""
+    return tuple(deque(repeat(None, 20_000_000), maxlen=0))
+
+
 MISDEEDS: dict[str, Callable[[View], Any]] = {
     "value_error": raising(ValueError("the sky is falling")),
     "no_message": raising(AssertionError()),
@@ -104,6 +116,8 @@ MISDEEDS: dict[str, Callable[[View], Any]] = {
     "foreign_symbol": entering(symbol="DOGEUSDT"),
     "no_amount": entering(quantity=None),
     "huge": entering(quantity=Decimal("1e999999")),
+    "stall": stall,
+    "linger": linger,
 }
 PLACES = (
     "init", "features", "wakes", "allocation", "on_start", "on_candle", "on_opened", "on_closed", "on_price", "check",

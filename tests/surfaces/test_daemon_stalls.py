@@ -1,0 +1,136 @@
+"""A strategy that holds the whole daemon up in C code is named, taken out and kept out, and the daemon lives on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipaid.wire.client import ConnectionEnded
+from tests.surfaces.daemon import BRISK, Daemon, names_of, running
+from tests.surfaces.plugins import install
+
+CONFIG = f"{BRISK}\n[guard]\nstall_s = 2.0\n"
+SHAPE: dict[str, Any] = {
+    "template_id": "tpl_hostile",
+    "symbols": ["BTCUSDT"],
+    "timeframe": "1m",
+    "capital": "5000.00",
+}
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return install("plugin_hostile", tmp_path_factory.mktemp("plugin"))
+
+
+def stalling(place: str) -> dict[str, Any]:
+    return {**SHAPE, "params": {"misdeed": "stall", "place": place}}
+
+
+def trades_on(daemon: Daemon) -> None:
+    """Wait for a few candles."""
+    begun = daemon.ask("status")["market"]["candles"]
+    daemon.wait_for(lambda: daemon.ask("status")["market"]["candles"] > begun + 3)
+
+
+@pytest.mark.parametrize("place", ["on_candle", "features"])
+def test_a_call_that_never_returns_ends_in_quarantine(tmp_path: Path, variables: dict[str, str], place: str) -> None:
+    with running(tmp_path / "daemon", CONFIG, variables=variables) as daemon:
+        neighbour = daemon.create("neighbour", {**SHAPE, "template_id": "tpl_vigilant", "params": {}})
+        daemon.ask("strategy.deploy", id=neighbour, dry_run=True)
+        stuck = daemon.create("stuck", stalling(place))
+        try:
+            daemon.ask("strategy.deploy", id=stuck, dry_run=True)
+        except ConnectionEnded:
+            # It holds the daemon up before there is an answer.
+            assert place == "features"
+        assert daemon.exit_code() == -signal.SIGABRT
+        assert [line["phase"] for line in daemon.said("daemon.aborted")] == [
+            {"on_candle": "callback", "features": "loading"}[place]
+        ]
+        # What every thread was doing stands in the log, down to the template's line.
+        assert "hostile.py" in daemon.log.read_text(encoding="utf-8")
+
+        for life in range(2):
+            daemon.start()
+            told = daemon.get(stuck)
+            assert (told["status"], told["error"]["code"]) == ("error", "QUARANTINED")
+            assert "pipaid reset" in told["error"]["message"]
+            assert "quarantine: stuck" in daemon.ask("status")["degraded"]
+            assert names_of(daemon.events(stuck)).count("error") == 1
+            assert len(daemon.said("strategy.quarantined")) == 1
+            assert daemon.get(neighbour)["status"] == "deployed"
+            assert daemon.refusal("strategy.why", id=stuck) == "INVALID_STATE"
+            trades_on(daemon)
+            assert daemon.ask("strategy.state", id=neighbour)["restarts"] == 0
+            assert (life, daemon.end()) == (life, 0)
+        daemon.verify()
+
+
+def test_what_is_in_quarantine_is_released_by_a_person(tmp_path: Path, variables: dict[str, str]) -> None:
+    with running(tmp_path / "daemon", CONFIG, variables=variables) as daemon:
+        stuck = daemon.create("stuck", stalling("on_candle"))
+        daemon.ask("strategy.deploy", id=stuck, dry_run=True)
+        assert daemon.exit_code() == -signal.SIGABRT
+        daemon.start()
+
+        daemon.ask("strategy.reset", id=stuck)
+        daemon.ask("strategy.update", id=stuck, params={"misdeed": "nothing", "place": "on_closed"})
+        assert daemon.ask("strategy.deploy", id=stuck, dry_run=True)["status"] == "deployed"
+        assert daemon.ask("status")["degraded"] == []
+
+
+def test_a_check_that_never_returns_is_not_asked_again(tmp_path: Path, variables: dict[str, str]) -> None:
+    declared = tmp_path / "declared.toml"
+    declared.write_text(
+        '[[strategy]]\nname = "stuck"\ntemplate_id = "tpl_hostile"\nsymbols = ["BTCUSDT"]\ntimeframe = "1m"\n'
+        'capital = "5000.00"\ndeploy = true\nparams = { misdeed = "stall", place = "check" }\n',
+        encoding="utf-8",
+    )
+    config = f'[daemon]\nstrategies = ["{declared}"]\n{CONFIG}'
+    daemon = Daemon(tmp_path / "daemon", config, variables)
+    try:
+        daemon.spawn()
+        assert daemon.exit_code() == -signal.SIGABRT
+
+        for _ in range(2):
+            daemon.start()
+            daemon.wait_for(lambda: daemon.ask("status")["degraded"])
+            (complaint,) = daemon.ask("status")["degraded"]
+            assert complaint.startswith("declaration stuck: the check of just this definition by tpl_hostile held")
+            assert daemon.end() == 0
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill()
+
+
+def test_a_killed_daemon_blames_nobody(tmp_path: Path, variables: dict[str, str]) -> None:
+    with running(tmp_path / "daemon", CONFIG, variables=variables) as daemon:
+        stuck = daemon.create("stuck", stalling("on_candle"))
+        daemon.ask("strategy.deploy", id=stuck, dry_run=True)
+        # At once, in the middle of the call: no watchdog has seen anything amiss yet.
+        daemon.wait_for(lambda: b"\x01" in (daemon.state / "blackbox").read_bytes()[32:40])
+        daemon.kill()
+        daemon.variables = {}
+        daemon.start()
+
+        assert daemon.said("strategy.quarantined") == []
+        assert daemon.get(stuck)["error"]["code"] == "INVALID_PARAMETER"
+
+
+def test_a_daemon_that_is_stopped_from_outside_is_let_be(tmp_path: Path) -> None:
+    with running(tmp_path / "daemon", CONFIG) as daemon:
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGSTOP)
+        # Longer than the watchdog allows; what is to be seen is that nothing happens.
+        with pytest.raises(subprocess.TimeoutExpired):
+            daemon.process.wait(3)
+        daemon.process.send_signal(signal.SIGCONT)
+
+        daemon.wait_for(lambda: daemon.ask("ping")["pong"])
+        assert daemon.said("daemon.aborted") == []
+        assert daemon.end() == 0
