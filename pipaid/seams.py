@@ -6,6 +6,7 @@ command line reads files through here and never waits.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -224,7 +225,13 @@ class SystemDisk:
         return _SystemHeldFile(descriptor)
 
     def exists(self, path: Path) -> bool:
-        return path.exists()
+        try:
+            return path.exists()
+        except OSError as error:
+            # What no file can be called is not there; any other trouble says nothing about that.
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
 
     def find(self, pattern: str) -> list[Path]:
         return [path for name in sorted(glob.glob(pattern, recursive=True)) if (path := Path(name)).is_file()]

@@ -123,7 +123,9 @@ class Grid(Template):
         amount = capital / len(symbols) / _most_entries(params)
         for symbol in symbols:
             instrument = instruments.get(symbol)
-            if instrument is not None and narrowest < instrument.tick_size:
+            if instrument is not None and not instrument.price(params.lower_price):
+                mistakes["lower_price"] = f"is no price of {symbol}, whose tick is {instrument.tick_size}"
+            elif instrument is not None and narrowest < instrument.tick_size:
                 mistakes["grid_levels"] = f"puts levels of {symbol} closer than its tick {instrument.tick_size}"
             elif instrument is not None and amount < instrument.notional_min:
                 least = f"the minimum notional {instrument.notional_min} of {symbol}"

@@ -134,6 +134,8 @@ def test_the_remedy_is_what_to_write(tmp_path: Path, text: str, remedy: str) -> 
         ("[log]\nlevel = = 3\n", "2", "not TOML: Invalid value at column 9"),
         ("[log]\n[log]\n", "2", "not TOML: Cannot declare ('log',) twice at column 5"),
         ("a = " + "[" * 5000, "1", "not TOML: "),
+        ("[log]\n\n[market]\nseed = 0x" + "f" * 5000, "4", "not TOML: market.seed is a whole number of more than 64"),
+        ("[market]\nsymbols = [\n1,\n[9223372036854775808]]", "4", "not TOML: market.symbols.1.0 is a whole number of"),
     ],
 )
 def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path, text: str, place: str, wrong: str) -> None:
@@ -150,6 +152,32 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path: Path) -> N
     (mistake,) = examine(path, make_world()).mistakes
 
     assert (mistake.place, mistake.wrong) == (f"{path}:2", "not TOML: byte 0xff is not UTF-8")
+
+
+@pytest.mark.parametrize(
+    "text", ["0x" + "f" * 5000, "9" * 5000, "9223372036854775808", "[" * 5000, "[0x" + "f" * 99 + "]"]
+)
+def test_no_variable_is_worse_than_refused(tmp_path: Path, text: str) -> None:
+    for name in (
+        "MARKET__SEED",
+        "DESK__TAKER_BPS",
+        "GUARD__BUDGET_MS",
+        "DAEMON__EXIT_AT_END",
+        "MARKET__SYMBOLS",
+        "LOG__LEVEL",
+    ):
+        mistake = only_mistake(tmp_path, "", **{f"PIPAID__{name}": text})
+
+        assert mistake.place == f"environment PIPAID__{name}"
+
+
+def test_a_folder_that_nothing_can_be_called_holds_no_credential(tmp_path: Path) -> None:
+    assert examined(tmp_path, "", CREDENTIALS_DIRECTORY="x" * 5000).config is not None
+
+
+def test_a_number_is_shown_to_its_last_digit(tmp_path: Path) -> None:
+    assert value_of(examined(tmp_path, "[daemon]\nshutdown_s = 5.731621"), "daemon.shutdown_s")[0] == "5.731621"
+    assert value_of(examined(tmp_path, "[daemon]\nshutdown_s = 5.50"), "daemon.shutdown_s")[0] == "5.5"
 
 
 def test_a_missing_file_is_a_mistake_and_not_the_defaults(tmp_path: Path) -> None:

@@ -82,8 +82,11 @@ def shown(value: object) -> str:
         return f'"{plain(value)}"'
     if isinstance(value, WrittenFloat):
         return value.text
-    if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, tuple | list):
         items = cast("list[object] | tuple[object, ...]", value)
         return f"[{', '.join(map(shown, items))}]"

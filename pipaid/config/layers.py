@@ -24,6 +24,7 @@ from pipaid.config.toml import (
     nearest,
     read_document,
     unknown_key,
+    vast_integers,
 )
 from pipaid.seams import World
 
@@ -286,9 +287,11 @@ def _meant(text: str, hint: Any) -> object:
         return text
     try:
         value: object = tomllib.loads(f"value = {text}", parse_float=WrittenFloat)["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         listed = [part.strip() for part in text.split(",") if part.strip()]
         return listed if "tuple" in str(inner) else text
+    if next(vast_integers(value, ()), None) is not None:
+        return text
     # A variable has no quotes to put around a decimal, so its digits are taken as they stand.
     return text if isinstance(value, WrittenFloat) and "Decimal" in str(inner) else value
 

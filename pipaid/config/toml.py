@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import frozen
 
@@ -17,6 +17,8 @@ from pipaid.seams import Disk
 Route = tuple[str | int, ...]
 
 FILE_BYTES_MAX: Final = 1024 * 1024
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**63 - 1
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _SCALAR: Final = re.compile(r"[^,\]}\n#]+")
 _ESCAPE: Final = re.compile(r"\\(?:([btnfr\"\\])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))", re.ASCII)
@@ -103,9 +105,24 @@ def parse(path: Path, data: bytes) -> Document:
         text = data.decode("utf-8").replace("\r\n", "\n")
         table = tomllib.loads(text, parse_float=WrittenFloat)
         lines = _Reader(text).lines()
+        for route in vast_integers(table, ()):
+            key = ".".join(map(str, route))
+            raise ValueError(f"{key} is a whole number of more than 64 bits (at line {lines.get(route, 1)}, column 1)")
     except (ValueError, RecursionError) as trouble:
         raise Mistaken([_unreadable(path, data, trouble)]) from None
     return Document(path, table, lines)
+
+
+def vast_integers(value: object, route: Route) -> Iterator[Route]:
+    """Yield where whole numbers stand that TOML does not allow, though Python reads them and then cannot print them."""
+    if isinstance(value, int) and not INTEGER_MIN <= value <= INTEGER_MAX:
+        yield route
+    elif isinstance(value, dict):
+        for name, inner in cast("dict[str, object]", value).items():
+            yield from vast_integers(inner, (*route, name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(cast("list[object]", value)):
+            yield from vast_integers(inner, (*route, index))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

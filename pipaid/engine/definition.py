@@ -14,7 +14,7 @@ from pipaid.engine.risk import StrategyLimits
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument
-from pipaid.model.money import plain
+from pipaid.model.money import AMOUNT_MAX, plain
 from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, StrategyDefinition
 
 
@@ -80,6 +80,10 @@ def _frame_mistakes(
     times = definition.leverage if leverage is None else leverage
     if not 1 <= times <= LEVERAGE_MAX:
         mistakes.append(("leverage", f"must be 1 to {LEVERAGE_MAX}, got {times}"))
+    elif not asked * times < AMOUNT_MAX:
+        mistakes.append(
+            ("capital", f"times the leverage must have at most 18 digits before the point, got {asked * times}")
+        )
     return mistakes
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from pipaid.errors import InvariantBroken
-from pipaid.model.money import ZERO
+from pipaid.model.money import ZERO, exact_product, exact_sum, is_bookable
 from pipaid.model.order import Fill, Order, OrderFact, OrderStatus, follow
 from pipaid.model.position import CloseReason, Direction, Position
 
@@ -25,8 +25,8 @@ def filled_order(order: Order, fill: Fill) -> Order:
         order,
         status=status,
         filled=filled,
-        filled_value=order.filled_value + fill.quantity * fill.price,
-        fee=order.fee + fill.fee,
+        filled_value=exact_sum(order.filled_value, exact_product(fill.quantity, fill.price)),
+        fee=exact_sum(order.fee, fill.fee),
         market_step=max(order.market_step, fill.market_step),
         ended_at_ms=fill.time_ms if status is OrderStatus.FILLED else order.ended_at_ms,
     )
@@ -55,8 +55,8 @@ def entered(position: Position, fill: Fill) -> Position:
     return msgspec.structs.replace(
         position,
         entry_quantity=position.entry_quantity + fill.quantity,
-        entry_value=position.entry_value + fill.quantity * fill.price,
-        fees=position.fees + fill.fee,
+        entry_value=exact_sum(position.entry_value, exact_product(fill.quantity, fill.price)),
+        fees=exact_sum(position.fees, fill.fee),
         market_step=max(position.market_step, fill.market_step),
     )
 
@@ -80,16 +80,16 @@ def left(position: Position, fill: Fill) -> Position:
     return msgspec.structs.replace(
         position,
         exit_quantity=exit_quantity,
-        exit_value=position.exit_value + fill.quantity * fill.price,
-        fees=position.fees + fill.fee,
+        exit_value=exact_sum(position.exit_value, exact_product(fill.quantity, fill.price)),
+        fees=exact_sum(position.fees, fill.fee),
     )
 
 
 def funded(position: Position, amount: Decimal, time_ms: int) -> Position:
     """Return the lot after a funding settlement; a positive amount was received. Raise InvariantBroken for nonsense."""
-    if not amount.is_finite():
-        raise InvariantBroken(f"funding of position {position.id}: {amount} is not a number")
-    return msgspec.structs.replace(position, funding=position.funding + amount, funded_at_ms=time_ms)
+    if not is_bookable(amount):
+        raise InvariantBroken(f"funding of position {position.id}: {amount} is no amount")
+    return msgspec.structs.replace(position, funding=exact_sum(position.funding, amount), funded_at_ms=time_ms)
 
 
 def closed(position: Position, reason: CloseReason, time_ms: int) -> Position:
@@ -99,8 +99,8 @@ def closed(position: Position, reason: CloseReason, time_ms: int) -> Position:
 
 def _objection(order: Order, fill: Fill) -> str | None:
     figures = (fill.quantity, fill.price, fill.fee)
-    if not all(figure.is_finite() for figure in figures):
-        return "a figure is not a number"
+    if not all(map(is_bookable, figures)):
+        return "a figure is not a number, or has more than 18 digits before or after the point"
     if not (fill.quantity > ZERO and fill.price > ZERO):
         return f"{fill.quantity} at {fill.price} is no execution"
     if (fill.symbol, fill.side) != (order.symbol, order.side):

@@ -13,6 +13,9 @@ ONE: Final = Decimal(1)
 CENT: Final = Decimal("0.01")
 MILLI: Final = Decimal("0.001")
 BPS: Final = Decimal("0.0001")
+# Every amount is below this: it has at most 18 digits before the point.
+AMOUNT_MAX: Final = Decimal(10**18)
+PLACES_MAX: Final = 18
 
 # Wide enough for the largest amount in the smallest steps: 18 digits before the point over 18 digits after it, and a
 # quotient that no rounding carries over a step.
@@ -25,11 +28,11 @@ def parse_decimal(value: object, *, field: str) -> Decimal:
 
     Accepted text: `-?[0-9]{1,18}(\\.[0-9]{1,18})?`, ASCII digits only.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < AMOUNT_MAX:
         return Decimal(value)
     if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value):
         return Decimal(value)
-    if isinstance(value, Decimal) and value.is_finite() and abs(value) < 10**18:
+    if isinstance(value, Decimal) and value.is_finite() and abs(value) < AMOUNT_MAX:
         return value
     reason = f'must be a decimal string such as "12.50" (up to 18 digits before and after the point), got {value!r:.60}'
     raise InvalidParameter(f"{field} {reason}", details=((field, reason),))
@@ -52,6 +55,24 @@ def quote_text(value: Decimal) -> str:
 def ratio_text(value: Decimal) -> str:
     """Render a ratio with three decimals, half to even."""
     return format(value.quantize(MILLI, ROUND_HALF_EVEN, _WIDE), "f")
+
+
+def is_bookable(value: Decimal) -> bool:
+    """Tell whether an amount is a number with at most 18 digits before the point and 18 after it."""
+    return value.is_finite() and abs(value) < AMOUNT_MAX and _places(value) <= PLACES_MAX
+
+
+def exact_sum(*values: Decimal) -> Decimal:
+    """Add up amounts to the last digit, where `+` would round to 28 of them."""
+    total = ZERO
+    for value in values:
+        total = _WIDE.add(total, value)
+    return total
+
+
+def exact_product(left: Decimal, right: Decimal) -> Decimal:
+    """Multiply to the last digit."""
+    return _WIDE.multiply(left, right)
 
 
 def floor_to_step(value: Decimal, step: Decimal) -> Decimal:
@@ -87,9 +108,11 @@ def average(value: Decimal, quantity: Decimal) -> Decimal:
     if not quantity:
         return ZERO
     places = max(0, _places(value) - _places(quantity))
-    mean = value / quantity
-    rounded = mean.quantize(ONE.scaleb(-places), rounding=ROUND_HALF_UP)
-    return rounded if rounded * quantity == value else mean.quantize(ONE.scaleb(-places - 2), rounding=ROUND_HALF_UP)
+    mean = _WIDE.divide(value, quantity)
+    rounded = mean.quantize(ONE.scaleb(-places), ROUND_HALF_UP, _WIDE)
+    if exact_product(rounded, quantity) == value:
+        return rounded
+    return mean.quantize(ONE.scaleb(-places - 2), ROUND_HALF_UP, _WIDE)
 
 
 def exact_text(value: Decimal) -> str:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from pipaid.model.money import ZERO
+from pipaid.model.money import ZERO, exact_sum
 from pipaid.model.order import Side
 
 
@@ -107,7 +107,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             entry_value = self.entry_value
         else:
             entry_value = self.entry_value * self.exit_quantity / self.entry_quantity if self.entry_quantity else ZERO
-        return self.direction.sign * (self.exit_value - entry_value) - self.fees + self.funding
+        gained = exact_sum(self.exit_value, entry_value.copy_negate())
+        if self.direction.sign < 0:
+            gained = gained.copy_negate()
+        return exact_sum(gained, self.fees.copy_negate(), self.funding)
 
     @property
     def open_value(self) -> Decimal:

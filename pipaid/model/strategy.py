@@ -10,7 +10,7 @@ import msgspec
 
 from pipaid.errors import InvalidState
 from pipaid.model.instrument import Timeframe
-from pipaid.model.money import ZERO
+from pipaid.model.money import ZERO, exact_sum
 
 NAME_MAX: Final = 64
 SYMBOLS_MAX: Final = 10
@@ -146,15 +146,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def with_trade(self, pnl: Decimal) -> Tally:
         """Return the tally after one more closed trade with this net profit."""
-        total = self.pnl + pnl
+        total = exact_sum(self.pnl, pnl)
         peak = max(self.peak, total)
         return msgspec.structs.replace(
             self,
             trades=self.trades + 1,
             wins=self.wins + (pnl > 0),
             pnl=total,
-            gross_profit=self.gross_profit + max(pnl, ZERO),
-            gross_loss=self.gross_loss - min(pnl, ZERO),
+            gross_profit=exact_sum(self.gross_profit, max(pnl, ZERO)),
+            gross_loss=exact_sum(self.gross_loss, max(pnl.copy_negate(), ZERO)),
             peak=peak,
             drawdown=max(self.drawdown, peak - total),
         )

@@ -51,6 +51,11 @@ def witness_path(path: Path) -> Path:
     return path.with_suffix(".witness")
 
 
+def log_path(path: Path) -> Path:
+    """Return where SQLite keeps the write-ahead log of a journal: beside it."""
+    return path.with_name(f"{path.name}-wal")
+
+
 def unusable(path: Path, error: sqlite3.Error) -> JournalUnusable:
     """Return what to raise for an error met while opening or reading: damage, or trouble with the file itself."""
     # The low byte is the kind of error, what is above it a finer shade.

@@ -20,28 +20,13 @@ from pipaid.seams import Disk, SystemDisk
 from pipaid.storage.chain import EVENT_ENTITY, OPT_IN_STATE, Linked, breaks
 from pipaid.storage.connection import connect_to_read, copy_database, witness_path
 from pipaid.storage.reading import SqliteReader
-from pipaid.storage.schema import SCHEMA, require_known
+from pipaid.storage.schema import RECORDS_WITHOUT_EFFECT, ROWS_THAT_DIFFER, SCHEMA, require_known
 from pipaid.storage.store import JournalUnusable, Row
 from pipaid.storage.witness import Witness, decode_witness
 
 PROBLEMS_MAX: Final = 100
 
 _RECORDS: Final = "SELECT n, entity, key, kind, owner, state, sort, data, previous, hash FROM record ORDER BY n"
-_ROWS_THAT_DIFFER: Final = """
-    SELECT entity.entity, entity.key FROM entity LEFT JOIN record ON record.n = entity.n
-        AND record.entity = entity.entity AND record.key = entity.key AND record.kind <> 'drop'
-        AND record.owner = entity.owner AND record.state = entity.state AND record.sort = entity.sort
-        AND record.data = entity.data
-    WHERE record.n IS NULL LIMIT ?
-"""
-_RECORDS_WITHOUT_EFFECT: Final = """
-    SELECT record.entity, record.key
-    FROM (SELECT max(n) AS n FROM record WHERE entity <> 'event' GROUP BY entity, key) AS newest
-    JOIN record ON record.n = newest.n
-    LEFT JOIN entity ON entity.entity = record.entity AND entity.key = record.key
-    WHERE (record.kind = 'drop') = (entity.n IS NOT NULL) OR (record.kind <> 'drop' AND entity.n IS NOT record.n)
-    LIMIT ?
-"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,9 +196,9 @@ class _Verification:
             self._find(f"{missing} records are missing, {self._pruned} were pruned")
 
     def _compare_tables(self) -> None:
-        for entity, key in self._connection.execute(_ROWS_THAT_DIFFER, (PROBLEMS_MAX,)):
+        for entity, key in self._connection.execute(ROWS_THAT_DIFFER, (PROBLEMS_MAX,)):
             self._find(f"the row {entity} {key} differs from the record that should have written it")
-        for entity, key in self._connection.execute(_RECORDS_WITHOUT_EFFECT, (PROBLEMS_MAX,)):
+        for entity, key in self._connection.execute(RECORDS_WITHOUT_EFFECT, (PROBLEMS_MAX,)):
             self._find(f"the newest record of {entity} {key} is not in the table")
 
     def _hear_witness(self) -> None:

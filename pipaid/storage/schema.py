@@ -61,6 +61,23 @@ _PRUNING: Final = (
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _PRUNING)
 SCHEMA: Final = len(MIGRATIONS)
 
+# The tables are what the records made of them: neither of these finds anything.
+ROWS_THAT_DIFFER: Final = """
+    SELECT entity.entity, entity.key FROM entity LEFT JOIN record ON record.n = entity.n
+        AND record.entity = entity.entity AND record.key = entity.key AND record.kind <> 'drop'
+        AND record.owner = entity.owner AND record.state = entity.state AND record.sort = entity.sort
+        AND record.data = entity.data
+    WHERE record.n IS NULL LIMIT ?
+"""
+RECORDS_WITHOUT_EFFECT: Final = """
+    SELECT record.entity, record.key
+    FROM (SELECT max(n) AS n FROM record WHERE entity <> 'event' GROUP BY entity, key) AS newest
+    JOIN record ON record.n = newest.n
+    LEFT JOIN entity ON entity.entity = record.entity AND entity.key = record.key
+    WHERE (record.kind = 'drop') = (entity.n IS NOT NULL) OR (record.kind <> 'drop' AND entity.n IS NOT record.n)
+    LIMIT ?
+"""
+
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables, or bring those of an earlier release up to date after saving a copy of them."""

@@ -11,9 +11,9 @@ from typing import Any, Final
 from pipaid.model.record import Batch
 from pipaid.seams import Clock, Disk, HeldFile
 from pipaid.storage.chain import GENESIS, breaks, ordinal_of
-from pipaid.storage.connection import connect_to_write, damaged, unusable, witness_path
+from pipaid.storage.connection import connect_to_write, damaged, log_path, unusable, witness_path
 from pipaid.storage.reading import NEWEST_EVENT, SqliteReader
-from pipaid.storage.schema import prepare
+from pipaid.storage.schema import RECORDS_WITHOUT_EFFECT, ROWS_THAT_DIFFER, prepare
 from pipaid.storage.staging import Count, Key, Staging, TableRow, added_keys
 from pipaid.storage.store import EVENTS_KEPT_US, Committed, JournalHeld, JournalLost, JournalRefused
 from pipaid.storage.witness import Witness, decode_witness
@@ -89,8 +89,12 @@ class SqliteJournal(SqliteReader):
         found = held.read()
         witness = decode_witness(found)
         self._warnings = _doubts(path, found, witness)
-        if witness is not None and witness.n and not (disk.exists(path) and path.stat().st_size):
-            raise damaged(path, f"it is missing or empty, but record {witness.n} was durable")
+        if not (disk.exists(path) and path.stat().st_size):
+            if witness is not None and witness.n:
+                raise damaged(path, f"it is missing or empty, but record {witness.n} was durable")
+            # SQLite would take the log for that of another file, and delete it.
+            if disk.exists(log_path(path)) and log_path(path).stat().st_size:
+                raise damaged(path, f"it is missing or empty, but its log {log_path(path)} is not")
         if not disk.exists(path):
             # SQLite would make it as readable as the umask allows.
             disk.write_atomically(path, b"", mode=0o600)
@@ -256,9 +260,12 @@ def _doubts(path: Path, found: bytes, witness: Witness | None) -> tuple[str, ...
 def _checked_end(connection: sqlite3.Connection, path: Path, witness: Witness | None) -> tuple[int, bytes]:
     """Return the last number and hash after looking at the file's structure, the last records and the witness."""
     if path.stat().st_size <= CHECKED_AT_OPEN_BYTES_MAX:
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise damaged(path, str(verdict))
+        for query in (ROWS_THAT_DIFFER, RECORDS_WITHOUT_EFFECT):
+            for entity, key in connection.execute(query, (1,)):
+                raise damaged(path, f"the row {entity} {key} is not what its record says")
     tail = connection.execute(
         "SELECT n, entity, key, kind, owner, state, sort, data, previous, hash FROM record ORDER BY n DESC LIMIT ?",
         (TAIL_CHECKED,),

@@ -104,6 +104,14 @@ def test_the_template_judges_the_params_with_the_capital_of_the_deployment() -> 
     assert mistakes(template, capital=Decimal(499), deployment={"capital": Decimal(500)}) == set()
 
 
+def test_what_the_leverage_makes_of_the_capital_is_still_an_amount() -> None:
+    most = Decimal(10**18) - 1
+
+    assert mistakes(capital=most, leverage=1) == set()
+    assert mistakes(capital=most, leverage=2) == {"capital"}
+    assert mistakes(capital=Decimal(1000), deployment={"capital": most, "leverage": 3}) == {"capital"}
+
+
 def test_a_refusal_names_what_is_listed() -> None:
     with pytest.raises(InvalidParameter, match="'XRPUSDT' is not listed; listed are BTCUSDT, ETHUSDT"):
         check_definition(make_definition(symbols=("XRPUSDT",), params={"levels": 2}), TEMPLATE, INSTRUMENTS)

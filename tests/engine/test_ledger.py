@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from pipaid.engine import ledger
 from pipaid.errors import InvariantBroken
+from pipaid.model.money import average
 from pipaid.model.order import OrderStatus, Side
 from pipaid.model.position import CloseReason, Direction
+from pipaid.model.strategy import Tally
 from tests.builders import OTHER, make_fill, make_order, make_position
 
 prices = st.integers(1, 10**9).map(lambda cents: Decimal(cents) / 100)
@@ -53,6 +55,27 @@ def test_the_profit_of_a_closed_lot_is_the_difference_of_its_cash(entered: list[
 
     assert position.quantity == 0
     assert Fraction(position.pnl) == cash
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_sums_of_more_digits_than_usual_are_exact_as_well(direction: Direction) -> None:
+    quantity, price = Decimal("12345678.123456789123456789"), Decimal("987654321.123456789123456789")
+    fee = Decimal("0.000000000000000001")
+    order = make_order(side=direction.entry_side, quantity=3 * quantity)
+    lot = ledger.opened_position(order, 7)
+
+    for number in range(3):
+        fill = make_fill(order, id=str(number), quantity=quantity, price=price, fee=fee)
+        order, lot = ledger.filled_order(order, fill), ledger.entered(lot, fill)
+    exit_order = make_order(2, side=direction.exit_side, quantity=3 * quantity, reduce_only=True)
+    lot = ledger.left(lot, make_fill(exit_order, quantity=3 * quantity, price=2 * price, fee=fee))
+    tally = Tally().with_trade(lot.pnl).with_trade(fee)
+
+    exact = direction.sign * Fraction(3 * quantity) * Fraction(price) - 4 * Fraction(fee)
+    assert Fraction(order.filled_value) == Fraction(3 * quantity) * Fraction(price)
+    assert Fraction(lot.pnl) == exact
+    assert Fraction(tally.pnl) == exact + Fraction(fee)
+    assert average(order.filled_value, order.filled) == price
 
 
 def test_a_partial_fill_leaves_an_order_open() -> None:

@@ -159,6 +159,52 @@ def test_damage_is_refused_with_the_place_and_the_remedy(tmp_path: Path, damage:
     assert not verify(journal_path(tmp_path)).ok
 
 
+def test_a_log_without_its_database_is_not_thrown_away(tmp_path: Path) -> None:
+    crashed = tmp_path / "crashed"
+    copy_in_use(tmp_path, crashed)
+    (crashed / "journal.db").unlink()
+    (crashed / "journal.witness").unlink()
+    before = (crashed / "journal.db-wal").read_bytes()
+
+    with pytest.raises(JournalCorrupt, match=r"its log .* is not"):
+        open_journal(crashed)
+
+    assert (crashed / "journal.db-wal").read_bytes() == before
+
+
+def test_a_row_that_is_not_what_its_record_says_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    with closing(sqlite3.connect(journal_path(tmp_path))) as tampered, tampered:
+        tampered.execute("UPDATE entity SET owner = 'somebody' WHERE key = 'f0007'")
+
+    with pytest.raises(JournalCorrupt, match="the row fill f0007 is not what its record says"):
+        open_journal(tmp_path)
+
+
+def test_a_row_that_is_lost_is_missed(tmp_path: Path) -> None:
+    write(tmp_path)
+    with closing(sqlite3.connect(journal_path(tmp_path))) as tampered, tampered:
+        tampered.execute("DELETE FROM entity WHERE key = 'f0007'")
+
+    with pytest.raises(JournalCorrupt, match="the row fill f0007 is not what its record says"):
+        open_journal(tmp_path)
+
+
+def test_an_index_that_lost_its_way_is_refused(tmp_path: Path) -> None:
+    with closing(open_journal(tmp_path)) as journal:
+        for number in range(40):
+            committed(journal, add("fill", f"f{number:04d}", owner="strat_whose"))
+    content = bytearray(journal_path(tmp_path).read_bytes())
+    with closing(sqlite3.connect(journal_path(tmp_path))) as looked:
+        (page,) = looked.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'entity_owner'").fetchone()
+    at = content.index(b"strat_whosef00", (page - 1) * 4096)
+    content[at] ^= 0x01
+    journal_path(tmp_path).write_bytes(content)
+
+    with pytest.raises(JournalCorrupt, match="index entity_owner"):
+        open_journal(tmp_path)
+
+
 def test_the_lock_is_free_after_a_refusal(tmp_path: Path) -> None:
     write(tmp_path)
     good = journal_path(tmp_path).read_bytes()

@@ -217,6 +217,14 @@ def test_a_grid_is_held_against_tick_and_least_notional() -> None:
     assert "minimum notional 5" in found["grid_levels"]
 
 
+def test_a_grid_has_no_level_that_the_tick_makes_nothing() -> None:
+    raw = {**GOOD[Grid], "lower_price": "0.000001"}
+
+    found = mistakes(lambda: structured(Grid, raw, instruments={"EURUSD": EURO}))
+
+    assert found == {"lower_price": "is no price of EURUSD, whose tick is 0.00001"}
+
+
 def test_a_neutral_grid_has_no_target() -> None:
     raw = {**GOOD[Grid], "side": "neutral", "take_profit_pct": "0.1"}
 
