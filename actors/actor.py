@@ -161,6 +161,10 @@ class Inbox(Protocol):
 
     id: str
 
+    def tell(self, fact: DeskFact) -> None:
+        """Put in a fact; raise MailboxFull without room."""
+        ...
+
     async def deliver(self, fact: DeskFact) -> None:
         """Put in a fact that must not be lost, waiting for room."""
         ...

@@ -122,8 +122,8 @@ class Daemon:
         self._build_roster(lockstep=lockstep)
         await self.roster.load()
         self.hub = Hub(self.recorder, self.roster)
-        self.posts = Posts(self.venues, config.desk, world.clock, self.activity, self.feed, self.roster)
-        self.posts.open()
+        self.posts = Posts(self.venues, config.desk, world.clock, self.activity, self.feed, self.roster, self.recorder)
+        await self.posts.open()
         self._build_commands()
         await self.portfolio.load()
         await self.keys.load()
@@ -178,6 +178,7 @@ class Daemon:
             carriers=lambda dry: self.posts[dry].gateway,
             on_interest=self._seat,
             on_become=self.roster.became,
+            on_stray=lambda stray: self.posts.take(stray),
         )
 
     def _seat(self, actor: Employed, symbol: str) -> None:
@@ -317,6 +318,7 @@ class Daemon:
             last_record=lambda: self.recorder.last_n,
             gateways=[post.gateway for post in self.posts.all.values()],
             resolvers=[post.resolver for post in self.posts.all.values()],
+            auditors=[post.auditor for post in self.posts.all.values()],
             activity=self.activity,
             children=lambda: self.supervisor.children,
             control_clients=lambda: self.control.clients,
@@ -360,6 +362,7 @@ class Daemon:
             ChildSpec(name="portfolio", start=self.portfolio.run),
         ]
         tree += [ChildSpec(name=f"resolver/{post.name}", start=post.resolver.run) for post in posts]
+        tree += [ChildSpec(name=f"auditor/{post.name}", start=post.auditor.run) for post in posts]
         tree += [
             ChildSpec(name="declarer", start=self.declarer.run, restart="transient"),
             ChildSpec(name="feed", start=self.feed.run, restart="transient"),
@@ -380,9 +383,8 @@ class Daemon:
             raise
 
     async def _reconcile(self, task_status: trio.TaskStatus[None]) -> None:
-        self.notifier.extend(60)
         for post in self.posts.all.values():
-            await post.reconcile()
+            await post.reconcile(patience=lambda: self.notifier.extend(60))
         task_status.started()
 
     async def _serve_control(self, task_status: trio.TaskStatus[None]) -> None:

@@ -10,76 +10,144 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import REQUEST_WINDOW_MS, CancelNews, Inbox, OrderNews
+from actors.actor import REQUEST_WINDOW_MS, CancelNews, DeskFact, Inbox, MailboxFull, OrderNews
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
-from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
+from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
+from pipaid.model.stray import Stray, StrayKind, stray_fill
 from pipaid.storage.store import Committed
-from pipaid.venues.venue import Confirmed, Desk, DeskUpdate, Outcome, Reconnected, Refused, Unknown
+from pipaid.venues.venue import Confirmed, Desk, Outcome, Reconnected, Refused, Unknown
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
 QUEUE_MAX: Final = 100_000
-ENDED_KEPT: Final = 16_384
 NEWS_MAX: Final = 256
+LATE_MAX: Final = 8_192
+SENT_KEPT: Final = 16_384
 WITHDRAWN_AT_ONCE: Final = 64
-ENDS: Final = frozenset({OrderFact.COMPLETE, OrderFact.CANCEL, OrderFact.EXPIRE})
+ENDS: Final = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE})
+
+
+@define(eq=False)
+class Delivery:
+    """Hand facts to the strategies they concern; for one without room they wait here in order, and nobody else waits.
+
+    LATE_MAX facts wait for one strategy. What comes beyond that is dropped, and `missed` is told: the desk is then
+    asked for all that happened. `nobody` takes what is for a strategy that does not run.
+    """
+
+    inbox: Callable[[str], Inbox | None]
+    activity: Activity
+    nobody: Callable[[str, DeskFact], None]
+    missed: Callable[[], None]
+    dropped: int = 0
+    _late: dict[str, deque[DeskFact]] = field(factory=dict[str, deque[DeskFact]])
+    _nursery: trio.Nursery | None = None
+
+    @property
+    def late(self) -> int:
+        """Return how many facts wait for room."""
+        return sum(map(len, self._late.values()))
+
+    def hand(self, strategy_id: str, fact: DeskFact) -> None:
+        """Put a fact into its mailbox, or let it wait for room."""
+        late = self._late.get(strategy_id)
+        if late is None:
+            inbox = self.inbox(strategy_id)
+            if inbox is None:
+                self.nobody(strategy_id, fact)
+                return
+            try:
+                inbox.tell(fact)
+            except MailboxFull:
+                late = self._late[strategy_id] = deque[DeskFact]()
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._carry, strategy_id)
+            else:
+                return
+        if len(late) < LATE_MAX:
+            late.append(fact)
+            self.activity.begin()
+            return
+        self.dropped += 1
+        log.error("fact.dropped", strategy_id=strategy_id, waiting=len(late), fact=repr(fact)[:300])
+        self.missed()
+
+    async def run(self) -> None:
+        """Carry what is late until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                for strategy_id in list(self._late):
+                    nursery.start_soon(self._carry, strategy_id)
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    async def _carry(self, strategy_id: str) -> None:
+        late = self._late[strategy_id]
+        while late:
+            inbox = self.inbox(strategy_id)
+            if inbox is None:
+                self.nobody(strategy_id, late[0])
+            else:
+                await inbox.deliver(late[0])
+            late.popleft()
+            self.activity.end()
+        del self._late[strategy_id]
 
 
 @define(eq=False)
 class Gateway:
     """Carry one desk's orders: cancellations and reducing orders first, then entries, each in the order given.
 
-    The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it says why,
-    no entry leaves any more, and those that wait are refused with the reason as proof, for they were never sent. So is
-    an order whose cancellation overtakes it. A call that is cut short leaves its order in doubt.
+    What comes back goes to the strategy whose mark the order bears, or whose lot it is about; what is nobody's goes to
+    `stray`. The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it
+    says why, no entry leaves any more, and those that wait are refused with the reason as proof, for they were never
+    sent. So is an order whose cancellation overtakes it. A call that is cut short leaves its order in doubt.
     """
 
     name: str
+    dry: bool
     desk: Desk
     quotes: Quotes
     activity: Activity
     inbox: Callable[[str], Inbox | None]
+    owner_of_order: Callable[[str], str | None]
     owner_of_position: Callable[[str], str | None]
     doubt: Callable[[Order, int], None]
     reconnected: Callable[[], None]
+    ended: Callable[[str], None]
+    stray: Callable[[Stray], None]
     stopped: str = ""
     sent: int = 0
-    unassigned: int = 0
+    delivery: Delivery = field(init=False)
     _cancels: deque[Order] = field(factory=deque[Order])
     _exits: deque[Order] = field(factory=deque[Order])
     _entries: deque[Order] = field(factory=deque[Order])
-    _unsent: dict[str, str] = field(factory=dict[str, str])
+    _carried: dict[str, str] = field(factory=dict[str, str])
+    # Of what was sent not long ago the answer may not have been booked yet.
+    _gone_out: OrderedDict[str, None] = field(factory=OrderedDict[str, None])
     # What was taken back before its cancellation was durable: that one is not sent a second time.
-    _withdrawn: dict[str, None] = field(factory=dict[str, None])
-    _owners: dict[str, str] = field(factory=dict[str, str])
-    _ended: OrderedDict[str, str] = field(factory=OrderedDict[str, str])
-    _taken: DeskUpdate | None = None
+    _withdrawn: OrderedDict[str, None] = field(factory=OrderedDict[str, None])
     _work: trio.Event = field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.delivery = Delivery(self.inbox, self.activity, self._nobody, self.reconnected)
 
     @property
     def waiting(self) -> int:
         """Return how many orders and cancellations have not been sent yet."""
         return len(self._cancels) + len(self._exits) + len(self._entries)
 
-    def know(self, order: Order) -> None:
-        """Remember whose order this is until it has ended, so that its executions find their way."""
-        self._owners[order.client_order_id] = order.strategy_id
-
-    def note_end(self, client_id: str) -> None:
-        """Let an ended order make room; for a while late facts about it still find their way."""
-        self._withdrawn.pop(client_id, None)
-        owner = self._owners.pop(client_id, None)
-        if owner is not None:
-            self._ended[client_id] = owner
-            if len(self._ended) > ENDED_KEPT:
-                self._ended.popitem(last=False)
+    def carries(self, client_id: str) -> bool:
+        """Tell whether an order waits to be sent, or is being sent."""
+        return client_id in self._carried
 
     def send(self, approved: Approved, proof: Committed) -> None:
         """Take an order; the proof of its commit is demanded because nothing else may be sent."""
         assert proof.n > 0, "an order is sent only after the commit of its intent"
-        self.know(approved.order)
-        self._unsent[approved.order.client_order_id] = ""
+        self._carried[approved.order.client_order_id] = ""
         self._put(self._exits if approved.order.reduce_only else self._entries, approved.order)
 
     def cancel(self, order: Order, proof: Committed) -> None:
@@ -94,16 +162,20 @@ class Gateway:
         still can be. Hence `stopped` must say why. What reduces stays, for it protects.
         """
         assert self.stopped, "only once everything is stopped is anything sent that no commit stands behind"
-        resting = deque(order for order in orders if not order.reduce_only and self._may_rest(order.client_order_id))
-        self._withdrawn.update((order.client_order_id, None) for order in resting)
+        resting = deque(order for order in orders if not order.reduce_only and self._may_rest(order))
+        for order in resting:
+            _remember(self._withdrawn, order.client_order_id)
         if resting:
             log.warning("entries.withdrawn", desk=self.name, orders=len(resting), reason=self.stopped)
         async with trio.open_nursery() as nursery:
             for _ in range(min(len(resting), WITHDRAWN_AT_ONCE)):
                 nursery.start_soon(self._withdraw_all, resting)
 
-    def _may_rest(self, client_id: str) -> bool:
-        return client_id in self._owners and client_id not in self._unsent and client_id not in self._withdrawn
+    def _may_rest(self, order: Order) -> bool:
+        client_id = order.client_order_id
+        if order.dry_run is not self.dry or client_id in self._carried or client_id in self._withdrawn:
+            return False
+        return order.status is not OrderStatus.INTENDED or client_id in self._gone_out
 
     async def _withdraw_all(self, resting: deque[Order]) -> None:
         while resting:
@@ -118,6 +190,7 @@ class Gateway:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what comes and listen to the desk, until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.delivery.run)
             nursery.start_soon(self._listen)
             task_status.started()
             while True:
@@ -139,20 +212,25 @@ class Gateway:
                 fact, detail = await self._send_one(order)
                 news.setdefault(order.strategy_id, []).append((order.client_order_id, fact, detail))
         finally:
-            try:
-                for strategy_id, facts in news.items():
-                    await self._tell(strategy_id, OrderNews(tuple(facts)))
-            finally:
-                self.activity.end(units)
-                if self.waiting:
-                    self._work.set()
+            for strategy_id, facts in news.items():
+                self.delivery.hand(strategy_id, OrderNews(tuple(facts)))
+            self.activity.end(units)
+            if self.waiting:
+                self._work.set()
 
     async def _send_one(self, order: Order) -> tuple[OrderFact, str]:
-        never = self._unsent.pop(order.client_order_id, "") or ("" if order.reduce_only else self.stopped)
-        if never:
-            self.note_end(order.client_order_id)
-            return OrderFact.REFUSE, f"never sent: {never}"
+        client_id = order.client_order_id
+        try:
+            never = self._carried[client_id] or ("" if order.reduce_only else self.stopped)
+            if never:
+                return OrderFact.REFUSE, f"never sent: {never}"
+            return await self._place(order)
+        finally:
+            del self._carried[client_id]
+
+    async def _place(self, order: Order) -> tuple[OrderFact, str]:
         self.sent += 1
+        _remember(self._gone_out, order.client_order_id)
         expires_at_ms = self.quotes.now_ms + REQUEST_WINDOW_MS
         try:
             outcome = await self.desk.place(order, expires_at_ms=expires_at_ms)
@@ -162,13 +240,14 @@ class Gateway:
         if isinstance(outcome, Confirmed):
             if self.stopped and not order.reduce_only:
                 # It was on its way when everything was stopped.
-                await self.withdraw((order,))
+                log.warning("entries.withdrawn", desk=self.name, orders=1, reason=self.stopped)
+                _remember(self._withdrawn, order.client_order_id)
+                await self._withdraw_one(order)
             return OrderFact.ACK, ""
         if isinstance(outcome, Refused):
             # A reducing order that comes after its lot was closed is an everyday race; an entry is not.
             tell = log.info if order.reduce_only else log.warning
             tell("order.refused", strategy_id=order.strategy_id, order_id=order.id, proof=outcome.proof)
-            self.note_end(order.client_order_id)
             return OrderFact.REFUSE, outcome.proof
         log.warning("order.unknown", strategy_id=order.strategy_id, order_id=order.id, detail=outcome.detail)
         self.doubt(order, expires_at_ms)
@@ -177,61 +256,81 @@ class Gateway:
     async def _cancel_one(self) -> None:
         order = self._cancels.popleft()
         try:
-            if order.client_order_id in self._unsent:
-                self._unsent[order.client_order_id] = "withdrawn before its turn came"
+            if order.client_order_id in self._carried:
+                self._carried[order.client_order_id] = "withdrawn before its turn came"
             elif order.client_order_id not in self._withdrawn:
                 await self._withdraw_one(order)
         finally:
             self.activity.end()
 
     async def _withdraw_one(self, order: Order) -> None:
-        """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate."""
+        """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate.
+
+        A venue refuses because the order has ended, or because it has not come yet: it is asked which.
+        """
         outcome: Outcome = Unknown("the call was cut short")
         try:
             outcome = await self.desk.cancel(order)
         finally:
             if not isinstance(outcome, Confirmed):
                 self._withdrawn.pop(order.client_order_id, None)
-            if isinstance(outcome, Unknown):
-                self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
+                if isinstance(outcome, Unknown) or not self.desk.capabilities.acts_in_call:
+                    self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
         if not isinstance(outcome, Confirmed):
             log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
-            await self._tell(order.strategy_id, CancelNews(order.client_order_id))
-
-    async def _tell(self, strategy_id: str, fact: Execution | FundingPaid | OrderNews | CancelNews) -> None:
-        inbox = self.inbox(strategy_id)
-        if inbox is not None:
-            await inbox.deliver(fact)
-            return
-        self.unassigned += 1
-        log.error("fact.unassigned", desk=self.name, strategy_id=strategy_id, fact=repr(fact)[:300])
+            self.delivery.hand(order.strategy_id, CancelNews(order.client_order_id))
 
     async def _listen(self) -> None:
-        if self._taken is not None:
-            # Taken from the desk before a restart, when its owner had no room for it.
-            await self._pass_on(self._taken)
         async for update in self.desk.updates():
-            self._taken = update
-            await self._pass_on(update)
+            if isinstance(update, Reconnected):
+                log.warning("desk.reconnected", desk=self.name, detail=update.detail)
+                self.reconnected()
+            else:
+                self.pass_on(update)
+            self.activity.end()
+            if self.delivery.late:
+                # Who has no room is given a chance to make some before more comes.
+                await trio.lowlevel.checkpoint()
 
-    async def _pass_on(self, update: DeskUpdate) -> None:
-        if isinstance(update, Reconnected):
-            log.warning("desk.reconnected", desk=self.name, detail=update.detail)
-            self.reconnected()
-        elif (owner := self._owner(update)) is None:
-            self.unassigned += 1
-            log.error("execution.unassigned", desk=self.name, fact=repr(update)[:300])
+    def pass_on(self, update: Execution | FundingPaid) -> bool:
+        """Bring what the venue tells to whom it concerns; tell whether it concerns anybody."""
+        owner = self.owner_of_order(update.client_order_id) if isinstance(update, Execution) else None
+        owner = owner or (self.owner_of_position(update.position_id) if update.position_id else None)
+        if owner is None:
+            self._put_aside(update, "neither an order nor a lot of ours", "")
+            return False
+        self.delivery.hand(owner, update)
+        if isinstance(update, Execution) and update.fact in ENDS:
+            self.ended(update.client_order_id)
+        return True
+
+    def _nobody(self, strategy_id: str, fact: DeskFact) -> None:
+        if isinstance(fact, Execution | FundingPaid):
+            self._put_aside(fact, "its strategy does not run", strategy_id)
         else:
-            await self._tell(owner, update)
-        self._taken = None
-        self.activity.end()
+            log.error("fact.unassigned", desk=self.name, strategy_id=strategy_id, fact=repr(fact)[:300])
 
-    def _owner(self, update: Execution | FundingPaid) -> str | None:
-        if isinstance(update, Execution):
-            client_id = update.client_order_id
-            owner = self._owners.get(client_id) or self._ended.get(client_id)
-            if update.fact in ENDS:
-                self.note_end(client_id)
-            if owner is not None:
-                return owner
-        return self.owner_of_position(update.position_id) if update.position_id else None
+    def _put_aside(self, fact: Execution | FundingPaid, reason: str, strategy_id: str) -> None:
+        if isinstance(fact, FundingPaid):
+            self.stray(
+                Stray(
+                    id=fact.id,
+                    desk=self.name,
+                    kind=StrayKind.FUNDING,
+                    symbol=fact.symbol,
+                    quantity=fact.amount,
+                    time_ms=fact.time_ms,
+                    reason=reason,
+                    strategy_id=strategy_id,
+                )
+            )
+        elif fact.fill is not None:
+            self.stray(stray_fill(fact.fill, fact.fill.quantity, self.name, reason, strategy_id=strategy_id))
+        else:
+            log.info("execution.unassigned", desk=self.name, strategy_id=strategy_id, fact=repr(fact)[:300])
+
+
+def _remember(kept: OrderedDict[str, None], client_id: str) -> None:
+    kept[client_id] = None
+    if len(kept) > SENT_KEPT:
+        kept.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from attrs import define
 
 from actors.actor import Failures
 from pipaid.engine.quotes import Quotes
+from pipaid.model.money import plain
 from pipaid.model.report import ActorObject, ClientFigures, ConditionObject, JournalFigures, MarketFigures
 from pipaid.wire.activity import Activity
 
@@ -45,13 +47,28 @@ class Written(Protocol):
         ...
 
 
+class Delivered(Protocol):
+    """A gateway's delivery as the gauges see it."""
+
+    dropped: int
+
+    @property
+    def late(self) -> int:
+        """Return how many facts wait for room with their strategy."""
+        ...
+
+
 class Sent(Protocol):
     """A gateway as the gauges see it."""
 
     name: str
     stopped: str
     sent: int
-    unassigned: int
+
+    @property
+    def delivery(self) -> Delivered:
+        """Return what brings its facts to the strategies."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -65,9 +82,23 @@ class Doubted(Protocol):
     name: str
     doubts: dict[str, Any]
 
+
+class Found(Protocol):
+    """A bucket of what nobody accounts for as the gauges see it."""
+
+    total: int
+    found: dict[str, Any]
+
+
+class Audited(Protocol):
+    """An auditor as the gauges see it; `amounts` is what the venue holds beyond our lots where nothing is entered."""
+
+    name: str
+    amounts: dict[str, Decimal]
+
     @property
-    def frozen(self) -> frozenset[str]:
-        """Return the symbols on which nothing is entered."""
+    def bucket(self) -> Found:
+        """Return what nobody accounts for."""
         ...
 
 
@@ -101,6 +132,7 @@ class Gauges:
     last_record: Callable[[], int]
     gateways: Sequence[Sent]
     resolvers: Sequence[Doubted]
+    auditors: Sequence[Audited]
     activity: Activity
     children: Callable[[], Iterable[Supervised]]
     control_clients: Callable[[], int]
@@ -166,8 +198,11 @@ class Gauges:
         """Return why the daemon does not do all it should."""
         found = [f"{each.condition}: {each.detail}" for each in self.conditions()]
         found += [f"{gate.name}: {gate.stopped}" for gate in self.gateways if gate.stopped]
-        frozen = {each.name: sorted(each.frozen) for each in self.resolvers if each.frozen}
-        found += [f"{name}: entries frozen on {', '.join(symbols)}" for name, symbols in frozen.items()]
+        for each in self.auditors:
+            amounts = ", ".join(f"{symbol} (unassigned {plain(each.amounts[symbol])})" for symbol in each.amounts)
+            found += [f"{each.name}: entries frozen on {amounts}"] if amounts else []
+            strays = len(each.bucket.found)
+            found += [f"{each.name}: {strays} unassigned at the venue"] if strays else []
         if self.quotes.stale:
             found.append(f"stale prices: {', '.join(sorted(self.quotes.stale))}")
         found.extend(self.complaints())
@@ -193,7 +228,12 @@ class Gauges:
         for gate in self.gateways:
             figures[f'pipaid_orders_sent_total{{desk="{gate.name}"}}'] = gate.sent
             figures[f'pipaid_orders_waiting{{desk="{gate.name}"}}'] = gate.waiting
-            figures[f'pipaid_executions_unassigned_total{{desk="{gate.name}"}}'] = gate.unassigned
+            figures[f'pipaid_facts_waiting{{desk="{gate.name}"}}'] = gate.delivery.late
+            figures[f'pipaid_facts_dropped_total{{desk="{gate.name}"}}'] = gate.delivery.dropped
         for each in self.resolvers:
             figures[f'pipaid_orders_in_doubt{{desk="{each.name}"}}'] = len(each.doubts)
+        for book in self.auditors:
+            figures[f'pipaid_unassigned_total{{desk="{book.name}"}}'] = book.bucket.total
+            figures[f'pipaid_unassigned{{desk="{book.name}"}}'] = len(book.bucket.found)
+            figures[f'pipaid_symbols_frozen{{desk="{book.name}"}}'] = len(book.amounts)
         return figures

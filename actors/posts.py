@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
 from attrs import define, field
 
+from actors.actor import Writer
+from actors.auditor import Auditor
 from actors.feed import Feed
 from actors.gateway import Gateway
 from actors.resolver import Resolver
 from actors.roster import Roster
+from actors.unassigned import Unassigned
 from pipaid.config.sections import Desk as Costs
-from pipaid.logs import get_log
-from pipaid.model.order import OrderStatus
+from pipaid.model.stray import Stray
 from pipaid.seams import Clock
 from pipaid.venues.opening import MatchingDesk, Venues
 from pipaid.wire.activity import Activity
@@ -26,11 +28,11 @@ NAMES: Final[Mapping[bool, str]] = {True: "paper", False: "simulated"}
 class Post:
     """The parts around one desk; `unsettled` are the client ids of orders that worked when the daemon started."""
 
-    dry: bool
     desk: MatchingDesk
     gateway: Gateway
     resolver: Resolver
-    roster: Roster
+    auditor: Auditor
+    bucket: Unassigned
     unsettled: frozenset[str]
 
     @property
@@ -38,18 +40,15 @@ class Post:
         """Return the name that the desk, its book and its records share."""
         return self.gateway.name
 
-    async def reconcile(self) -> None:
-        """Compare every order of the time before the start with the desk; a new one may be on its way there."""
-        orders = [
-            order
-            for actor in self.roster.employed()
-            if actor.loaded and actor.session.dry_run is self.dry
-            for order in actor.session.orders.values()
-            if order.status is not OrderStatus.OPEN and order.client_order_id in self.unsettled
-        ]
-        settled = await self.resolver.reconcile(orders)
-        if settled:
-            get_log().info("orders.reconciled", desk=self.name, orders=settled)
+    async def load(self) -> None:
+        """Read what the journal knows of the desk."""
+        await self.bucket.load()
+        await self.auditor.load()
+
+    async def reconcile(self, *, patience: Callable[[], object]) -> None:
+        """Hold what the journal knows against the desk; a new order may be on its way there."""
+        await self.auditor.reconcile(self.unsettled, patience=patience)
+        await self.resolver.ask()
 
 
 @define(eq=False)
@@ -62,12 +61,20 @@ class Posts:
     activity: Activity
     feed: Feed
     roster: Roster
+    writer: Writer
     all: dict[bool, Post] = field(factory=dict[bool, Post])
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Make every post."""
         for dry, name in NAMES.items():
             self.all[dry] = self._opened(dry, name)
+            await self.all[dry].load()
+
+    def take(self, stray: Stray) -> None:
+        """Put something that nobody accounts for into the bucket of its desk."""
+        for post in self.all.values():
+            if post.name == stray.desk:
+                post.bucket.take(stray)
 
     def __getitem__(self, dry: bool) -> Post:
         return self.all[dry]
@@ -79,26 +86,45 @@ class Posts:
         desk = self.venues.desk(self.costs, feed.instruments, self.activity, dry=dry)
         desk.restore(orders, [each for each in positions if each.dry_run is dry], quotes.prices, quotes.now_ms)
         feed.desks.append(desk)
+        bucket = Unassigned(name=name, writer=self.writer)
+        gateway = Gateway(
+            name=name,
+            dry=dry,
+            desk=desk,
+            quotes=quotes,
+            activity=self.activity,
+            inbox=roster.inbox,
+            owner_of_order=roster.owner_of_order,
+            owner_of_position=roster.owner_of_position,
+            doubt=lambda order, expires_at_ms: resolver.doubt(order, expires_at_ms),
+            reconnected=lambda: auditor.reconnected(),
+            ended=lambda client_id: auditor.ended(client_id),
+            stray=bucket.take,
+        )
         resolver = Resolver(
             name=name,
             desk=desk,
             quotes=quotes,
             clock=self.clock,
-            activity=self.activity,
-            inbox=roster.inbox,
-            lots=partial(roster.lots, dry=dry),
-            ended=lambda client_id: gateway.note_end(client_id),
+            deliver=gateway.delivery.hand,
+            unbooked=lambda fills: auditor.unbooked(fills),
+            agrees=lambda symbol: auditor.agrees(symbol),
         )
-        gateway = Gateway(
+        auditor = Auditor(
             name=name,
             desk=desk,
             quotes=quotes,
-            activity=self.activity,
-            inbox=roster.inbox,
-            owner_of_position=roster.owner_of_position,
+            clock=self.clock,
+            writer=self.writer,
+            bucket=bucket,
+            working=partial(roster.working_orders, dry=dry),
+            lots=partial(roster.lots, dry=dry),
+            carries=gateway.carries,
+            doubts=resolver.doubts,
             doubt=resolver.doubt,
-            reconnected=resolver.reconnected,
+            deliver=gateway.delivery.hand,
+            pass_on=gateway.pass_on,
+            inbox=roster.inbox,
+            owner_of_order=roster.owner_of_order,
         )
-        for order in orders:
-            gateway.know(order)
-        return Post(dry, desk, gateway, resolver, roster, frozenset(order.client_order_id for order in orders))
+        return Post(desk, gateway, resolver, auditor, bucket, frozenset(order.client_order_id for order in orders))

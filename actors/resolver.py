@@ -1,209 +1,190 @@
-"""One resolver per desk: settles orders of unknown outcome by evidence, and compares the books with the venue."""
+"""One resolver per desk: settles orders of unknown outcome, by what the venue shows and never by time alone."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
-from actors.actor import REQUEST_WINDOW_MS, Inbox, OrderNews
+from actors.actor import DeskFact, OrderNews
 from pipaid.engine.quotes import Quotes
 from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.money import ZERO
-from pipaid.model.order import Execution, Order, OrderFact, OrderStatus
-from pipaid.model.position import Position
+from pipaid.model.order import Execution, Fill, Order, OrderFact, OrderStatus
 from pipaid.seams import Clock
-from pipaid.venues.venue import Desk, OrderView
-from pipaid.wire.activity import Activity
+from pipaid.venues.venue import Capabilities, Confirmed, Desk, OrderView, Refused
 
 log = structlog.get_logger()
 DOUBTS_MAX: Final = 10_000
-TOMBSTONES_MAX: Final = 10_000
-ENDS: Final = frozenset({OrderFact.COMPLETE, OrderFact.CANCEL, OrderFact.EXPIRE, OrderFact.REFUSE})
-TOMBSTONE_MS: Final = 86_400_000
 FENCE_MARGIN_MS: Final = 1_000
+# Twice the lateness that a request may have on its way (reliability.md, 1).
+PATIENCE_S: Final = 60.0
+# The clocks of venue and daemon may differ by so much.
+FILLS_MARGIN_MS: Final = 60_000
 ASK_EVERY_S: Final = 0.5
-LOOK_EVERY_S: Final = 5.0
-COMPARE_EVERY_S: Final = 30.0
+ENDED: Final = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE, OrderFact.REFUSE})
 # The world's trouble, not ours: what was not answered is asked again.
 OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 
 
 @define(eq=False)
-class Resolver:
-    """End doubt about orders: found at the venue, or denied by it once it can no longer accept the request.
+class Doubt:
+    """An order whose outcome is unknown, until when its request may be accepted, and since when it is in doubt.
 
-    `doubts` holds orders with the venue time until which they may still be accepted, `tombstones` those proven absent,
-    for a day, should one appear after all. The symbols on which our lots and the venue's position disagree are frozen
-    in the quotes: no entry is made there until they agree again. `ended` is told of orders that will not fill any more.
+    `accepted` says that the venue had it once, so that only its end is unknown; `recalled` that it was asked to cancel
+    it while it denied knowing it.
+    """
+
+    order: Order
+    expires_at_ms: int
+    since_s: float
+    accepted: bool
+    recalled: bool = False
+
+
+@define(eq=False)
+class Resolver:
+    """End doubt about orders: what the venue shows is adopted, what it can no longer accept and denies is absent.
+
+    A denial is believed, by what the desk can do:
+
+    - `acts_in_call`: at once, for no request is ever under way.
+    - `request_expiry`: when the request has expired, by venue time and with a margin (the fence).
+    - neither: when the doubt is PATIENCE_S old, the venue was then asked to cancel the order by its client id, and
+      denies it once more. It is UNKNOWN until then and counted at its worst. One that rises even later is met by its
+      row in the journal, which has no end: it is cancelled or adopted.
+    - An order that the venue had once is past all this: its end only has to be read, with the margin of a request.
+
+    A desk without `lookup_by_client_id` shows an order by its open orders and, after the fence, by its fills. One that
+    cannot tell fills either shows nothing of what has ended: a denial is believed only while the position of the symbol
+    agrees with our lots and all doubts there are of one side; otherwise the doubt stays, and a person has to look.
+
+    A full list refuses nothing for good: what is not taken is found again by the comparison of open orders.
     """
 
     name: str
     desk: Desk
     quotes: Quotes
     clock: Clock
-    activity: Activity
-    inbox: Callable[[str], Inbox | None]
-    lots: Callable[[], Iterable[Position]]
-    ended: Callable[[str], None]
-    doubts: dict[str, tuple[Order, int]] = field(factory=dict[str, tuple[Order, int]])
-    tombstones: OrderedDict[str, tuple[Order, int]] = field(factory=OrderedDict[str, tuple[Order, int]])
-    unassigned: dict[str, Decimal] = field(factory=dict[str, Decimal])
-    _suspects: dict[str, Decimal] = field(factory=dict[str, Decimal])
-    _interrupted: bool = False
+    deliver: Callable[[str, DeskFact], None]
+    unbooked: Callable[[Sequence[Fill]], Awaitable[list[Fill]]]
+    agrees: Callable[[str], Awaitable[bool]]
+    doubts: dict[str, Doubt] = field(factory=dict[str, Doubt])
+    postponed: int = 0
 
     @property
-    def frozen(self) -> frozenset[str]:
-        """Return the symbols on which nothing is entered."""
-        return self.quotes.frozen.get(self.name, frozenset())
+    def can(self) -> Capabilities:
+        """Return what the desk can do."""
+        return self.desk.capabilities
 
     def doubt(self, order: Order, expires_at_ms: int) -> None:
-        """Take an order whose outcome is unknown; a full list refuses nothing, for the next comparison finds it."""
-        if len(self.doubts) < DOUBTS_MAX:
-            self.doubts[order.client_order_id] = (order, expires_at_ms)
-
-    def reconnected(self) -> None:
-        """Take note that the desk's stream was interrupted: everything is to be compared at once."""
-        self._interrupted = True
-
-    async def reconcile(self, orders: Iterable[Order]) -> int:
-        """Compare working orders with the venue before anything else happens; return how many differed.
-
-        To do it twice changes nothing: what the venue shows is booked by facts that derive from the venue's own.
-        """
-        settled = 0
-        for order in orders:
-            view = await self.desk.lookup(order)
-            if view is None and not self.desk.capabilities.acts_in_call:
-                # It may have left just before we went down: whatever was sent until now can be accepted for a while.
-                self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
-                continue
-            settled += await self._settle(order, view)
-        return settled
+        """Take an order of unknown outcome; a new doubt outlives the answer to what was asked before it."""
+        client_id = order.client_order_id
+        before = self.doubts.get(client_id)
+        if before is None and len(self.doubts) >= DOUBTS_MAX:
+            self.postponed += 1
+            log.error("doubt.postponed", desk=self.name, strategy_id=order.strategy_id, order_id=order.id)
+            return
+        accepted = order.status is not OrderStatus.INTENDED and order.status is not OrderStatus.UNKNOWN
+        if before is None:
+            self.doubts[client_id] = Doubt(order, expires_at_ms, self.clock.monotonic_s(), accepted)
+        else:
+            # What is doubted anew is a cancellation: until when the order may be accepted is told by its first request.
+            self.doubts[client_id] = evolve(before, order=order, accepted=accepted or before.accepted)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Ask about doubtful orders, look for late ones and compare positions, until cancelled."""
+        """Ask about doubtful orders until cancelled."""
         task_status.started()
-        looked_s = compared_s = self.clock.monotonic_s()
         while True:
             await self.clock.sleep(ASK_EVERY_S)
-            await self._ask()
-            now_s = self.clock.monotonic_s()
-            try:
-                if self._interrupted:
-                    looked_s = compared_s = -COMPARE_EVERY_S
-                    self._interrupted = False
-                if now_s - looked_s >= LOOK_EVERY_S:
-                    looked_s = now_s
-                    await self._look_for_late()
-                if now_s - compared_s >= COMPARE_EVERY_S:
-                    compared_s = now_s
-                    await self.compare()
-            except OUTAGES as outage:
-                log.warning("desk.silent", desk=self.name, reason=str(outage))
+            await self.ask()
 
-    async def _ask(self) -> None:
+    async def ask(self) -> None:
+        """Ask once about every order in doubt."""
+        if not self.doubts:
+            return
+        # Judged before asking: a denial counts only if the request could not be accepted any more by then.
+        fenced = {client_id for client_id, doubt in self.doubts.items() if self._fenced(doubt)}
+        try:
+            sight = {} if self.can.lookup_by_client_id else await self._sight(fenced)
+        except OUTAGES as outage:
+            log.warning("desk.silent", desk=self.name, reason=str(outage))
+            return
         for client_id, doubt in list(self.doubts.items()):
-            order, expires_at_ms = doubt
-            # Judged before asking: a denial counts only if the request could not be accepted any more by then.
-            fenced = self.desk.capabilities.acts_in_call or self.quotes.now_ms > expires_at_ms + FENCE_MARGIN_MS
             try:
-                view = await self.desk.lookup(order)
+                await self._ask_about(doubt, sight, fenced=client_id in fenced)
             except OUTAGES as outage:
-                log.warning("desk.silent", desk=self.name, order_id=order.id, reason=str(outage))
-                continue
-            if view is None and not fenced:
-                continue
-            await self._settle(order, view)
-            if self.doubts.get(client_id) is doubt:
-                del self.doubts[client_id]
+                log.warning("desk.silent", desk=self.name, order_id=doubt.order.id, reason=str(outage))
 
-    async def _look_for_late(self) -> None:
-        """Adopt an order that works at the venue although it was proven absent."""
-        now_ms = self.quotes.now_ms
-        while self.tombstones and next(iter(self.tombstones.values()))[1] < now_ms:
-            self.tombstones.popitem(last=False)
-        if not self.tombstones:
-            return
-        for view in await self.desk.open_orders():
-            order, _ = self.tombstones.pop(view.client_order_id, (None, 0))
-            inbox = self.inbox(order.strategy_id) if order is not None else None
-            if order is not None and inbox is not None:
-                log.error("order.risen", desk=self.name, strategy_id=order.strategy_id, order_id=order.id)
-                await inbox.deliver(Execution(client_order_id=view.client_order_id, fact=OrderFact.ACK, time_ms=now_ms))
-                await self._adopt(inbox, order, view)
-
-    async def _settle(self, order: Order, view: OrderView | None) -> int:
-        """Tell the strategy what the venue shows of its order, or that it denies knowing it."""
-        inbox = self.inbox(order.strategy_id)
-        if inbox is None:
-            log.error("order.unassigned", desk=self.name, strategy_id=order.strategy_id, order_id=order.id)
-            return 0
-        if view is not None:
-            return await self._adopt(inbox, order, view)
+    async def _ask_about(self, doubt: Doubt, sight: Mapping[str, OrderView], *, fenced: bool) -> None:
+        order = doubt.order
         client_id = order.client_order_id
-        self.tombstones[client_id] = (order, self.quotes.now_ms + TOMBSTONE_MS)
-        while len(self.tombstones) > TOMBSTONES_MAX:
-            self.tombstones.popitem(last=False)
-        fact = OrderFact.CANCEL if order.status is OrderStatus.OPEN else OrderFact.DENY
-        log.warning("order.absent", strategy_id=order.strategy_id, order_id=order.id, fact=fact.value)
-        await inbox.deliver(OrderNews(((client_id, fact, "the venue does not know it"),)))
-        self.ended(client_id)
-        return 1
-
-    async def _adopt(self, inbox: Inbox, order: Order, view: OrderView) -> int:
-        told = 0
-        # Fills come oldest first, and a venue may have forgotten the oldest. What the order holds already is skipped by
-        # quantity; the journal guards the rest.
-        booked = order.filled - (view.filled - sum((fill.quantity for fill in view.fills), ZERO))
-        for fill in view.fills:
-            if booked >= fill.quantity:
-                booked -= fill.quantity
-                continue
-            client_id = order.client_order_id
-            await inbox.deliver(
-                Execution(client_order_id=client_id, fact=OrderFact.FILL, time_ms=fill.time_ms, fill=fill)
-            )
-            told += 1
-        if view.fact in (OrderFact.CANCEL, OrderFact.EXPIRE, OrderFact.REFUSE):
-            await inbox.deliver(OrderNews(((order.client_order_id, view.fact, "settled by asking the venue"),)))
-            told += 1
-        elif not told and order.status is not OrderStatus.OPEN:
-            await inbox.deliver(OrderNews(((order.client_order_id, OrderFact.ACK, ""),)))
-            told += 1
-        if view.fact in ENDS:
-            self.ended(order.client_order_id)
-        return told
-
-    async def compare(self) -> None:
-        """Hold the venue's position of each symbol against the sum of our lots; freeze what differs twice running.
-
-        What is under way makes them differ for a moment: the same difference, twice in a row, is no moment. What is
-        frozen stays so while it differs, by whatever amount.
-        """
-        ours: dict[str, Decimal] = {}
-        for lot in self.lots():
-            ours[lot.symbol] = ours.get(lot.symbol, ZERO) + lot.direction.sign * lot.quantity
-        theirs: Mapping[str, Decimal] = await self.desk.positions()
-        differing = {
-            symbol: theirs.get(symbol, ZERO) - ours.get(symbol, ZERO)
-            for symbol in sorted({*ours, *theirs})
-            if theirs.get(symbol, ZERO) != ours.get(symbol, ZERO)
-        }
-        frozen = frozenset(
-            symbol
-            for symbol, amount in differing.items()
-            if symbol in self.frozen or self._suspects.get(symbol) == amount
-        )
-        self._suspects = differing
-        self.unassigned = {symbol: differing[symbol] for symbol in sorted(frozen)}
-        if frozen == self.frozen:
+        view = await self.desk.lookup(order) if self.can.lookup_by_client_id else sight.get(client_id)
+        if view is not None:
+            await self._adopt(order, view)
+        elif fenced and await self._is_gone(doubt):
+            log.warning("order.absent", desk=self.name, strategy_id=order.strategy_id, order_id=order.id)
+            self.deliver(order.strategy_id, OrderNews(((client_id, OrderFact.DENY, "the venue does not know it"),)))
+        else:
             return
-        tell = log.error if frozen - self.frozen else log.warning
-        tell("position.unassigned", desk=self.name, amounts={s: str(amount) for s, amount in self.unassigned.items()})
-        self.quotes.frozen[self.name] = frozen
+        if self.doubts.get(client_id) is doubt:
+            del self.doubts[client_id]
+
+    def _fenced(self, doubt: Doubt) -> bool:
+        if self.can.acts_in_call:
+            return True
+        if self.can.request_expiry or doubt.accepted:
+            return self.quotes.now_ms > doubt.expires_at_ms + FENCE_MARGIN_MS
+        return self.clock.monotonic_s() > doubt.since_s + PATIENCE_S
+
+    async def _is_gone(self, doubt: Doubt) -> bool:
+        """Tell whether a denial after the fence is to be believed."""
+        order = doubt.order
+        if not (self.can.lookup_by_client_id or self.can.fills_since):
+            doubts = [each.order for each in self.doubts.values() if each.order.symbol == order.symbol]
+            if len({each.side for each in doubts}) > 1 or not await self.agrees(order.symbol):
+                return False
+        if self.can.acts_in_call or self.can.request_expiry or doubt.accepted or doubt.recalled:
+            return True
+        # Whatever it answers: only the next denial counts.
+        doubt.recalled = isinstance(await self.desk.cancel(order), Confirmed | Refused)
+        return False
+
+    async def _sight(self, fenced: set[str]) -> dict[str, OrderView]:
+        """Return what open orders, and fills after the fence, show of the orders in doubt."""
+        sight = {view.client_order_id: view for view in await self.desk.open_orders()}
+        past = {key: doubt.order for key, doubt in self.doubts.items() if key in fenced and key not in sight}
+        if not (self.can.fills_since and past):
+            return sight
+        since_ms = min(order.placed_at_ms for order in past.values()) - FILLS_MARGIN_MS
+        found: dict[str, list[Fill]] = {}
+        for fill in await self.desk.fills_since(since_ms):
+            if fill.client_order_id in past:
+                found.setdefault(fill.client_order_id, []).append(fill)
+        for client_id, fills in found.items():
+            filled = sum((fill.quantity for fill in fills), ZERO)
+            sight[client_id] = OrderView(
+                client_order_id=client_id,
+                symbol=past[client_id].symbol,
+                fact=OrderFact.COMPLETE if filled >= past[client_id].quantity else OrderFact.CANCEL,
+                filled=filled,
+                fills=tuple(fills),
+            )
+        return sight
+
+    async def _adopt(self, order: Order, view: OrderView) -> None:
+        """Tell the strategy what the venue shows of its order."""
+        client_id = order.client_order_id
+        for fill in await self.unbooked(view.fills):
+            self.deliver(
+                order.strategy_id,
+                Execution(client_order_id=client_id, fact=OrderFact.FILL, time_ms=fill.time_ms, fill=fill),
+            )
+        if view.fact is not OrderFact.COMPLETE:
+            # A completed order is ended by its fills; should one be missing still, it is asked about again.
+            ended = view.fact in ENDED
+            fact, said = (view.fact, "settled by asking the venue") if ended else (OrderFact.ACK, "")
+            self.deliver(order.strategy_id, OrderNews(((client_id, fact, said),)))

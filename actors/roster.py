@@ -22,6 +22,7 @@ from pipaid.engine.session import Session
 from pipaid.engine.template import Template
 from pipaid.errors import ExchangeError, InvalidState, InvariantBroken, NotFound, PipaidError, Unavailable
 from pipaid.model.event import Halted, Resumed
+from pipaid.model.ident import mark_of, owner_mark
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
 from pipaid.model.order import Order
@@ -120,6 +121,7 @@ class Roster:
     lockstep: bool
     members: dict[str, Member] = field(factory=dict[str, Member])
     names: dict[tuple[str, str], str] = field(factory=dict[tuple[str, str], str])
+    marks: dict[str, str] = field(factory=dict[str, str])
     number: int = 0
     ready: trio.Event = field(factory=trio.Event)
     _memories: dict[str, Memory] = field(factory=dict[str, Memory])
@@ -130,6 +132,7 @@ class Roster:
         strategies, self._memories = await self.writer.read(_everything)
         for strategy, tally, open_positions in strategies:
             self.number = max(self.number, strategy.number)
+            self.marks[owner_mark(strategy.account, strategy.id)] = strategy.id
             if strategy.deleted_at_ms:
                 continue
             member = Member(strategy, Failures(self.intensity), tally=tally, abandoned=open_positions)
@@ -203,12 +206,27 @@ class Roster:
         """Return every actor there is."""
         return [member.actor for member in self.members.values() if member.actor is not None]
 
+    def owner_of_order(self, client_id: str) -> str | None:
+        """Return whose order this is by the mark it bears, whether or not it works or its owner still exists."""
+        return self.marks.get(mark_of(client_id))
+
     def owner_of_position(self, position_id: str) -> str | None:
         """Return whose open position this is."""
         for member in self.members.values():
             if member.actor is not None and member.actor.holds(position_id):
                 return member.strategy.id
         return None
+
+    def working_orders(self, *, dry: bool) -> list[Order]:
+        """Return the working orders of all who run now, on paper or not."""
+        sessions = [member.session for member in self.members.values()]
+        return [
+            order
+            for session in sessions
+            if session is not None
+            for order in session.orders.values()
+            if order.dry_run is dry
+        ]
 
     def lots(self, *, dry: bool) -> list[Position]:
         """Return the open lots of all who run on paper, or of all who do not."""
@@ -242,6 +260,7 @@ class Roster:
     def enlist(self, strategy: Strategy) -> Member:
         """Add a strategy that has just become durable."""
         member = self.members[strategy.id] = Member(strategy, Failures(self.intensity))
+        self.marks[owner_mark(strategy.account, strategy.id)] = strategy.id
         return member
 
     def strike(self, member: Member) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import msgspec
 import structlog
@@ -28,14 +30,18 @@ from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.session import AUTO_CLOSE, Session
 from pipaid.errors import InvariantBroken, PipaidError, Unavailable
+from pipaid.model.ident import order_id_of
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
 from pipaid.model.strategy import Status, Strategy, Tally
+from pipaid.model.stray import Stray, stray_fill
 from pipaid.seams import Clock
 from pipaid.signals.series import Condition
-from pipaid.storage.store import Committed, JournalRefused, Reader
+from pipaid.storage.store import Committed, JournalRefused
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
+# A venue that repeats itself does so soon; whatever it repeats later is found in the journal.
+BOOKED_KEPT: Final = 64
 
 
 @define(eq=False)
@@ -59,7 +65,7 @@ _ENDS = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE})
 _ENDED_UNFILLED = frozenset({OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.ABSENT})
 
 
-def _nothing(_: Strategy) -> None:
+def _nothing(_: object) -> None:
     """Tell nobody."""
 
 
@@ -70,7 +76,8 @@ class StrategyActor:
     The feed's sweep calls `on_market` directly; everything else comes by mailbox and is dealt with in order by `run`.
     While a decision is being made durable the actor is busy, and what the market says meanwhile waits in `missed`.
     `on_load` is done once, right after the next load and before anything else; `on_become` is told as soon as a changed
-    strategy record is durable. `known` tells whether there is a session to look at, if only one that crashed.
+    strategy record is durable, `on_stray` of what the venue did and the strategy cannot account for. `known` tells
+    whether there is a session to look at, if only one that crashed.
     """
 
     id: str
@@ -83,6 +90,7 @@ class StrategyActor:
     carriers: Callable[[bool], Carrier]
     on_interest: Callable[[StrategyActor, str], None]
     on_become: Callable[[Strategy], None] = _nothing
+    on_stray: Callable[[Stray], None] = _nothing
     session: Session = field(init=False)
     mailbox: Mailbox[Fact] = field(factory=Mailbox[Fact])
     missed: dict[Occasion, None] = field(factory=dict[Occasion, None])
@@ -94,6 +102,7 @@ class StrategyActor:
     crashed: BaseException | None = None
     changed: trio.Event | None = None
     _outdated: bool = False
+    _booked: deque[str] = field(factory=partial(deque[str], maxlen=BOOKED_KEPT))
 
     waiting_max: int = MAILBOX_MAX
 
@@ -255,7 +264,7 @@ class StrategyActor:
             fact.trouble = self._retired()
             fact.answered.set()
         else:
-            log.error("fact.unassigned", strategy_id=self.id, fact=repr(fact)[:300])
+            self._put_aside(fact, "its strategy does not run any more")
 
     async def _live(self) -> None:
         while True:
@@ -333,13 +342,24 @@ class StrategyActor:
             elif self.session.strategy.status is Status.ERROR:
                 # Halting for it is all that can be done; it stays in the log, and a person has to look.
                 log.error("fact.impossible", strategy_id=self.id, fact=repr(fact), reason=said_by(trouble))
+                self._put_aside(fact, f"its strategy cannot book it: {said_by(trouble)}")
             else:
                 raise
             await self._load()
 
     async def _is_booked(self, fact: DeskFact) -> bool:
         fill = fact.fill if isinstance(fact, Execution) else None
-        return fill is not None and await self.writer.read(lambda reader: reader.get("fill", fill.id)) is not None
+        if fill is None:
+            return False
+        return fill.id in self._booked or await self.writer.read(lambda reader: reader.get("fill", fill.id)) is not None
+
+    def _put_aside(self, fact: DeskFact, reason: str) -> None:
+        """Give away what the venue did and the strategy cannot account for; of the rest the venue is asked again."""
+        fill = fact.fill if isinstance(fact, Execution) else None
+        if fill is not None and self.known:
+            self.on_stray(stray_fill(fill, fill.quantity, self.session.book.name, reason, strategy_id=self.id))
+        else:
+            log.error("fact.unassigned", strategy_id=self.id, fact=repr(fact)[:300], reason=reason)
 
     async def _obey(self, command: Command) -> None:
         """Do what is asked; a refusal is the asker's, whatever else goes wrong is this actor's crash as well."""
@@ -363,14 +383,18 @@ class StrategyActor:
     async def _recover(self, execution: Execution) -> bool:
         """Bring back the ended order that a late execution is about; tell whether there is anything to book."""
         client_id = execution.client_order_id
-        if client_id in self.session.orders or client_id.startswith(AUTO_CLOSE):
+        if client_id in self.session.orders:
+            return execution.fill is None or execution.fill.id not in self._booked
+        if client_id.startswith(AUTO_CLOSE) and execution.position_id in self.session.positions:
             return True
         if await self._is_booked(execution):
             return False
-        order = await self.writer.read(partial(_ended_order, strategy_id=self.id, client_id=client_id))
-        if order is None:
-            log.error("execution.unassigned", strategy_id=self.id, client_order_id=client_id, fact=execution.fact.value)
+        key = order_id_of(self.id, client_id)
+        row = await self.writer.read(lambda reader: reader.get("order", key)) if key is not None else None
+        if row is None:
+            self._put_aside(execution, "neither an order nor a lot of its strategy")
             return False
+        order = msgspec.json.decode(row.data, type=Order)
         if execution.fact in _ENDS and order.status in _ENDED_UNFILLED:
             # That it ended was known already, from another source.
             return False
@@ -420,6 +444,9 @@ class StrategyActor:
         self._show()
         if effects.strategy_changed:
             self.on_become(effects.strategy)
+        self._booked.extend(booked.fill.id for booked in effects.fills)
+        for stray in effects.strays:
+            self.on_stray(stray)
         carrier = self.carriers(self.session.dry_run)
         for order in effects.cancel:
             carrier.cancel(order, proof)
@@ -441,11 +468,3 @@ class StrategyActor:
 
 def _symbol(occasion: Occasion) -> str:
     return occasion.symbol if isinstance(occasion, Touch) else occasion
-
-
-def _ended_order(reader: Reader, *, strategy_id: str, client_id: str) -> Order | None:
-    for row in reader.rows("order", owner=strategy_id, state="ended"):
-        order = msgspec.json.decode(row.data, type=Order)
-        if order.client_order_id == client_id:
-            return order
-    return None

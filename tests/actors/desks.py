@@ -10,7 +10,7 @@ import msgspec
 import trio
 from attrs import define, field
 
-from actors.actor import CancelNews, DeskFact, OrderNews
+from actors.actor import CancelNews, DeskFact, MailboxFull, OrderNews
 from pipaid.engine import risk
 from pipaid.engine.risk import Approved
 from pipaid.model.order import Execution, Fill, FundingPaid, Order, OrderFact
@@ -48,9 +48,14 @@ class Box:
     def __attrs_post_init__(self) -> None:
         self.room.set()
 
+    def tell(self, fact: DeskFact) -> None:
+        if not self.room.is_set():
+            raise MailboxFull("no room")
+        self.letters.append(fact)
+
     async def deliver(self, fact: DeskFact) -> None:
         await self.room.wait()
-        self.letters.append(fact)
+        self.tell(fact)
 
     @property
     def heard(self) -> list[str]:

@@ -15,6 +15,7 @@ from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
 from actors.actor import Employed, Intensity
+from actors.auditor import Auditor
 from actors.conditions import Conditions
 from actors.feed import Feed
 from actors.gateway import Gateway
@@ -24,6 +25,7 @@ from actors.recorder import Recorder
 from actors.resolver import Resolver
 from actors.roster import Member, Roster, halt
 from actors.strategy import StrategyActor
+from actors.unassigned import Unassigned
 from actors.watchdog import Guard
 from pipaid.engine.matching import MatchingBook, Terms
 from pipaid.engine.quotes import Quotes
@@ -133,6 +135,9 @@ class Home:
     desk: Desk = field(init=False)
     gateway: Gateway = field(init=False)
     resolver: Resolver = field(init=False)
+    auditor: Auditor = field(init=False)
+    bucket: Unassigned = field(init=False)
+    unsettled: frozenset[str] = frozenset()
     portfolio: Portfolio = field(init=False)
     lifecycle: Lifecycle = field(init=False)
     nursery: trio.Nursery = field(init=False)
@@ -162,6 +167,8 @@ class Home:
         )
         await self.roster.load()
         self._build_desk()
+        await self.bucket.load()
+        await self.auditor.load()
         self.portfolio = Portfolio(
             world=self.world,
             writer=self.recorder,
@@ -191,28 +198,48 @@ class Home:
         self.venue.restore(orders, positions, self.quotes.prices, self.quotes.now_ms)
         self.feed.desks.append(self.venue)
         self.desk = self.make_desk(self.venue)
+        self.bucket = Unassigned(name="paper", writer=self.recorder)
+        self.gateway = Gateway(
+            name="paper",
+            dry=True,
+            desk=self.desk,
+            quotes=self.quotes,
+            activity=self.activity,
+            inbox=self.roster.inbox,
+            owner_of_order=self.roster.owner_of_order,
+            owner_of_position=self.roster.owner_of_position,
+            doubt=lambda order, expires_at_ms: self.resolver.doubt(order, expires_at_ms),
+            reconnected=lambda: self.auditor.reconnected(),
+            ended=lambda client_id: self.auditor.ended(client_id),
+            stray=self.bucket.take,
+        )
         self.resolver = Resolver(
             name="paper",
             desk=self.desk,
             quotes=self.quotes,
             clock=self.world.clock,
-            activity=self.activity,
-            inbox=self.roster.inbox,
-            lots=partial(self.roster.lots, dry=True),
-            ended=lambda client_id: self.gateway.note_end(client_id),
+            deliver=self.gateway.delivery.hand,
+            unbooked=lambda fills: self.auditor.unbooked(fills),
+            agrees=lambda symbol: self.auditor.agrees(symbol),
         )
-        self.gateway = Gateway(
+        self.auditor = Auditor(
             name="paper",
             desk=self.desk,
             quotes=self.quotes,
-            activity=self.activity,
-            inbox=self.roster.inbox,
-            owner_of_position=self.roster.owner_of_position,
+            clock=self.world.clock,
+            writer=self.recorder,
+            bucket=self.bucket,
+            working=partial(self.roster.working_orders, dry=True),
+            lots=partial(self.roster.lots, dry=True),
+            carries=self.gateway.carries,
+            doubts=self.resolver.doubts,
             doubt=self.resolver.doubt,
-            reconnected=self.resolver.reconnected,
+            deliver=self.gateway.delivery.hand,
+            pass_on=self.gateway.pass_on,
+            inbox=self.roster.inbox,
+            owner_of_order=self.roster.owner_of_order,
         )
-        for order in orders:
-            self.gateway.know(order)
+        self.unsettled = frozenset(order.client_order_id for order in orders)
 
     def _actor(self, guard: Guard, strategy: Strategy, load: Callable[[], Awaitable[Session]]) -> Employed:
         return StrategyActor(
@@ -226,6 +253,7 @@ class Home:
             carriers=lambda _: self.gateway,
             on_interest=lambda actor, symbol: self.feed.seat(actor, symbol, Timeframe.M1),
             on_become=self.roster.became,
+            on_stray=lambda stray: self.bucket.take(stray),
         )
 
     # Doing.

@@ -170,16 +170,18 @@ class Life:
         self.feed.desks.append(self.desk)
         self.gateway = Gateway(
             name="paper",
+            dry=True,
             desk=self.desk,
             quotes=self.quotes,
             activity=self.activity,
             inbox=self.roster.inbox,
+            owner_of_order=self.roster.owner_of_order,
             owner_of_position=self.roster.owner_of_position,
             doubt=_left_open,
             reconnected=lambda: None,
+            ended=lambda _: None,
+            stray=_unknown,
         )
-        for order in orders:
-            self.gateway.know(order)
 
     def _actor(self, strategy: Strategy, load: Callable[[], Awaitable[Session]]) -> Employed:
         return StrategyActor(
@@ -222,3 +224,7 @@ def _nobody(_: object) -> None:
 
 def _left_open(*_: object) -> None:
     """Let an order be whose sending was cut short: the next life hands it to its desk."""
+
+
+def _unknown(stray: object) -> None:
+    raise AssertionError(f"the paper desk did something that nobody accounts for: {stray}")

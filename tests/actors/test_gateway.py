@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 import pytest
 import trio
@@ -15,12 +16,14 @@ from actors.actor import OrderNews
 from actors.gateway import Gateway
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
-from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
+from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, Side
+from pipaid.model.stray import Stray, StrayKind
 from pipaid.storage.store import Committed
+from pipaid.venues.simulated import CAPABILITIES
 from pipaid.venues.venue import Outcome, Reconnected, Refused
 from pipaid.wire.activity import Activity
 from tests.actors.desks import PROOF, SILENCE, Box, HandDesk, approved, leaving
-from tests.builders import START_MS, STRATEGY_ID, execution, make_fill, make_order
+from tests.builders import START_MS, STRATEGY_ID, SYMBOL, execution, make_fill, make_order
 
 pytestmark = pytest.mark.usefixtures("logged")
 
@@ -32,7 +35,10 @@ class Post:
     activity: Activity = field(factory=Activity)
     boxes: dict[str, Box] = field(factory=lambda: {name: Box(name) for name in (STRATEGY_ID, "strat_2")})
     lots: dict[str, str] = field(factory=dict[str, str])
+    owners: dict[str, str] = field(factory=dict[str, str])
     doubts: dict[str, int] = field(factory=dict[str, int])
+    strays: list[Stray] = field(factory=list[Stray])
+    ended: list[str] = field(factory=list[str])
     interruptions: list[int] = field(factory=list[int])
     desk: HandDesk = field(init=False)
     gateway: Gateway = field(init=False)
@@ -41,17 +47,25 @@ class Post:
         self.desk = HandDesk(self.activity)
         self.gateway = Gateway(
             name="paper",
+            dry=True,
             desk=self.desk,
             quotes=Quotes(now_ms=START_MS),
             activity=self.activity,
-            inbox=self.boxes.get,
+            inbox=lambda strategy_id: self.boxes.get(strategy_id),
+            owner_of_order=self.owners.get,
             owner_of_position=self.lots.get,
             doubt=self.doubt,
             reconnected=lambda: self.interruptions.append(len(self.heard)),
+            ended=self.ended.append,
+            stray=self.strays.append,
         )
 
     def doubt(self, order: Order, expires_at_ms: int) -> None:
         self.doubts[order.client_order_id] = expires_at_ms
+
+    def know(self, order: Order) -> Order:
+        self.owners[order.client_order_id] = order.strategy_id
+        return order
 
     def send(self, *orders: Approved) -> None:
         for each in orders:
@@ -134,7 +148,7 @@ async def test_the_kill_switch_refuses_waiting_entries_with_proof_and_lets_exits
 
     assert post.desk.calls == ["pp0001", "pp0003"]
     assert post.heard == ["pp0001 ack", "pp0003 ack", "pp0002 refuse", "pp0004 refuse"]
-    assert post.gateway._owners.keys() == {"pp0001", "pp0003"}
+    assert not any(post.gateway.carries(f"pp000{number}") for number in range(1, 5))
 
 
 async def test_news_of_one_round_are_one_letter_a_strategy() -> None:
@@ -167,7 +181,6 @@ async def test_an_unknown_outcome_is_doubt_and_never_a_refusal() -> None:
 
     assert post.heard == ["pp0001 lose"]
     assert post.doubts == {"pp0001": START_MS + 5_000}
-    assert "pp0001" in post.gateway._owners
 
 
 async def test_a_refusal_is_told_with_its_proof() -> None:
@@ -231,8 +244,10 @@ async def test_a_cancellation_that_is_cut_short_leaves_doubt() -> None:
     assert post.activity.count == 0
 
 
-@pytest.mark.parametrize(("answer", "doubted"), [(Refused("it is not working"), False), (SILENCE, True)])
-async def test_a_cancellation_that_is_not_taken_says_nothing_of_the_order(answer: Outcome, doubted: bool) -> None:
+@pytest.mark.parametrize("answer", [Refused("-2011 unknown order sent"), SILENCE])
+async def test_a_cancellation_that_is_not_taken_says_nothing_of_the_order_and_the_venue_is_asked(
+    answer: Outcome,
+) -> None:
     post = Post()
     post.desk.cancel_with = lambda _: answer
     async with post.running():
@@ -240,49 +255,63 @@ async def test_a_cancellation_that_is_not_taken_says_nothing_of_the_order(answer
         await post.quiet()
 
     assert post.heard == ["pp0001 stays"]
-    assert bool(post.doubts) == doubted
+    assert post.doubts.keys() == {"pp0001"}
 
 
-async def test_executions_find_their_owner_while_the_order_works_and_for_a_while_after() -> None:
+async def test_a_desk_that_acts_in_the_call_has_told_the_end_of_what_it_does_not_cancel() -> None:
     post = Post()
-    order = make_order(1)
-    post.send(approved(1))
+    post.desk.capabilities = CAPABILITIES
+    post.desk.cancel_with = lambda _: Refused("it is not working")
     async with post.running():
+        post.gateway.cancel(make_order(1), PROOF)
         await post.quiet()
+
+    assert (post.heard, post.doubts) == (["pp0001 stays"], {})
+
+
+async def test_an_order_is_carried_until_its_answer_is_there() -> None:
+    post = Post()
+    post.desk.gate = trio.Event()
+    async with post.running():
+        post.send(approved(1), approved(2))
+        await wait_all_tasks_blocked()
+        assert post.gateway.carries("pp0001")
+        assert post.gateway.carries("pp0002")
+        post.desk.gate.set()
+        await post.quiet()
+
+    assert not post.gateway.carries("pp0001")
+
+
+async def test_executions_find_the_strategy_whose_mark_the_order_bears_however_late_they_come() -> None:
+    post = Post()
+    order = post.know(make_order(1))
+    async with post.running():
         post.desk.report(filled(order, OrderFact.FILL))
         post.desk.report(filled(order))
+        post.desk.report(Execution(client_order_id=order.client_order_id, fact=OrderFact.CANCEL, time_ms=START_MS))
         post.desk.report(filled(order))
         await post.quiet()
 
-    assert post.heard == ["pp0001 ack", "pp0001 fill! 1", "pp0001 complete! 1", "pp0001 complete! 1"]
-    assert (post.gateway._owners, post.gateway.unassigned) == ({}, 0)
+    assert post.heard == ["pp0001 fill! 1", "pp0001 complete! 1", "pp0001 cancel!", "pp0001 complete! 1"]
+    assert (post.strays, post.ended) == ([], ["pp0001"])
 
 
-async def test_ended_orders_make_room_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_module, "ENDED_KEPT", 2)
+async def test_what_nobody_owns_is_put_aside_and_says_why() -> None:
     post = Post()
+    paid = FundingPaid(id="f1", position_id="pos_9", symbol=SYMBOL, amount=Decimal("-0.3"), time_ms=START_MS)
     async with post.running():
-        for number in range(4):
-            post.gateway.know(make_order(number))
-            post.desk.report(filled(make_order(number)))
-        await post.quiet()
-        post.desk.report(filled(make_order(1)))
-        post.desk.report(filled(make_order(2)))
+        post.desk.report(filled(make_order(7, side=Side.SELL)))
+        post.desk.report(filled(post.know(make_order(8, strategy_id="strat_gone"))))
+        post.desk.report(paid)
+        post.desk.report(Execution(client_order_id="pp0009", fact=OrderFact.CANCEL, time_ms=START_MS))
         await post.quiet()
 
-    assert post.gateway.unassigned == 1
-    assert len(post.heard) == 5
-
-
-async def test_what_nobody_owns_is_counted_and_told() -> None:
-    post = Post()
-    async with post.running():
-        post.desk.report(filled(make_order(7)))
-        post.gateway.know(make_order(8, strategy_id="strat_gone"))
-        post.desk.report(filled(make_order(8, strategy_id="strat_gone")))
-        await post.quiet()
-
-    assert post.gateway.unassigned == 2
+    assert [(stray.kind, stray.quantity, stray.strategy_id, stray.reason) for stray in post.strays] == [
+        (StrayKind.FILL, Decimal(-1), "", "neither an order nor a lot of ours"),
+        (StrayKind.FILL, Decimal(1), "strat_gone", "its strategy does not run"),
+        (StrayKind.FUNDING, Decimal("-0.3"), "", "neither an order nor a lot of ours"),
+    ]
 
 
 async def test_what_the_venue_does_by_itself_finds_its_owner_by_the_lot() -> None:
@@ -300,7 +329,7 @@ async def test_what_the_venue_does_by_itself_finds_its_owner_by_the_lot() -> Non
 
 async def test_an_interruption_of_the_stream_is_told_in_its_place() -> None:
     post = Post()
-    post.gateway.know(make_order(1))
+    post.know(make_order(1))
     async with post.running():
         post.desk.report(filled(make_order(1), OrderFact.FILL))
         post.desk.report(Reconnected("the line was dead"))
@@ -310,11 +339,34 @@ async def test_an_interruption_of_the_stream_is_told_in_its_place() -> None:
     assert (post.interruptions, len(post.heard)) == ([1], 2)
 
 
-async def test_an_execution_waits_for_room_also_over_a_restart() -> None:
+# Strategies without room.
+
+
+async def test_a_strategy_without_room_delays_nobody_and_loses_nothing() -> None:
+    post = Post()
+    post.boxes[STRATEGY_ID].room = trio.Event()
+    post.know(make_order(1))
+    async with post.running():
+        post.desk.report(filled(make_order(1), OrderFact.FILL))
+        post.send(approved(1), approved(2, strategy_id="strat_2"))
+        post.desk.report(filled(post.know(make_order(3, strategy_id="strat_2"))))
+        post.desk.report(filled(make_order(1)))
+        await wait_all_tasks_blocked()
+        assert sorted(post.boxes["strat_2"].heard) == ["pp0002 ack", "pp0003 complete! 1"]
+        assert (post.heard, post.gateway.delivery.late, post.activity.count) == ([], 3, 3)
+
+        post.boxes[STRATEGY_ID].room.set()
+        await post.quiet()
+
+    assert sorted(post.heard) == ["pp0001 ack", "pp0001 complete! 1", "pp0001 fill! 1"]
+    assert post.heard.index("pp0001 fill! 1") < post.heard.index("pp0001 complete! 1")
+
+
+async def test_what_waits_for_room_waits_over_a_restart_of_the_gateway() -> None:
     post = Post()
     box = post.boxes[STRATEGY_ID]
     box.room = trio.Event()
-    post.gateway.know(make_order(1))
+    post.know(make_order(1))
     async with trio.open_nursery() as nursery:
         await nursery.start(post.gateway.run)
         post.desk.report(filled(make_order(1)))
@@ -322,11 +374,44 @@ async def test_an_execution_waits_for_room_also_over_a_restart() -> None:
         nursery.cancel_scope.cancel()
     assert (box.letters, post.activity.count) == ([], 1)
 
-    box.room.set()
     async with post.running():
+        await wait_all_tasks_blocked()
+        box.room.set()
         await post.quiet()
 
     assert post.heard == ["pp0001 complete! 1"]
+
+
+async def test_more_than_may_wait_is_dropped_and_the_venue_is_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "LATE_MAX", 2)
+    post = Post()
+    post.boxes[STRATEGY_ID].room = trio.Event()
+    post.know(make_order(1))
+    async with post.running():
+        for _ in range(3):
+            post.desk.report(filled(make_order(1), OrderFact.FILL))
+        await wait_all_tasks_blocked()
+        assert (post.gateway.delivery.dropped, len(post.interruptions)) == (1, 1)
+        post.boxes[STRATEGY_ID].room.set()
+        await post.quiet()
+
+    assert len(post.heard) == 2
+
+
+async def test_what_waits_for_a_strategy_that_is_dismissed_is_put_aside() -> None:
+    post = Post()
+    box = post.boxes[STRATEGY_ID]
+    box.room = trio.Event()
+    post.know(make_order(1))
+    async with post.running():
+        post.desk.report(filled(make_order(1), OrderFact.FILL))
+        post.desk.report(filled(make_order(1)))
+        await wait_all_tasks_blocked()
+        del post.boxes[STRATEGY_ID]
+        box.room.set()
+        await post.quiet()
+
+    assert (len(box.letters), len(post.strays)) == (1, 1)
 
 
 async def test_nothing_is_sent_without_the_proof_of_a_commit() -> None:

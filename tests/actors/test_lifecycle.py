@@ -301,21 +301,21 @@ async def test_stop_cancels_reports_what_is_left_and_leaves_no_dispute(
     async with at_home(tmp_path, scripted(on_candle=plan([enter(stop_price=Decimal(80)), limit("90")]))) as home:
         strategy = await holding(home)
         await home.lifecycle.stop(ACCOUNT, strategy.id, close_positions=False)
-        await home.resolver.compare()
-        await home.resolver.compare()
+        await home.auditor.compare_positions()
+        await home.auditor.compare_positions()
 
         assert home.member(strategy.id).actor is None
         assert home.member(strategy.id).figures()[1] == 1
         assert await home.venue.open_orders() == []
         assert home.told(strategy.id)[-1] == "stopped"
-        assert home.resolver.frozen == frozenset()
+        assert home.auditor.frozen == frozenset()
         assert {order.working for order in home.stored("order", Order)} == {False}
 
     async with at_home(tmp_path, scripted()) as home:
         assert home.member(strategy.id).figures()[1] == 1
-        await home.resolver.compare()
-        await home.resolver.compare()
-        assert home.resolver.frozen == frozenset()
+        await home.auditor.compare_positions()
+        await home.auditor.compare_positions()
+        assert home.auditor.frozen == frozenset()
 
 
 # Delete, reset, trigger, halt.

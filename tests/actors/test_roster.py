@@ -276,7 +276,7 @@ async def test_a_restart_brings_back_lots_orders_and_figures(tmp_path: Path, aut
         assert home.told(strategy.id) == ["resumed"]
         await home.trade("85")
         assert home.lots(strategy.id) == []
-        assert home.gateway.unassigned == 0
+        assert home.bucket.total == 0
 
 
 async def test_a_cancellation_that_died_on_its_way_is_asked_for_anew(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -363,7 +363,7 @@ async def test_funding_and_liquidation_find_an_owner_that_is_being_mended(
         await home.settle()
 
         assert home.lots(strategy.id) == []
-        assert home.gateway.unassigned == 0
+        assert home.bucket.total == 0
 
 
 def test_a_cause_is_told_with_its_place_and_never_fails() -> None:

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.gateway import WITHDRAWN_AT_ONCE
 from actors.portfolio import KillState
 from pipaid.errors import Unavailable
-from pipaid.model.order import Execution, OrderFact
+from pipaid.model.order import Execution, Order, OrderFact, OrderStatus
 from pipaid.model.record import Batch
 from pipaid.storage.store import JournalLost
 from pipaid.venues.venue import Refused
@@ -23,7 +23,7 @@ from tests.actors.homes import Home, at_home
 from tests.actors.test_gateway import Post
 from tests.actors.test_portfolio import ENTERING
 from tests.actors.test_strategy import Watched
-from tests.builders import START_MS, enter, limit, make_order, plan, scripted
+from tests.builders import START_MS, STRATEGY_ID, enter, limit, make_order, plan, scripted
 
 pytestmark = pytest.mark.usefixtures("logged")
 
@@ -31,10 +31,14 @@ Logged = list[MutableMapping[str, Any]]
 RESTING = scripted(on_candle=lambda _: [limit("90", tag="one")])
 
 
-def stopped(post: Post, *numbers: int) -> None:
-    """Let entries rest at the desk, and stop everything."""
-    for number in numbers:
-        post.gateway.know(make_order(number))
+def resting(number: int, **fields: Any) -> Order:
+    """Return an entry that works at the desk."""
+    return make_order(number, status=OrderStatus.OPEN, **fields)
+
+
+def stopped(post: Post) -> None:
+    """Stop everything."""
+    post.owners["pp0001"] = STRATEGY_ID
     post.gateway.stopped = "a drill"
 
 
@@ -43,22 +47,22 @@ def stopped(post: Post, *numbers: int) -> None:
 
 async def test_nothing_is_taken_back_without_a_commit_unless_everything_is_stopped() -> None:
     post = Post()
-    post.gateway.know(make_order(1))
 
     with pytest.raises(AssertionError, match="stopped"):
-        await post.gateway.withdraw([make_order(1)])
+        await post.gateway.withdraw([resting(1)])
 
     assert post.desk.calls == []
 
 
 async def test_entries_that_may_rest_are_taken_back_and_nothing_else_is() -> None:
     post = Post()
-    stopped(post, 1, 2)
-    post.gateway.know(make_order(2, reduce_only=True))
+    stopped(post)
     post.send(approved(3))
     never_sent = make_order(4)
 
-    await post.gateway.withdraw([make_order(1), make_order(2, reduce_only=True), make_order(3), never_sent])
+    await post.gateway.withdraw(
+        [resting(1), resting(2, reduce_only=True), make_order(3), never_sent, resting(5, dry_run=False)]
+    )
 
     assert post.desk.calls == ["-pp0001"]
 
@@ -69,9 +73,9 @@ async def test_many_are_taken_back_side_by_side_while_a_call_hangs() -> None:
         post.desk.gate = trio.Event()
         post.send(leaving(500))
         await wait_all_tasks_blocked()
-        stopped(post, *range(200))
+        stopped(post)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(post.gateway.withdraw, [make_order(number) for number in range(200)])
+            nursery.start_soon(post.gateway.withdraw, [resting(number) for number in range(200)])
             await wait_all_tasks_blocked()
 
             assert post.desk.calls[0] == "pp0500"
@@ -83,9 +87,9 @@ async def test_many_are_taken_back_side_by_side_while_a_call_hangs() -> None:
 
 async def test_a_cancellation_that_becomes_durable_later_is_not_sent_a_second_time() -> None:
     post = Post()
-    stopped(post, 1)
+    stopped(post)
     async with post.running():
-        await post.gateway.withdraw([make_order(1)])
+        await post.gateway.withdraw([resting(1)])
         post.gateway.cancel(make_order(1), PROOF)
         await post.quiet()
         post.desk.report(Execution(client_order_id="pp0001", fact=OrderFact.CANCEL, time_ms=START_MS))
@@ -97,10 +101,10 @@ async def test_a_cancellation_that_becomes_durable_later_is_not_sent_a_second_ti
 
 async def test_what_the_desk_refused_to_take_back_may_be_asked_for_again() -> None:
     post = Post()
-    stopped(post, 1)
+    stopped(post)
     post.desk.cancel_with = lambda _: Refused("not now")
     async with post.running():
-        await post.gateway.withdraw([make_order(1)])
+        await post.gateway.withdraw([resting(1)])
         post.gateway.cancel(make_order(1), PROOF)
         await post.quiet()
 
@@ -110,13 +114,13 @@ async def test_what_the_desk_refused_to_take_back_may_be_asked_for_again() -> No
 
 async def test_one_that_is_not_answered_is_in_doubt() -> None:
     post = Post()
-    stopped(post, 1, 2)
+    stopped(post)
     post.desk.cancel_with = lambda order: SILENCE
-    await post.gateway.withdraw([make_order(1)])
+    await post.gateway.withdraw([resting(1)])
     post.desk.gate = trio.Event()
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(post.gateway.withdraw, [make_order(2)])
+            nursery.start_soon(post.gateway.withdraw, [resting(2)])
             await wait_all_tasks_blocked()
             scope.cancel()
 

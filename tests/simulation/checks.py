@@ -66,8 +66,8 @@ class Checks:
         for post in daemon.posts.all.values():
             if post.resolver.doubts:
                 self.violate(f"{post.name}: still in doubt about {sorted(post.resolver.doubts)}")
-            if post.resolver.frozen:
-                self.violate(f"{post.name}: still frozen {sorted(post.resolver.frozen)}, {post.resolver.unassigned}")
+            if post.auditor.frozen:
+                self.violate(f"{post.name}: still frozen {sorted(post.auditor.frozen)}, {post.auditor.amounts}")
 
     def at_the_end(self) -> None:
         """Compare the journal with the venue's ledger."""
