@@ -4,7 +4,7 @@
 #   make PYTHON=/path/to/python3 test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench lock clean
+.PHONY: help demo run test check bench soak lock clean
 
 BIN := .venv/bin
 CODE := pipaid actors templates tests
@@ -14,6 +14,7 @@ export PYTHON
 SECONDS ?=
 CONFIG ?= config/pipaid.toml
 ARGS ?=
+HOURS ?=
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +42,10 @@ check: ## format, lint, types, tests: what has to be clean before a commit
 bench: ## measure speed and memory, in CPU time
 	@.ci/environment test
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: ## kill, restart, disturb and tire real daemons for a quarter of an hour (HOURS=1 for less, ARGS=kills for a part)
+	@.ci/environment test
+	@$(BIN)/python -m tests.soak $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
 lock: ## compile requirements/*.txt anew from pyproject.toml (needs uv; UPGRADE=1 takes newer releases)
 	@for group in runtime build test dev data; do \

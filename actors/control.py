@@ -396,13 +396,18 @@ class ControlServer:
         client.nursery.start_soon(self._follow, client, tail)
 
     async def _follow(self, client: _Client, tail: _Tail) -> None:
-        """Pass events on. The tap drops its oldest when the client is slow, and the client is told which."""
+        """Pass events on. The tap drops its oldest when the client is slow, and the client is told which.
+
+        A strict one, which no event tells that, has its tail ended: it knows its last number and asks for what follows.
+        """
         prefix = event_prefix(tail.id)
         try:
             while not tail.stopped:
                 delivery = await self.events.take(tail.tap)
                 if tail.tap.too_far_behind:
                     client.nursery.cancel_scope.cancel()
+                if not tail.stopped and any(not lost.ext for lost in delivery.lost):
+                    raise RateLimited("events were lost because this client reads too slowly; resume with since_seq")
                 lines = [] if tail.stopped else self._frames(delivery)
                 if lines:
                     await client.send(b"".join([b"%b%b}\n" % (prefix, frame) for frame in lines]))
@@ -414,7 +419,7 @@ class ControlServer:
             tail.ended.set()
 
     def _frames(self, delivery: Delivery) -> list[bytes]:
-        frames = [self._lagged(lost) for lost in delivery.lost if lost.ext]
+        frames = [self._lagged(lost) for lost in delivery.lost]
         frames.extend(event.frame for bundle in delivery.bundles for event in bundle.events)
         return frames
 

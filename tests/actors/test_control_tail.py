@@ -185,6 +185,24 @@ async def test_a_reader_that_fell_behind_is_told_what_it_lost(tmp_path: Path) ->
     assert [first for first, _ in seen] == [1, *[last + 1 for _, last in seen[:-1]]]
 
 
+async def test_the_tail_of_a_strict_reader_that_fell_behind_ends_before_the_hole_and_can_be_resumed(
+    tmp_path: Path,
+) -> None:
+    async with open_control(tmp_path) as control, control.client() as client:
+        await begun(client, 1)
+        await flood(control, 20)
+        seqs: list[int] = []
+        while (line := await client.told())["ok"]:
+            seqs.append(line["event"]["seq"])
+
+        assert (line["id"], line["error"]["code"]) == (1, "RATE_LIMITED")
+        await client.ask(2, "events.tail", {"id": ONE, "since_seq": seqs[-1]})
+        while seqs[-1] < 10_000:
+            seqs.append((await client.told())["event"]["seq"])
+
+    assert seqs == list(range(1, 10_001))
+
+
 async def test_the_client_of_the_project_follows_events(tmp_path: Path) -> None:
     async with open_control(tmp_path) as control:
         await control.emit(ONE)

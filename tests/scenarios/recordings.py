@@ -1,4 +1,4 @@
-"""Recordings made from a seed: files of candles and funding rates that look like a venue's, and strategies for them."""
+"""Recordings made from a seed: files of candles and funding rates that look like a venue's."""
 
 from __future__ import annotations
 
@@ -11,36 +11,6 @@ MINUTE_MS = 60_000
 FUNDING_MS = 8 * 3_600_000
 # First price in ticks, decimals of the tick, and how many units change hands in a usual minute.
 MARKETS = {"BTCUSDT": (1_040_000, 1, 40.0), "ETHUSDT": (255_000, 2, 900.0), "SOLUSDT": (16_000, 2, 9_000.0)}
-
-STRATEGIES = """
-[[strategy]]
-name = "{name}"
-template_id = "tpl_{template}"
-symbols = [{symbols}]
-timeframe = "{timeframe}"
-capital = "{capital}"
-leverage = {leverage}
-deploy = true
-dry_run = {dry_run}
-params = {{ {params} }}
-"""
-# Two strategies of each template, on paper and not, on one symbol and on several, on several timeframes.
-TEN = (
-    ("grid near", "grid", ["BTCUSDT"], "1m", 3, False,
-     'grid_levels = 16, lower_price = "100000", upper_price = "108000"'),
-    ("grid wide", "grid", ["SOLUSDT"], "5m", 1, True, 'grid_levels = 24, lower_price = "140", upper_price = "180"'),
-    ("dca quick", "dca", ["ETHUSDT", "SOLUSDT"], "1m", 1, False,
-     'interval = "15m", buy_amount = "40", max_buys = 8, take_profit_pct = "0.006", stop_loss_pct = "0.02"'),
-    ("dca slow", "dca", ["BTCUSDT"], "15m", 1, True, 'interval = "4h", buy_amount = "250", take_profit_pct = "0.01"'),
-    ("momentum quick", "momentum", ["ETHUSDT", "BTCUSDT"], "1m", 2, False,
-     'fast = 5, slow = 15, rsi_min = "50", atr_period = 8, allow_short = true'),
-    ("momentum slow", "momentum", ["SOLUSDT"], "5m", 4, True, "fast = 8, slow = 21"),
-    ("reversion quick", "meanrev", ["SOLUSDT"], "1m", 2, False, 'window = 20, entry_z = "1.8", allow_short = true'),
-    ("reversion slow", "meanrev", ["BTCUSDT", "ETHUSDT", "SOLUSDT"], "5m", 1, True, 'window = 24, entry_z = "1.8"'),
-    ("breakout quick", "breakout", ["BTCUSDT"], "1m", 5, False,
-     "lookback = 30, exit_lookback = 15, allow_short = true"),
-    ("breakout slow", "breakout", ["ETHUSDT"], "15m", 2, True, "lookback = 12, exit_lookback = 6"),
-)  # fmt: skip
 
 
 def write_recording(folder: Path, *, minutes: int, seed: int, symbols: Sequence[str] = tuple(MARKETS)) -> None:
@@ -56,33 +26,11 @@ def write_recording(folder: Path, *, minutes: int, seed: int, symbols: Sequence[
         (folder / f"{symbol}-funding-made.csv").write_text(text, encoding="utf-8")
 
 
-def write_strategies(path: Path) -> None:
-    """Write a file that declares the ten."""
-    path.write_text(
-        "".join(
-            STRATEGIES.format(
-                name=name,
-                template=template,
-                symbols=", ".join(f'"{symbol}"' for symbol in symbols),
-                timeframe=timeframe,
-                capital="20000.00",
-                leverage=leverage,
-                dry_run="true" if dry_run else "false",
-                params=params,
-            )
-            for name, template, symbols, timeframe, leverage, dry_run, params in TEN
-        ),
-        encoding="utf-8",
-    )
-
-
-def replay_config(folder: Path, *, exit_at_end: bool, declared: Path | None = None) -> str:
+def replay_config(folder: Path, declared: Path) -> str:
     """Return a configuration that replays a folder's recording as fast as strategies decide."""
-    strategies = f'["{declared}"]' if declared is not None else "[]"
     return f"""
 [daemon]
-exit_at_end = {"true" if exit_at_end else "false"}
-strategies = {strategies}
+strategies = ["{declared}"]
 [market]
 kind = "replay"
 speed = "max"

@@ -39,7 +39,7 @@ def test_999_neighbours_miss_no_candle(tmp_path: Path) -> None:
         row = DECLARED.format(name=f"hostile {misdeed}", template="tpl_hostile", symbol="BTCUSDT", params=params)
         rows.insert(number * 200, row)
     declared.write_text("".join(rows), encoding="utf-8")
-    config = replay_config(recording, exit_at_end=False, declared=declared)
+    config = replay_config(recording, declared)
 
     with running(tmp_path / "daemon", config, variables=install("plugin_hostile", tmp_path)) as daemon:
         daemon.wait_for(lambda: daemon.ask("status")["market"]["ended"])
