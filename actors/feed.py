@@ -15,7 +15,7 @@ from actors.actor import Guard, Occasion, Swept, Writer
 from pipaid.engine.alarms import Alarms
 from pipaid.engine.effects import Effects, encode
 from pipaid.engine.quotes import Quotes
-from pipaid.errors import Unavailable
+from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.candle import Candle, CandleBuilder, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import market_step
@@ -30,6 +30,8 @@ log = structlog.get_logger()
 CANDLES_LATE_MAX: Final = 3
 POSITION_EVERY_MS: Final = 3_600_000
 LOOP_GAP_MAX_S: Final = 1.0
+# The world's trouble, not ours: what was not answered is asked again.
+OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 # Histories are big while they are read, and what many of them took at once would hardly be given back.
 OPENING_MAX: Final = 2
 
@@ -72,8 +74,11 @@ class Feed:
 
     In a sweep the sessions are called one after the other without an await; what they decide is one batch for the
     recorder. Each candle is appended to its series before any session sees it, and each price is shown to the desks
-    before it is held against the alarms. After the first close the feed waits for `gate`: strategies that are declared
-    in files start on it, whatever time it takes to deploy them.
+    before it is held against the alarms. A stream may repeat itself and mix things up: what is older than what was told
+    before changes nothing, and candles that are missing are fetched before the next one is shown to anybody. No entry
+    is based on what is older than `stale_after_s`, judged by the venue's time; nought means that data cannot age. After
+    the first close the feed waits for `gate`: strategies that are declared in files start on it, whatever time it takes
+    to deploy them.
     """
 
     market: Market
@@ -87,6 +92,8 @@ class Feed:
     instruments: Mapping[str, Instrument] = field(factory=dict[str, Instrument])
     candles: int = 0
     swept: int = 0
+    ignored: int = 0
+    mended: int = 0
     first_close: trio.Event = field(factory=trio.Event)
     gate: trio.Event = field(factory=trio.Event)
     ended: trio.Event = field(factory=trio.Event)
@@ -98,6 +105,8 @@ class Feed:
     _reading: trio.Semaphore = field(factory=lambda: trio.Semaphore(OPENING_MAX))
     _position_ms: int = 0
     _heard_s: dict[str, float] = field(factory=dict[str, float])
+    _told_ms: dict[str, int] = field(factory=dict[str, int])
+    _closed_ms: dict[str, int] = field(factory=dict[str, int])
 
     async def prepare(self) -> None:
         """Learn what is listed and what it costs now, before any strategy is loaded."""
@@ -106,6 +115,8 @@ class Feed:
         self.quotes.step = market_step(self.quotes.now_ms, 2)
         self._position_ms = self.quotes.now_ms
         self.quotes.prices.update(await self.market.prices())
+        closed_ms = self.quotes.now_ms - self.quotes.now_ms % Timeframe.M1.ms
+        self._closed_ms = dict.fromkeys(self.instruments, closed_ms)
 
     @property
     def over(self) -> bool:
@@ -215,6 +226,8 @@ class Feed:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_age)
             async for update in self.market.updates():
+                if isinstance(update, Closed):
+                    update = await self._whole(update)
                 self._take(update)
                 if isinstance(update, Ended):
                     break
@@ -224,20 +237,70 @@ class Feed:
             await self._note_end()
             nursery.cancel_scope.cancel()
 
+    async def _whole(self, update: Closed) -> Closed:
+        """Return the candles that are news, after fetching those that are missing before them.
+
+        A candle whose predecessors cannot be had now is left out: it will be missing, and fetched, at the next close.
+        """
+        news: list[Candle] = []
+        for candle in update.candles:
+            known_ms = self._closed_ms.get(candle.symbol, candle.open_time_ms)
+            if candle.close_time_ms <= known_ms:
+                self.ignored += 1
+                continue
+            if candle.open_time_ms > known_ms and not await self._mend(candle, known_ms):
+                continue
+            self._closed_ms[candle.symbol] = candle.close_time_ms
+            news.append(candle)
+        return update if len(news) == len(update.candles) else Closed(update.time_ms, tuple(news))
+
+    async def _mend(self, candle: Candle, known_ms: int) -> bool:
+        """Append the candles between those known and this one to the series; nobody is asked about what is past."""
+        count = (candle.open_time_ms - known_ms) // candle.timeframe.ms
+        try:
+            missing = await self.market.history(
+                candle.symbol, candle.timeframe, end_ms=candle.open_time_ms, count=count
+            )
+        except OUTAGES as outage:
+            log.warning("feed.gap", symbol=candle.symbol, candles=count, reason=str(outage))
+            return False
+        missing = [past for past in missing if past.open_time_ms >= known_ms]
+        for past in missing:
+            self._append(past)
+        if missing:
+            self.mended += len(missing)
+            log.warning("feed.mended", symbol=candle.symbol, candles=len(missing))
+        return True
+
+    def _append(self, candle: Candle) -> list[Series]:
+        """Add a base candle, and the larger ones it closes, to the series; return those that went on."""
+        self.candles += 1
+        grown: list[Series] = []
+        for closed in self._closed(candle):
+            series = self._series.get((closed.symbol, closed.timeframe))
+            if series is not None and closed.open_time_ms // closed.timeframe.ms > series.index:
+                series.append(closed)
+                grown.append(series)
+        return grown
+
     def _take(self, update: MarketUpdate) -> None:
         quotes = self.quotes
         match update:
             case MarketTrade():
-                quotes.now_ms, quotes.step = update.time_ms, market_step(update.time_ms, 2)
+                if update.time_ms < self._told_ms.get(update.symbol, 0):
+                    self.ignored += 1
+                    return
+                self._told_ms[update.symbol] = update.time_ms
+                self._move(update.time_ms)
                 quotes.prices[update.symbol] = update.price
-                self._hear(update.symbol)
+                self._hear(update.symbol, update.time_ms)
                 self._show(update)
                 self._rouse([(update.symbol, update.price, update.price)])
             case Opened():
                 quotes.now_ms, quotes.step = update.time_ms, market_step(update.time_ms, 0)
                 quotes.prices.update(update.prices)
                 for symbol in update.prices:
-                    self._hear(symbol)
+                    self._hear(symbol, update.time_ms)
                 self._show(update)
                 self._rouse((symbol, price, price) for symbol, price in update.prices.items())
             case Ranged():
@@ -248,9 +311,10 @@ class Feed:
                 quotes.now_ms = max(quotes.now_ms, update.time_ms)
                 self._show(update)
             case Closed():
-                quotes.now_ms, quotes.step = update.time_ms, market_step(update.time_ms, 2)
+                self._move(update.time_ms)
                 for candle in update.candles:
-                    quotes.prices[candle.symbol] = candle.close
+                    if candle.close_time_ms >= self._told_ms.get(candle.symbol, 0):
+                        quotes.prices[candle.symbol] = candle.close
                 self._show(update)
                 self._sweep(update)
                 self.first_close.set()
@@ -261,9 +325,18 @@ class Feed:
         for desk in self.desks:
             desk.on_market(update)
 
-    def _hear(self, symbol: str) -> None:
-        self._heard_s[symbol] = self.clock.monotonic_s()
-        self.quotes.stale.discard(symbol)
+    def _move(self, time_ms: int) -> None:
+        """Let venue time go on; it never goes back, whatever comes late."""
+        if time_ms >= self.quotes.now_ms:
+            self.quotes.now_ms, self.quotes.step = time_ms, market_step(time_ms, 2)
+
+    def _hear(self, symbol: str, time_ms: int) -> None:
+        if not self._too_old(time_ms):
+            self._heard_s[symbol] = self.clock.monotonic_s()
+            self.quotes.stale.discard(symbol)
+
+    def _too_old(self, time_ms: int) -> bool:
+        return bool(self.stale_after_s) and self.market.now_ms() - time_ms > self.stale_after_s * 1_000
 
     def _rouse(self, ranges: Iterable[tuple[str, Decimal, Decimal]]) -> None:
         """Ask the sessions whose alarms this step touched; each symbol ran from a lowest to a highest price."""
@@ -277,14 +350,12 @@ class Feed:
             self._ask(due, None)
 
     def _sweep(self, update: Closed) -> None:
+        if self._too_old(update.time_ms):
+            # It came late, and whoever decides on it may only leave; the next trade lifts this.
+            self.quotes.stale.update(candle.symbol for candle in update.candles)
         due: list[Due] = []
         for candle in update.candles:
-            self.candles += 1
-            for closed in self._closed(candle):
-                series = self._series.get((closed.symbol, closed.timeframe))
-                if series is None or closed.open_time_ms // closed.timeframe.ms <= series.index:
-                    continue
-                series.append(closed)
+            for series in self._append(candle):
                 seats = (seat for seat in series.due() if isinstance(seat, Seat))
                 due.extend((seat.actor.number, seat.symbol, seat.actor, seat.symbol) for seat in seats)
         if due:

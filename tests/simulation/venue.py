@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from random import Random
@@ -12,14 +13,16 @@ import trio
 from attrs import define, field
 
 from pipaid.engine.matching import MatchingBook, Terms
+from pipaid.errors import ExchangeError
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Execution, Fill, Order
 from pipaid.model.position import Position
-from pipaid.venues.faults import Faults, UnreliableDesk
+from pipaid.venues.faults import REPORT_FAULTS, Fault, Faults, UnreliableDesk
 from pipaid.venues.simulated import CAPABILITIES, SimulatedDesk
 from pipaid.venues.venue import (
     Capabilities,
+    Closed,
     Confirmed,
     DeskUpdate,
     MarketUpdate,
@@ -31,6 +34,7 @@ from tests.simulation.seams import START_MS, Crossings
 
 T = TypeVar("T")
 MINUTE_MS = 60_000
+SILENT_MS = 40_000
 
 
 @define(eq=False)
@@ -198,10 +202,14 @@ class LifeMarket:
     prices_of: Mapping[str, Prices]
     instruments_of: Mapping[str, Instrument]
     crossings: Crossings
-    begun_ms: int
+    faults: Faults
     name: str = "world"
     listed_ms: int = START_MS
     ends_ms: int = 0
+    delivered_ms: dict[str, int] = field(factory=dict[str, int])
+    _held: list[tuple[int, int, MarketUpdate]] = field(factory=list[tuple[int, int, MarketUpdate]])
+    _count: int = 0
+    _silent_ms: int = 0
     _send: trio.MemorySendChannel[MarketUpdate] = field(init=False)
     _receive: trio.MemoryReceiveChannel[MarketUpdate] = field(init=False)
 
@@ -214,6 +222,8 @@ class LifeMarket:
 
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
         await trio.lowlevel.checkpoint()
+        if self.faults.drawn((Fault.OUTAGE,)) is not None:
+            raise ExchangeError("the venue does not answer")
         past = [each for each in self.prices_of[symbol].candles if each.close_time_ms <= end_ms]
         return past[-count:]
 
@@ -227,9 +237,31 @@ class LifeMarket:
     async def updates(self) -> AsyncIterator[MarketUpdate]:
         async for update in self._receive:
             self.crossings.cross("market")
+            self._note_delivery(update)
             yield update
 
     def tell(self, update: MarketUpdate) -> None:
-        """Let the daemon hear something."""
-        if not self.crossings.dead:
-            self._send.send_nowait(update)
+        """Send something over a stream that may lose, double, delay or mix it up, or fall silent."""
+        now_ms = self.now_ms()
+        fault = self.faults.drawn(REPORT_FAULTS)
+        if fault is Fault.SILENT:
+            self._silent_ms = now_ms + SILENT_MS
+        if fault is Fault.CUT:
+            self._held.clear()
+        if fault not in (Fault.DROPPED, Fault.CUT):
+            late_ms = self.faults.lateness_ms() if fault is Fault.DELAYED else 0
+            for _ in range(2 if fault is Fault.DOUBLED else 1):
+                self._count += 1
+                heapq.heappush(self._held, (max(now_ms + late_ms, self._silent_ms), self._count, update))
+        while self._held and self._held[0][0] <= now_ms:
+            self._send.send_nowait(heapq.heappop(self._held)[2])
+
+    def _note_delivery(self, update: MarketUpdate) -> None:
+        """Remember how new the newest is that the daemon knows of a symbol."""
+        if isinstance(update, MarketTrade):
+            symbols, time_ms = [update.symbol], update.time_ms
+        else:
+            assert isinstance(update, Closed)
+            symbols, time_ms = [candle.symbol for candle in update.candles], update.time_ms
+        for symbol in symbols:
+            self.delivered_ms[symbol] = max(self.delivered_ms.get(symbol, 0), time_ms)

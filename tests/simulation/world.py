@@ -278,8 +278,7 @@ class LifeVenues:
 
     def market(self, wanted: Any, world: Any, activity: Any, *, resume_ms: int | None, listed_ms: int | None) -> Any:
         life = self.world
-        begun_ms = START_MS + round(trio.current_time() * 1000)
-        life.market = LifeMarket(life.prices, life.instruments, self.crossings, begun_ms)
+        life.market = LifeMarket(life.prices, life.instruments, self.crossings, life.faults)
         return life.market
 
     def desk(self, wanted: Any, instruments: Any, activity: Any, *, dry: bool) -> Any:
