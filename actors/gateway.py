@@ -24,7 +24,7 @@ QUEUE_MAX: Final = 100_000
 NEWS_MAX: Final = 256
 LATE_MAX: Final = 8_192
 SENT_KEPT: Final = 16_384
-WITHDRAWN_AT_ONCE: Final = 64
+WITHDRAWN_AT_ONCE: Final = 1_000
 ENDS: Final = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE})
 
 

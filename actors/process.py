@@ -127,7 +127,7 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
         daemon = Daemon(config, world, journal, guard, box)
         await daemon.build()
         watchdog.attend(daemon.notifier, daemon.vitals())
-        return await _live_on(daemon, watchdog)
+        return await live_on(daemon, watchdog)
     except (PipaidError, OSError, sqlite3.Error) as refused:
         log.error("daemon.refused", reason=said_by(refused))
         return EXIT_TEMPORARY if _passes(refused) else EXIT_CONFIGURATION
@@ -171,7 +171,7 @@ def _note_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     get_log().warning("finalizer.failed", trouble=unraisable.exc_type.__name__)
 
 
-async def _live_on(daemon: Daemon, watchdog: Watchdog) -> int:
+async def live_on(daemon: Daemon, watchdog: Watchdog) -> int:
     """Run the tree until told to end, and stop it in reverse."""
     log = get_log()
     exit_code = EXIT_OK

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.gateway import WITHDRAWN_AT_ONCE
+import actors.gateway as gateway_module
 from actors.portfolio import KillState
 from pipaid.errors import Unavailable
 from pipaid.model.order import Execution, Order, OrderFact, OrderStatus
@@ -67,7 +67,8 @@ async def test_entries_that_may_rest_are_taken_back_and_nothing_else_is() -> Non
     assert post.desk.calls == ["-pp0001"]
 
 
-async def test_many_are_taken_back_side_by_side_while_a_call_hangs() -> None:
+async def test_many_are_taken_back_side_by_side_while_a_call_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "WITHDRAWN_AT_ONCE", 64)
     post = Post()
     async with post.running():
         post.desk.gate = trio.Event()
@@ -79,7 +80,7 @@ async def test_many_are_taken_back_side_by_side_while_a_call_hangs() -> None:
             await wait_all_tasks_blocked()
 
             assert post.desk.calls[0] == "pp0500"
-            assert len(post.desk.calls) == 1 + WITHDRAWN_AT_ONCE
+            assert len(post.desk.calls) == 1 + 64
             post.desk.gate.set()
 
     assert sorted(post.desk.calls[1:]) == [f"-pp{number:04d}" for number in range(200)]

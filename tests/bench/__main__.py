@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import commits, daemons, fanout, roundtrip, sweep, trades
+from tests.bench import commits, daemons, fanout, kills, roundtrip, sweep, trades
 from tests.bench.figure import QUICK, Figure, Size, machine, show
 
 BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
@@ -21,6 +21,7 @@ BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
     "commits": commits.measure,
     "roundtrip": roundtrip.measure,
     "fanout": fanout.measure,
+    "kills": kills.measure,
 }
 
 

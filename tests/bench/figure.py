@@ -54,6 +54,8 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     calls: int = 200_000
     trades: int = 200_000
     resting: int = 1_000
+    kills: int = 100
+    kills_full: int = 20
     waiting: int = 100
     commits: int = 300
     pings: int = 2_000
@@ -63,7 +65,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 QUICK = Size(
     runs=1, strategies=200, strategies_many=1_000, candles=360, calls=50_000, trades=50_000, commits=60, pings=500,
-    clients=(1, 100), deliveries=50_000,
+    clients=(1, 100), deliveries=50_000, kills=10, kills_full=2,
 )  # fmt: skip
 
 

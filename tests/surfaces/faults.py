@@ -49,7 +49,11 @@ def strike(daemon: Daemon) -> None:
 def wait_for_strike(fault: str) -> None:
     """Have this process break when it gets the signal."""
     calls, error = FAULTS[fault]
-    signal.signal(signal.SIGUSR1, lambda *_: fail(calls, error))
+
+    def break_now(number: int, frame: object) -> None:
+        fail(calls, error)
+
+    signal.signal(signal.SIGUSR1, break_now)
 
 
 def fail(calls: Sequence[str], error: int) -> None:
