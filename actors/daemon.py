@@ -316,6 +316,7 @@ class Daemon:
             recorder=self.recorder,
             journal_path=self.config.daemon.state_dir / JOURNAL,
             last_record=lambda: self.recorder.last_n,
+            books=self.books.values(),
             gateways=[post.gateway for post in self.posts.all.values()],
             resolvers=[post.resolver for post in self.posts.all.values()],
             auditors=[post.auditor for post in self.posts.all.values()],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ import trio
 from attrs import define
 
 from actors.actor import Failures
+from pipaid.engine.book import Book
 from pipaid.engine.quotes import Quotes
 from pipaid.model.money import plain
 from pipaid.model.report import ActorObject, ClientFigures, ConditionObject, JournalFigures, MarketFigures
@@ -130,6 +131,7 @@ class Gauges:
     recorder: Written
     journal_path: Path
     last_record: Callable[[], int]
+    books: Collection[Book]
     gateways: Sequence[Sent]
     resolvers: Sequence[Doubted]
     auditors: Sequence[Audited]
@@ -225,6 +227,9 @@ class Gauges:
             "pipaid_stream_clients": self.stream_clients(),
             "pipaid_conditions": sum(1 for _ in self.conditions()),
         }
+        for book in self.books:
+            for rule, count in sorted(book.refusals.items()):
+                figures[f'pipaid_entries_refused_total{{book="{book.name}",rule="{rule}"}}'] = count
         for gate in self.gateways:
             figures[f'pipaid_orders_sent_total{{desk="{gate.name}"}}'] = gate.sent
             figures[f'pipaid_orders_waiting{{desk="{gate.name}"}}'] = gate.waiting

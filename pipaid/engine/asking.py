@@ -1,20 +1,26 @@
-"""Asking a template: a callback is called and its wishes collected in one place, where a budget can stand."""
+"""Asking a template: a callback is called and its wishes looked through in one place, where a budget can stand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from pipaid.engine.template import Intent
+from pipaid.engine.holdings import Holdings
+from pipaid.engine.intents import intent_objection
+from pipaid.engine.template import Alarm, Exit, Intent, Protect
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Nonsense
 
 INTENTS_MAX: Final = 512
 
 
-def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]) -> list[Intent]:
-    """Return what a template's callback wishes; all of its code runs in here, that of generators too."""
+def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...], asker: Holdings) -> list[Intent]:
+    """Return what a template's callback wishes, without what the same decision takes back again.
+
+    All of the template's code runs in here, that of its generators too; what comes out is of our own types alone, so
+    that nothing of a stranger's is called any more by whoever reads it.
+    """
     try:
         wishes = callback(view, *facts)
     except StopIteration as trouble:
@@ -26,10 +32,36 @@ def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]
         each: Iterable[Any] = iter(wishes)
     except TypeError:
         raise Nonsense(f"{named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
-    intents: list[Any] = list(islice(each, INTENTS_MAX + 1))
+    try:
+        intents: list[Any] = list(islice(each, INTENTS_MAX + 1))
+    finally:
+        # What a generator does when it is left has to happen here as well, and not whenever its memory is freed.
+        if isinstance(each, Generator):
+            cast("Generator[Any]", each).close()
     if len(intents) > INTENTS_MAX:
         raise Nonsense(f"{named(callback)} returned more than {INTENTS_MAX} intents at once")
-    return intents
+    for intent in intents:
+        objection = intent_objection(intent, asker.capital)
+        if objection is not None:
+            raise Nonsense(f"{named(callback)} returned {intent!r:.300}: {objection}")
+    state = asker.template.state
+    if type(state) is not dict:
+        raise Nonsense(f"{named(callback)} made its state a {type(state).__name__}; it has to stay a dict")
+    return _standing(intents)
+
+
+def _standing(intents: list[Intent]) -> list[Intent]:
+    """Leave out what a later wish of the same kind for the same lot or symbol replaces."""
+    last: dict[tuple[type[Intent], str], Intent] = {}
+    for intent in intents:
+        if isinstance(intent, Protect | Exit):
+            last[type(intent), intent.position_id] = intent
+        elif isinstance(intent, Alarm):
+            last[Alarm, intent.symbol] = intent
+    if not last:
+        return intents
+    kept = {id(intent) for intent in last.values()}
+    return [intent for intent in intents if not isinstance(intent, Protect | Exit | Alarm) or id(intent) in kept]
 
 
 def at_once(function: Callable[..., Any], *args: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
@@ -166,7 +167,8 @@ class Book:
     what the account's running strategies were given. A book with a `name` has its memory journalled under it.
 
     What a strategy contributes is replaced as a whole, never added to, so that a session rebuilt from the journal takes
-    the place of the one that crashed, with whatever that one had decided in vain.
+    the place of the one that crashed, with whatever that one had decided in vain. `refusals` counts the entries
+    that were refused since the start, by rule, for metrics.
     """
 
     caps: Caps = field(factory=Caps)
@@ -187,6 +189,7 @@ class Book:
     symbols: dict[str, SymbolExposure] = field(factory=dict[str, SymbolExposure])
     deeds: dict[str, Deeds] = field(factory=dict[str, Deeds])
     openings: dict[str, dict[str, int]] = field(factory=dict[str, dict[str, int]])
+    refusals: Counter[str] = field(factory=Counter[str])
 
     # What is at risk.
 

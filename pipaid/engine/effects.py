@@ -22,6 +22,8 @@ from pipaid.model.run import RUNS_KEPT, Evaluation
 from pipaid.model.strategy import Strategy, Tally
 from pipaid.model.stray import Stray
 
+# It is written with every commit.
+BRAIN_BYTES_MAX: Final = 262_144
 _ENCODER: Final = msgspec.json.Encoder()
 encode: Final = _ENCODER.encode
 
@@ -31,9 +33,9 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `started` names the run whose `on_start` has been carried out; `evaluated` holds, by symbol, the close time of the
     last candle decided on; `run_pnl` the realised profit of the current run by symbol; `order_times_ms` the entries of
-    the last minute, for the rate cap; `exits` the exits that wait, for the end of the one they replace or for the next
-    candle, by position; `alarms` the prices waited for, by symbol. The figures of the day are those of the mode (dry or
-    not) that `dry_run` tells.
+    the last minute, for the rate cap; `entries_until_ms` until when the pace of entries counts those made; `exits` the
+    exits that wait, for the end of the one they replace or for the next candle, by position; `alarms` the prices waited
+    for, by symbol. The figures of the day are those of the mode (dry or not) that `dry_run` tells.
     """
 
     at_ms: int = 0
@@ -52,6 +54,7 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     day_pnl: Decimal = ZERO
     cooldown_until_ms: int = 0
     order_times_ms: tuple[int, ...] = ()
+    entries_until_ms: int = 0
     exits: dict[str, Exit] = {}
     alarms: dict[str, PriceAlarm] = {}
 
@@ -124,9 +127,12 @@ class Effects:
 
     def _encoded_brain(self, brain: Brain) -> bytes:
         try:
-            return encode(brain)
+            encoded = encode(brain)
         except Exception as trouble:
             raise TypeError(f"what the template remembers cannot be stored: {trouble}") from trouble
+        if len(encoded) > BRAIN_BYTES_MAX:
+            raise TypeError(f"what the template remembers takes {len(encoded)} bytes, of at most {BRAIN_BYTES_MAX}")
+        return encoded
 
     def _run_records(self) -> list[Record]:
         kept = [

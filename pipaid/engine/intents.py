@@ -15,13 +15,17 @@ TAG_MAX: Final = 64
 REASON_MAX: Final = 200
 TAGS_MAX: Final = 10_000
 FIGURE_DIGITS_MAX: Final = 18
+_KINDS: Final = frozenset({Enter, Exit, ExitAll, CancelEntries, Protect, Alarm})
 
 
 def intent_objection(intent: object, capital: Mapping[str, Decimal]) -> str | None:
     """Return why an intent cannot be meant, or nothing; `capital` holds the strategy's symbols.
 
-    Templates may come from anybody and nothing checks what they put into an intent when it is made.
+    Templates may come from anybody and nothing checks what they put into an intent when it is made. Types have to be
+    just ours, because a subclass of a number or a text may run any code when it is looked at.
     """
+    if type(intent) not in _KINDS:
+        return "is no intent"
     match intent:
         case Enter():
             return _symbol(intent.symbol, capital) or _entry(intent)
@@ -97,7 +101,7 @@ def _close_reason(reason: Any) -> str | None:
 
 
 def _symbol(symbol: Any, capital: Mapping[str, Decimal]) -> str | None:
-    if isinstance(symbol, str) and symbol in capital:
+    if type(symbol) is str and symbol in capital:
         return None
     return f"{symbol!r:.80} is not one of the strategy's symbols {', '.join(capital)}"
 
@@ -106,13 +110,13 @@ def _tags(tags: Any) -> str | None:
     if tags is None:
         return None
     given = cast("frozenset[object]", tags)
-    if not isinstance(tags, frozenset) or len(given) > TAGS_MAX or not all(isinstance(tag, str) for tag in given):
+    if type(tags) is not frozenset or len(given) > TAGS_MAX or not all(type(tag) is str for tag in given):
         return f"tags is not a frozenset of at most {TAGS_MAX} texts: {tags!r:.80}"
     return None
 
 
 def _text(name: str, value: Any, length_max: int) -> str | None:
-    if isinstance(value, str) and len(value) <= length_max:
+    if type(value) is str and len(value) <= length_max:
         return None
     return f"{name} is not a text of at most {length_max} characters: {value!r:.80}"
 
@@ -121,7 +125,7 @@ def _figures(**figures: Any) -> str | None:
     for name, figure in figures.items():
         if figure is None:
             continue
-        if not isinstance(figure, Decimal):
+        if type(figure) is not Decimal:
             return f"{name} is not a Decimal: {figure!r:.80}"
         if not (figure.is_finite() and figure > ZERO):
             return f"{name} is not a number above zero: {str(figure)[:60]}"

@@ -232,6 +232,7 @@ class Session(Wishes):
     def _deciding(self) -> Generator[None]:
         """Open the effects for one fact, and drop them if the fact could not be dealt with."""
         self._out = Effects(self.strategy, self.quotes.now_ms)
+        self._refusals = 0
         try:
             yield
         finally:
@@ -287,7 +288,7 @@ class Session(Wishes):
             self._record(trace)
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
-        for intent in self.shield(asked, callback, SymbolView(self, symbol), facts):
+        for intent in self.shield(asked, callback, SymbolView(self, symbol), facts, self):
             self._carry(intent, named(callback))
 
     def _record(self, trace: Trace) -> None:

@@ -15,6 +15,8 @@ from pipaid.model.position import Direction
 from pipaid.model.run import Evaluation, RunStep
 from pipaid.model.strategy import Strategy
 
+# A record of an evaluation holds so many of each at most; the counts tell of the rest.
+TOLD_MAX: Final = 64
 _NAMES: Final[dict[type[Intent], str]] = {
     Enter: "enter",
     Exit: "exit",
@@ -81,14 +83,24 @@ class Trace:
 
     def _steps(self, candle: Candle | None) -> tuple[RunStep, ...]:
         seen = {} if candle is None else {"open_time_ms": candle.open_time_ms, "close": str(candle.close)}
-        verdicts = [{"rule": no.rule, "limit": no.limit, "value": no.value} for no in self.refusals]
-        placed = [{"order_id": order.id, "side": order.side.value, "qty": str(order.quantity)} for order in self.orders]
+        wished = _bounded("intents", [told(wish) for wish in self.wished[:TOLD_MAX]], len(self.wished))
+        verdicts = [{"rule": no.rule, "limit": no.limit, "value": no.value} for no in self.refusals[:TOLD_MAX]]
+        placed = [
+            {"order_id": order.id, "side": order.side.value, "qty": str(order.quantity)}
+            for order in self.orders[:TOLD_MAX]
+        ]
+        refused = _bounded("refusals", verdicts, len(self.refusals))
+        ordered = _bounded("orders", placed, len(self.orders))
         return (
             RunStep(seq=1, step_name="data", status="ok", output=seen),
-            RunStep(seq=2, step_name="signal", status="ok", output={"intents": [told(wish) for wish in self.wished]}),
-            RunStep(seq=3, step_name="risk", status="refused" if verdicts else "ok", output={"refusals": verdicts}),
-            RunStep(seq=4, step_name="order", status="ok" if placed else "none", output={"orders": placed}),
+            RunStep(seq=2, step_name="signal", status="ok", output=wished),
+            RunStep(seq=3, step_name="risk", status="refused" if verdicts else "ok", output=refused),
+            RunStep(seq=4, step_name="order", status="ok" if placed else "none", output=ordered),
         )
+
+
+def _bounded(name: str, told_of: list[dict[str, Any]], count: int) -> dict[str, Any]:
+    return {name: told_of} if count == len(told_of) else {name: told_of, "count": count}
 
 
 def told(intent: Intent) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from attrs import define, field
@@ -11,7 +11,7 @@ from attrs import define, field
 from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.allocation import Room, entry_quantity, reserve_price
 from pipaid.engine.holdings import MINUTE_MS, Holdings, reserve_of
-from pipaid.engine.intents import intent_objection, levels_objection
+from pipaid.engine.intents import levels_objection
 from pipaid.engine.risk import Approved, Gate, Refused, gates, review
 from pipaid.engine.telling import placed_event
 from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
@@ -23,6 +23,12 @@ from pipaid.model.money import ZERO, plain, price_on_tick
 from pipaid.model.order import Execution, Order, OrderType
 from pipaid.model.position import CloseReason, Direction, Position
 
+# Orders are made outside the budget of the callback that wished for them, and every strategy waits meanwhile. This is
+# more than any ladder needs; an entry refused for it costs next to nothing.
+ENTRIES_AT_ONCE_MAX: Final = 256
+ENTRY_EVERY_MS: Final = 2_000
+REFUSALS_AT_ONCE_MAX: Final = 128
+
 
 class Nonsense(Exception):
     """A template returned something that is no intent, or contradicts itself."""
@@ -33,12 +39,10 @@ class Wishes(Holdings):
     """Carry intents: each becomes orders and cancellations among the effects, or a refusal that is told."""
 
     _trace: Trace | None = field(default=None, init=False)
+    _refusals: int = field(default=0, init=False)
     _blocked: dict[tuple[str, str], int] = field(factory=dict[tuple[str, str], int], init=False)
 
     def _carry(self, intent: Intent, wisher: str) -> None:
-        trouble = intent_objection(intent, self.capital)
-        if trouble is not None:
-            raise Nonsense(f"{wisher} returned {intent!r:.300}: {trouble}")
         if self._trace is not None:
             self._trace.intend(intent)
         match intent:
@@ -58,7 +62,14 @@ class Wishes(Holdings):
                 self._set_alarm(intent)
 
     def _enter(self, intent: Enter) -> None:
+        if self._refusals >= REFUSALS_AT_ONCE_MAX:
+            self._refuse(intent.symbol, Refused("entry_flood", f"{REFUSALS_AT_ONCE_MAX} refusals at once", "more"))
+            return
         if intent.tag and self._alive(intent.symbol, intent.tag):
+            return
+        if self._flooded_ms() + ENTRY_EVERY_MS > ENTRIES_AT_ONCE_MAX * ENTRY_EVERY_MS:
+            pace = f"{ENTRIES_AT_ONCE_MAX} entries at once, then {MINUTE_MS // ENTRY_EVERY_MS} a minute"
+            self._refuse(intent.symbol, Refused("entry_flood", pace, "more"))
             return
         market = intent.type is OrderType.MARKET
         instrument = self.instruments[intent.symbol]
@@ -79,6 +90,10 @@ class Wishes(Holdings):
             self._trace.gates.extend(gates(order, reserve=reserve, situation=situation, book=self.book))
         verdict = review(order, reserve=reserve, instrument=instrument, situation=situation, book=self.book)
         self._settle_verdict(order.symbol, verdict)
+
+    def _flooded_ms(self) -> int:
+        """Return how long it takes until the entries made so far count no more."""
+        return min(max(0, self.brain.entries_until_ms - self.quotes.now_ms), ENTRIES_AT_ONCE_MAX * ENTRY_EVERY_MS)
 
     def probe(self, symbol: str) -> list[Gate]:
         """Return what every gate would say to the smallest entry that the symbol's filters allow."""
@@ -299,12 +314,18 @@ class Wishes(Holdings):
         if self.limits.orders_per_minute_max is not None:
             minute = (*minute, now_ms)
         self.brain = msgspec.structs.replace(
-            brain, orders_made=brain.orders_made + 1, day_orders=brain.day_orders + 1, order_times_ms=minute
+            brain,
+            orders_made=brain.orders_made + 1,
+            day_orders=brain.day_orders + 1,
+            order_times_ms=minute,
+            entries_until_ms=now_ms + self._flooded_ms() + ENTRY_EVERY_MS,
         )
         self._tell_rate(order)
         self._tell_deeds()
 
     def _refuse(self, symbol: str, refused: Refused) -> None:
+        self._refusals += 1
+        self.book.refusals[refused.rule] += 1
         if self._trace is not None:
             self._trace.refused(refused)
         key = (symbol, refused.rule)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from pipaid.engine.asking import INTENTS_MAX
-from pipaid.engine.template import CancelEntries, Exit, Protect
+from pipaid.engine.template import CancelEntries, Enter, Exit, Protect
 from pipaid.engine.wishes import Nonsense
 from pipaid.model.order import OrderType
+from pipaid.model.position import Direction
 from tests.builders import (
     SYMBOL,
     enter,
@@ -109,3 +110,64 @@ def test_a_reaction_may_not_be_nonsense_either() -> None:
 
     with pytest.raises(Nonsense, match=r"<lambda> returned None"):
         bench.fill(bench.placed[0])
+
+
+class Endless(Decimal):
+    """A number that never says what it is."""
+
+    def is_finite(self) -> bool:
+        raise AssertionError("a stranger's code ran outside its budget")
+
+
+class Talkative(str):
+    """A text that has more to say than its characters."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise AssertionError("a stranger's code ran outside its budget")
+
+
+class Sneaky(Enter, frozen=True, kw_only=True):
+    """A wish of a kind that nobody knows."""
+
+
+@pytest.mark.parametrize(
+    ("wish", "why"),
+    [
+        (enter(quantity=Endless(1)), "quantity is not a Decimal"),
+        (enter(tag=Talkative("x")), "tag is not a text"),
+        (Sneaky(symbol=SYMBOL, direction=Direction.LONG), "is no intent"),
+    ],
+)
+def test_what_only_looks_like_one_of_our_types_is_nonsense(wish: Any, why: str) -> None:
+    bench = make_bench(scripted(on_candle=plan([wish])))
+
+    with pytest.raises(Nonsense, match=why):
+        bench.close()
+
+
+def test_a_generator_that_is_cut_off_is_left_at_once() -> None:
+    left: list[str] = []
+
+    def on_candle(view: Any) -> Iterator[Any]:
+        try:
+            while True:
+                yield limit("90")
+        finally:
+            left.append("left")
+
+    bench = make_bench(scripted(on_candle=on_candle))
+    with pytest.raises(Nonsense, match="more than"):
+        bench.close()
+    assert left == ["left"]
+
+
+def test_a_state_has_to_stay_a_dict() -> None:
+    def on_candle(view: Any) -> Any:
+        bench.session.template.state = [1]  # type: ignore[assignment]
+        return ()
+
+    bench = make_bench(scripted(on_candle=on_candle))
+    with pytest.raises(Nonsense, match="made its state a list"):
+        bench.close()
