@@ -227,9 +227,9 @@ class Gauges:
             "pipaid_stream_clients": self.stream_clients(),
             "pipaid_conditions": sum(1 for _ in self.conditions()),
         }
-        for book in self.books:
-            for rule, count in sorted(book.refusals.items()):
-                figures[f'pipaid_entries_refused_total{{book="{book.name}",rule="{rule}"}}'] = count
+        for kept in self.books:
+            for rule, count in sorted(kept.refusals.items()):
+                figures[f'pipaid_entries_refused_total{{book="{kept.name}",rule="{rule}"}}'] = count
         for gate in self.gateways:
             figures[f'pipaid_orders_sent_total{{desk="{gate.name}"}}'] = gate.sent
             figures[f'pipaid_orders_waiting{{desk="{gate.name}"}}'] = gate.waiting
