@@ -14,7 +14,7 @@ from actors.actor import Failures
 from pipaid.engine.book import Book
 from pipaid.engine.quotes import Quotes
 from pipaid.model.money import plain
-from pipaid.model.report import ActorObject, ClientFigures, ConditionObject, JournalFigures, MarketFigures
+from pipaid.model.report import ActorObject, ClientFigures, ConditionObject, FrozenSymbol, JournalFigures, MarketFigures
 from pipaid.wire.activity import Activity
 
 
@@ -209,6 +209,14 @@ class Gauges:
             found.append(f"stale prices: {', '.join(sorted(self.quotes.stale))}")
         found.extend(self.complaints())
         return tuple(found)
+
+    def frozen(self) -> tuple[FrozenSymbol, ...]:
+        """Return the symbols on which nothing is entered, and by how much their positions differ."""
+        return tuple(
+            FrozenSymbol(desk=each.name, symbol=symbol, unassigned=plain(amount))
+            for each in self.auditors
+            for symbol, amount in each.amounts.items()
+        )
 
     def counters(self) -> dict[str, int | float]:
         """Return counters and gauges by name; labels stand in braces."""

@@ -33,6 +33,8 @@ from pipaid.storage.store import Reader
 
 log = structlog.get_logger()
 WATCH_EVERY_S: Final = 0.25
+# What `risk` shows beside the caps.
+STANDING: Final = ("latches", "frozen")
 REASON_MAX: Final = 200
 WITHDRAW_DEADLINE_S: Final = 10.0
 # So long a stop waits for the journal before it leaves word in a file.
@@ -371,7 +373,7 @@ async def _await_all(asked: Iterable[tuple[str, Pending]]) -> None:
 
 def _words(caps: Caps) -> dict[str, Any]:
     """Return configured caps in the words of `risk set`, with that operation's defaults for the rest."""
-    values = {name: value for name, value in msgspec.structs.asdict(RiskObject()).items() if name != "latches"}
+    values = {name: value for name, value in msgspec.structs.asdict(RiskObject()).items() if name not in STANDING}
     for name in ("order_notional_max", "exposure_max", "open_orders_max", "orders_per_second_max",
                  "orders_per_minute_max", "notional_per_minute_max", "daily_loss_max", "price_collar_pct",
                  "leverage_max"):  # fmt: skip

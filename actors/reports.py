@@ -52,6 +52,10 @@ class Gauge(Protocol):
         """Return why the daemon does not do all it should, or nothing."""
         ...
 
+    def frozen(self) -> tuple[report.FrozenSymbol, ...]:
+        """Return the symbols on which nothing is entered, and by how much their positions differ."""
+        ...
+
     def counters(self) -> dict[str, int | float]:
         """Return counters and gauges by name."""
         ...
@@ -230,8 +234,8 @@ class Reports:
         return report.ConditionPage(data=tuple(page), next_cursor=cursor)
 
     async def risk_get(self, caller: Asker, asked: request.Nothing) -> report.RiskObject:
-        """Show the caps."""
-        return self.switch.risk()
+        """Show the caps, and what stands against entries beside them."""
+        return msgspec.structs.replace(self.switch.risk(), frozen=self.gauge.frozen())
 
     async def risk_set(self, caller: Asker, asked: request.RiskSet) -> report.RiskObject:
         """Change the caps: tightening at once, loosening when it is sent again with the token of its refusal."""
@@ -240,7 +244,7 @@ class Reports:
         if looser:
             self._confirm(changes, looser, asked.confirm)
         await self.switch.set_caps(changes, by=caller.who)
-        return self.switch.risk()
+        return await self.risk_get(caller, request.Nothing())
 
     def _confirm(self, changes: dict[str, Any], loosened: list[str], token: str | None) -> None:
         now_s = self.world.clock.monotonic_s()

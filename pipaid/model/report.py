@@ -161,8 +161,16 @@ class Latch(msgspec.Struct, frozen=True, kw_only=True):
     release: str
 
 
+class FrozenSymbol(msgspec.Struct, frozen=True, kw_only=True):
+    """A symbol on which a desk enters nothing, with what the venue holds there beyond our lots (signed, in base)."""
+
+    desk: str
+    symbol: str
+    unassigned: str
+
+
 class RiskObject(Reply, frozen=True, kw_only=True):
-    """The account's caps, null where there is none, and the breakers that have tripped."""
+    """The account's caps, null where there is none, the breakers that have tripped, and what is frozen."""
 
     drawdown_check_enabled: bool = False
     max_drawdown_pct: str = "10.0"
@@ -183,6 +191,7 @@ class RiskObject(Reply, frozen=True, kw_only=True):
     price_collar_pct: str | None = None
     leverage_max: int | None = None
     latches: tuple[Latch, ...] = ()
+    frozen: tuple[FrozenSymbol, ...] = ()
 
 
 class KeyObject(Reply, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -143,15 +143,23 @@ class HandDesk:
 
 @define(eq=False)
 class LossyDesk:
-    """A simulated desk behind a bad line: what `lost` says of an order's request or answer, happens to it."""
+    """A simulated desk behind a bad line: what `lost` says of an order's request or answer, happens to it.
+
+    `reports` says what happens to each of the venue's reports: it is lost, comes twice, or is held until `let_go`. What
+    the desk cannot do, by its capabilities, nobody may ask of it.
+    """
 
     venue: SimulatedDesk
     lost: dict[str, str] = field(factory=dict[str, str])
     late: list[Order] = field(factory=list[Order])
     capabilities: Capabilities = EXPIRING
     default: str = ""
+    reports: Callable[[DeskUpdate], str] = field(default=lambda _: "")
+    placed: list[str] = field(factory=list[str])
+    held: list[DeskUpdate] = field(factory=list[DeskUpdate])
 
     async def place(self, order: Order, *, expires_at_ms: int) -> Outcome:
+        self.placed.append(order.client_order_id)
         fate = self.lost.get(order.client_order_id, self.default)
         if fate == "request":
             return SILENCE
@@ -170,16 +178,38 @@ class LossyDesk:
         return await self.venue.cancel(order)
 
     async def lookup(self, order: Order) -> OrderView | None:
+        assert self.capabilities.lookup_by_client_id, "this desk cannot look an order up"
         return await self.venue.lookup(order)
 
     async def open_orders(self) -> Sequence[OrderView]:
         return await self.venue.open_orders()
 
     async def fills_since(self, time_ms: int) -> Sequence[Fill]:
+        assert self.capabilities.fills_since, "this desk cannot list its fills"
         return await self.venue.fills_since(time_ms)
 
     async def positions(self) -> Mapping[str, Decimal]:
         return await self.venue.positions()
 
-    def updates(self) -> Any:
-        return self.venue.updates()
+    async def updates(self) -> AsyncGenerator[DeskUpdate]:
+        async for update in self.venue.updates():
+            fate = self.reports(update)
+            if fate == "held":
+                self.held.append(update)
+            if fate in ("lost", "held"):
+                self.venue.activity.end()
+                continue
+            yield update
+            if fate == "twice":
+                self.venue.activity.begin()
+                yield update
+
+    def let_go(self, *, newest_first: bool = False) -> None:
+        """Let everything come that was held."""
+        updates = [self.held.pop() for _ in range(len(self.held))]
+        self.reports = lambda _: ""
+        self.venue._report(updates if newest_first else updates[::-1])
+
+    def say(self, update: DeskUpdate) -> None:
+        """Have the stream bring something that the venue did not say."""
+        self.venue._report([update])

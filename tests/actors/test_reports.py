@@ -42,6 +42,7 @@ class Figures:
     """Figures that a test sets."""
 
     troubles: tuple[str, ...] = ()
+    disputed: tuple[report.FrozenSymbol, ...] = ()
 
     def market(self) -> report.MarketFigures:
         return report.MarketFigures(
@@ -81,6 +82,9 @@ class Figures:
 
     def degraded(self) -> tuple[str, ...]:
         return self.troubles
+
+    def frozen(self) -> tuple[report.FrozenSymbol, ...]:
+        return self.disputed
 
     def counters(self) -> dict[str, int | float]:
         return {"pipaid_candles_total": 3}
@@ -130,6 +134,17 @@ async def refused_token(reports: Reports, asked: request.RiskSet) -> str:
     found = re.search(r'"confirm": "(cfm_[0-9a-f]+)"', refused.value.message)
     assert found is not None, refused.value.message
     return found.group(1)
+
+
+async def test_risk_shows_what_is_frozen_and_by_how_much_beside_the_caps(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    disputed = (report.FrozenSymbol(desk="paper", symbol="BTCUSDT", unassigned="-0.4"),)
+    async with at_home(tmp_path, scripted()) as home:
+        reports = reporting(home, Figures(disputed=disputed))
+
+        assert (await reports.risk_get(SOMEBODY, request.Nothing())).frozen == disputed
+        assert (await reports.risk_set(SOMEBODY, asking(leverage_max=3))).frozen == disputed
 
 
 async def test_tightening_takes_effect_at_once(tmp_path: Path, autojump_clock: MockClock) -> None:
