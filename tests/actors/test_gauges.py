@@ -30,6 +30,7 @@ def gauges_of(home: Home) -> Gauges:
         gateways=[home.gateway],
         resolvers=[home.resolver],
         auditors=[home.auditor],
+        books=list(home.books.values()),
         activity=home.activity,
         children=list,
         control_clients=lambda: 0,
