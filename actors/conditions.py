@@ -1,19 +1,18 @@
-"""What keeps the daemon from doing all it should: each condition with its meaning and its remedy, while it holds."""
+"""The conditions that keep the daemon from doing all it should, while they hold, and when they came and went."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from actors.actor import Writer
 from pipaid.errors import Unavailable
 from pipaid.logs import get_log
+from pipaid.model.condition import MEANINGS, Condition
 from pipaid.model.moment import iso_millis
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.report import ConditionObject, ConditionTurn
@@ -25,64 +24,6 @@ CALM_S: Final = 10.0
 TURNS_KEPT: Final = 256
 DETAIL_MAX: Final = 300
 ENTITY: Final = "condition"
-
-
-class Condition(StrEnum):
-    """What may be wrong around the daemon or with it."""
-
-    JOURNAL = "journal"
-    DISK = "disk"
-    MEMORY = "memory"
-    DESCRIPTORS = "descriptors"
-    CLOCK = "clock"
-    SUSPENDED = "suspended"
-    STALLED = "stalled"
-
-
-@frozen(kw_only=True)
-class Meaning:
-    """What a condition means for trading, what a person does about it, and whether nothing is entered meanwhile."""
-
-    means: str
-    remedy: str
-    blocks_entries: bool = False
-
-
-MEANINGS: Final[Mapping[Condition, Meaning]] = MappingProxyType(
-    {
-        Condition.JOURNAL: Meaning(
-            means="the journal cannot be written: no order is sent, resting entries are withdrawn, the daemon ends",
-            remedy="make room or mend the disk; the service manager starts the daemon again",
-            blocks_entries=True,
-        ),
-        Condition.DISK: Meaning(
-            means="the disk of the journal is nearly full: nothing is entered, exits go on",
-            remedy="make room on the file system of the state directory; it clears by itself",
-            blocks_entries=True,
-        ),
-        Condition.MEMORY: Meaning(
-            means="the daemon holds more memory than it should: nothing is entered, exits go on",
-            remedy="see which strategy grew with `pipaid actors`; raise MemoryMax or stop strategies",
-            blocks_entries=True,
-        ),
-        Condition.DESCRIPTORS: Meaning(
-            means="no more files or connections can be opened: new clients wait, trading and known clients go on",
-            remedy="close clients, or raise LimitNOFILE; `pipaid doctor` says how many are needed",
-        ),
-        Condition.CLOCK: Meaning(
-            means="the wall clock was stepped: trading does not use it, but signatures may be refused on both sides",
-            remedy="set it right and keep it so: timedatectl set-ntp true",
-        ),
-        Condition.SUSPENDED: Meaning(
-            means="the process did not run for a while: prices count as stale until they are heard again",
-            remedy="see who stopped it or what starved it of CPU; it clears by itself",
-        ),
-        Condition.STALLED: Meaning(
-            means="the daemon was busy with one thing for too long: prices count as stale until they are heard again",
-            remedy="look for a strategy that blocks with `pipaid actors`; it clears by itself",
-        ),
-    }
-)
 
 
 @define

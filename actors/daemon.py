@@ -12,7 +12,7 @@ from attrs import define, field
 
 from actors.actor import Employed, Intensity
 from actors.answers import Answers
-from actors.conditions import Condition, Conditions
+from actors.conditions import Conditions
 from actors.control import ControlServer, Door, Role
 from actors.control import Limits as ControlLimits
 from actors.declarer import Declarer
@@ -22,6 +22,7 @@ from actors.gauges import Gauges
 from actors.hub import Hub
 from actors.keys import KeyRing
 from actors.lifecycle import OWNER, Lifecycle
+from actors.lookout import Lookout
 from actors.portfolio import Portfolio
 from actors.posts import NAMES, Posts
 from actors.quarantine import quarantined_checks
@@ -39,6 +40,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
 from pipaid.logs import get_log, set_level
+from pipaid.model.condition import Condition
 from pipaid.model.report import Reloaded
 from pipaid.model.strategy import QUARANTINED, Strategy
 from pipaid.plugins import Catalogue, load_templates
@@ -86,6 +88,7 @@ class Daemon:
     reports: Reports = field(init=False)
     doors: Doors = field(init=False)
     upkeep: Upkeep = field(init=False)
+    lookout: Lookout = field(init=False)
     declarer: Declarer = field(init=False)
     supervisor: Supervisor = field(init=False)
     books: dict[bool, Book] = field(init=False)
@@ -285,12 +288,18 @@ class Daemon:
             world=world,
             recorder=self.recorder,
             switch=self.portfolio,
-            conditions=self.conditions,
             market=self.feed.market,
             kill_file=config.daemon.state_dir / KILL_FILE,
             events_kept=config.journal.events_kept,
             events_kept_us=config.journal.events_kept_us,
             prune_every_s=config.journal.prune_every_s,
+        )
+        self.lookout = Lookout(
+            world=world,
+            conditions=self.conditions,
+            recorder=self.recorder,
+            state_dir=config.daemon.state_dir,
+            free_bytes_min=config.journal.free_bytes_min,
         )
 
     def _stream_limits(self) -> StreamLimits:
@@ -361,6 +370,7 @@ class Daemon:
         tree += [
             ChildSpec(name="reconciliation", start=self._reconcile, restart="transient"),
             ChildSpec(name="portfolio", start=self.portfolio.run),
+            ChildSpec(name="lookout", start=self.lookout.run),
         ]
         tree += [ChildSpec(name=f"resolver/{post.name}", start=post.resolver.run) for post in posts]
         tree += [ChildSpec(name=f"auditor/{post.name}", start=post.auditor.run) for post in posts]

@@ -116,6 +116,11 @@ class Recorder:
         return self._last_n
 
     @property
+    def waited_s(self) -> float:
+        """Return for how long the oldest batch has been waiting."""
+        return self.clock.monotonic_s() - self._line[0].submitted_s if self._line else 0.0
+
+    @property
     def lost(self) -> bool:
         """Tell whether the journal was lost: what was submitted last may be durable or not."""
         return isinstance(self._failure, JournalLost)

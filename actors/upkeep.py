@@ -38,14 +38,6 @@ class Followed(Protocol):
         ...
 
 
-class Watched(Protocol):
-    """The conditions as the upkeep sees them."""
-
-    def look(self) -> None:
-        """Let conditions leave that have not held for long enough."""
-        ...
-
-
 class Switch(Protocol):
     """The kill switch as the upkeep sees it."""
 
@@ -66,7 +58,6 @@ class Upkeep:
     world: World
     recorder: Pruned
     switch: Switch
-    conditions: Watched
     market: Followed
     kill_file: Path
     events_kept: int
@@ -95,7 +86,6 @@ class Upkeep:
         begun_ms = self.market.now_ms()
         while True:
             await clock.sleep(UPKEEP_EVERY_S)
-            self.conditions.look()
             if not self.switch.active and self.world.disk.exists(self.kill_file):
                 # It is latched, whether or not that could be made durable.
                 with suppress(Unavailable):

@@ -33,7 +33,6 @@ from pipaid.storage.witness import decode_witness
 PYTHON_MIN: Final = (3, 11)
 PYTHON_MAX: Final = (3, 13)
 JOURNAL_NAME: Final = "journal.db"
-FREE_BYTES_MIN: Final = 100 * 1024 * 1024
 FREE_BYTES_GOOD: Final = 1024 * 1024 * 1024
 # What a daemon keeps open besides its clients: journal, log, black box, sockets, the loop's own.
 DESCRIPTORS_BESIDES: Final = 64
@@ -177,7 +176,7 @@ def _state(patient: _Patient) -> Iterator[Finding]:
         yield _good("state directory", f"{path} can be written to")
     free = patient.world.disk.free_bytes(parent)
     told = f"{free / 1024**3:.1f} GiB are free"
-    if free < FREE_BYTES_MIN:
+    if free < patient.sections.journal.free_bytes_min:
         yield _bad("disk", told, "make room: a journal that cannot be written ends trading")
     elif free < FREE_BYTES_GOOD:
         yield _warning("disk", told, "make room before the journal needs it")

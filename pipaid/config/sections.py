@@ -167,11 +167,17 @@ class Log:
 
 @frozen(kw_only=True)
 class Journal:
-    """How much of the past stays at hand for subscribers that resume."""
+    """How much of the past stays at hand for subscribers that resume, and how much room there should be."""
 
     events_kept: Annotated[int, Between(100, 10_000_000)] = 10_000
     events_kept_hours: Annotated[float, Between("0.001", 8_760)] = 24.0
     prune_every_s: Seconds = 3_600.0
+    free_mib_min: Annotated[int, Between(0, 10_000_000)] = 100
+
+    @property
+    def free_bytes_min(self) -> int:
+        """Return how much of the disk should be free, in bytes."""
+        return self.free_mib_min * 1024 * 1024
 
     @property
     def events_kept_us(self) -> int:

@@ -11,8 +11,9 @@ import trio
 from trio.testing import MockClock
 
 import actors.conditions as conditions_module
-from actors.conditions import CALM_S, DETAIL_MAX, MEANINGS, Condition, Conditions
+from actors.conditions import CALM_S, DETAIL_MAX, Conditions
 from actors.recorder import Recorder
+from pipaid.model.condition import MEANINGS, Condition
 from pipaid.model.strategy import Status
 from pipaid.storage.store import JournalLost
 from tests.actors.homes import Home, at_home

@@ -13,10 +13,10 @@ from attrs import define, field
 from trio.testing import MockClock
 
 import actors.reports as reports_module
-from actors.conditions import Condition
 from actors.reports import Reports, operations_of
 from pipaid.errors import InvalidState
 from pipaid.model import report, request
+from pipaid.model.condition import Condition
 from pipaid.model.operation import OPERATIONS
 from tests.actors.homes import Home, at_home
 from tests.builders import enter, plan, scripted

@@ -33,13 +33,6 @@ class Pruner:
         return 0
 
 
-class Calm:
-    """Conditions none of which holds."""
-
-    def look(self) -> None:
-        pass
-
-
 @define
 class Thrown:
     """A kill switch that writes down why it is thrown."""
@@ -65,7 +58,7 @@ async def test_the_kill_file_is_heeded_while_it_stands(tmp_path: Path, autojump_
     folder, file = tmp_path / "state", tmp_path / "KILL"
     folder.mkdir()
     async with at_home(folder, scripted()) as home:
-        upkeep = Upkeep(home.world, home.recorder, home.portfolio, home.conditions, home.market, file, 10, DAY_US)
+        upkeep = Upkeep(home.world, home.recorder, home.portfolio, home.market, file, 10, DAY_US)
 
         def thrown() -> bool:
             return home.portfolio.active
@@ -100,7 +93,7 @@ async def test_it_prunes_soon_after_the_start_and_again_and_again(
     tmp_path: Path, autojump_clock: MockClock, every_s: float, moments_s: list[int]
 ) -> None:
     pruner, clock, kept_us = Pruner(), TrioClock(), 2 * 3_600_000_000
-    upkeep = Upkeep(World(clock=clock), pruner, Thrown(), Calm(), HandMarket(), tmp_path / "KILL", 77, kept_us, every_s)
+    upkeep = Upkeep(World(clock=clock), pruner, Thrown(), HandMarket(), tmp_path / "KILL", 77, kept_us, every_s)
 
     await keeping(upkeep, partial(trio.sleep, 7_500))
 
@@ -118,7 +111,7 @@ async def test_the_kill_file_is_heeded_while_much_is_forgotten(tmp_path: Path, a
             raise AssertionError
 
     file, switch = tmp_path / "KILL", Thrown()
-    upkeep = Upkeep(World(clock=TrioClock()), Busy(), switch, Calm(), HandMarket(), file, 77, DAY_US)
+    upkeep = Upkeep(World(clock=TrioClock()), Busy(), switch, HandMarket(), file, 77, DAY_US)
 
     async def act() -> None:
         await trio.sleep(100)
@@ -135,9 +128,7 @@ async def test_the_way_of_a_recorded_market_is_told(
 ) -> None:
     async with at_home(tmp_path, scripted()) as home:
         home.market.ends_ms = START_MS + 240_000
-        upkeep = Upkeep(
-            home.world, home.recorder, home.portfolio, home.conditions, home.market, tmp_path / "KILL", 10, DAY_US
-        )
+        upkeep = Upkeep(home.world, home.recorder, home.portfolio, home.market, tmp_path / "KILL", 10, DAY_US)
 
         async def act() -> None:
             await home.close()

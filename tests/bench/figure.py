@@ -54,7 +54,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     calls: int = 200_000
     trades: int = 200_000
     resting: int = 1_000
-    kills: int = 100
+    kills: int = 50
     kills_full: int = 20
     waiting: int = 100
     commits: int = 300

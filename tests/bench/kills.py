@@ -42,6 +42,7 @@ TRADERS: Final = 20
 # Ten candles a second: the traders enter and leave all the time, and the spinning one spins at each.
 SPEED: Final = 600.0
 WAIT_S_MAX: Final = 60.0
+CHILD_S_MAX: Final = 600.0
 # No entry at all after the kill counts as one so soon.
 SOON_S: Final = 1e-6
 # How long everybody trades before the switch is thrown.
@@ -64,7 +65,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 def measure(size: Size) -> list[Figure]:
     """Throw the switch again and again in one daemon, and once in each of others whose disk fills up at that moment."""
     with tempfile.TemporaryDirectory(prefix="pipaid-bench-") as folder:
-        healthy = in_child("kills", Work(state=f"{folder}/healthy", resting=size.resting, kills=size.kills, full=False))
+        work = Work(state=f"{folder}/healthy", resting=size.resting, kills=size.kills, full=False)
+        healthy = in_child("kills", work, timeout_s=CHILD_S_MAX)
         full = [
             in_child("kills", Work(state=f"{folder}/{number}", resting=size.resting, kills=1, full=True))
             for number in range(size.kills_full)

@@ -134,3 +134,22 @@ def test_a_kill_switch_thrown_on_a_failing_disk_holds_over_the_restart(tmp_path:
         assert daemon.ask("kill.deactivate")["is_active"] is False
     finally:
         daemon.end_all()
+
+
+def test_little_room_stops_entries_and_lets_everything_else_go_on(tmp_path: Path) -> None:
+    # More than any disk has: the mark is what a test can set, and the room is not.
+    with running(tmp_path, f"{BRISK}\n[journal]\nfree_mib_min = 10000000\n") as daemon:
+        status = daemon.ask("status")
+        one = daemon.create("rests", RESTING)
+        daemon.ask("strategy.deploy", id=one)
+        seen = daemon.ask("status")["market"]["candles"]
+        daemon.wait_for(lambda: daemon.ask("status")["market"]["candles"] >= seen + 20)
+
+        assert status["state"] == "degraded"
+        (condition,) = status["conditions"]
+        assert (condition["condition"], condition["blocks_entries"]) == ("disk", True)
+        assert daemon.ask("health")["status"] == "degraded"
+        assert daemon.ask("strategy.state", id=one)["may_not_enter"].startswith("disk: ")
+        assert daemon.ask("status")["working_orders"] == 0
+        assert "disk" in daemon.pipaid("status")
+        assert "entered" in daemon.pipaid("condition", "logs")
