@@ -30,11 +30,13 @@ from actors.recorder import Recorder
 from actors.remembered import JournalMemory, Repeats
 from actors.reports import Reports, operations_of
 from actors.roster import Roster, halt
+from actors.scales import MIB, Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamLimits, StreamServer
 from actors.supervisor import ChildSpec, Supervisor
 from actors.upkeep import Upkeep
-from actors.watchdog import BlackBox, Guard, Heartbeat, Vital
+from actors.vitals import Carrying, Heartbeat, Vital
+from actors.watchdog import BlackBox, Guard
 from pipaid.config import Config, load_config, master_key
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
@@ -211,6 +213,7 @@ class Daemon:
             forget_lots=lambda dry, lots: self.posts[dry].desk.forget_lots(lots),
             guard=self.guard,
             stalled_checks=quarantined_checks(self.journal),
+            short=lambda: self.conditions.holds(Condition.MEMORY),
         )
         self.keys = KeyRing(
             writer=self.recorder,
@@ -349,7 +352,19 @@ class Daemon:
 
     def vitals(self) -> dict[str, Vital]:
         """Return what has to go on while the daemon lives."""
-        return {"loop": self.heartbeat, "journal": self.recorder, "callbacks": self.box}
+        return {"loop": self.heartbeat, "journal": Carrying(self.recorder), "callbacks": self.box}
+
+    def _scales(self) -> Scales:
+        wanted = self.config.guard.memory_mib_max
+        return Scales(
+            clock=self.world.clock,
+            env=self.world.env,
+            guard=self.guard,
+            limit=memory_limit(self.world.disk) if wanted == "auto" else int(wanted) * MIB,
+            enter=lambda detail: self.conditions.enter(Condition.MEMORY, detail),
+            leave=lambda: self.conditions.leave(Condition.MEMORY),
+            named=self.roster.name_of,
+        )
 
     # The tree, in start order.
 
@@ -380,6 +395,7 @@ class Daemon:
             ChildSpec(name="control", start=self._serve_control),
             ChildSpec(name="stream", start=self._serve_stream, restart="transient"),
             ChildSpec(name="upkeep", start=self.upkeep.run),
+            ChildSpec(name="scales", start=self._scales().run),
             ChildSpec(name="readiness", start=self._be_ready, restart="transient"),
         ]
         return tree

@@ -98,6 +98,7 @@ class Lifecycle:
     forget_lots: Callable[[bool, list[str]], None]
     guard: Guard
     stalled_checks: frozenset[int] = frozenset()
+    short: Callable[[], bool] = bool
     closed: str = ""
 
     def _open(self) -> None:
@@ -105,9 +106,15 @@ class Lifecycle:
         if self.closed:
             raise Unavailable(f"the daemon is {self.closed}; no strategy can be changed now")
 
+    def _roomy(self) -> None:
+        """Refuse what takes memory for good while there is too little of it."""
+        if self.short():
+            raise Unavailable("the daemon holds more memory than it should; nobody new comes until that is over")
+
     async def create(self, account: str | None, definition: StrategyDefinition, *, source: str = "") -> Strategy:
         """Store a draft; whoever speaks for no account in particular creates it for the owner."""
         self._open()
+        self._roomy()
         account = account or OWNER
         self._checked(definition)
         if len(self.roster.members) >= STRATEGIES_MAX:
@@ -165,6 +172,7 @@ class Lifecycle:
     ) -> Strategy:
         """Start a run; capital and leverage given here are of this run only."""
         self._open()
+        self._roomy()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.DEPLOY):
             await self._up(member)

@@ -19,7 +19,8 @@ from actors.actor import said_by, told_cause
 from actors.daemon import JOURNAL, Daemon
 from actors.quarantine import quarantine
 from actors.supervisor import GivenUp
-from actors.watchdog import BlackBox, Guard, Sentinel, Watchdog, beat_forever, read_black_box
+from actors.vitals import Sentinel, Watchdog, beat_forever
+from actors.watchdog import MIB, BlackBox, Guard, read_black_box
 from pipaid.config import Config, Mistaken, load_config
 from pipaid.errors import PipaidError
 from pipaid.logs import configure, get_log
@@ -114,12 +115,18 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
     except (PipaidError, OSError, sqlite3.Error) as trouble:
         log.error("daemon.refused", reason=f"{box_path}: {said_by(trouble)}")
         return EXIT_TEMPORARY if _passes(trouble) else EXIT_CONFIGURATION
-    guard = Guard(world.clock, budget_ms=config.guard.budget_ms, blocked_ms=config.guard.blocked_ms, box=box)
+    guard = Guard(
+        world.clock,
+        budget_ms=config.guard.budget_ms,
+        blocked_ms=config.guard.blocked_ms,
+        box=box,
+        hoard_max=config.guard.strategy_memory_mib_max * MIB,
+    )
     pid = world.env.pid()
     managed_s = watchdog_s(world.env.variables(), pid=pid)
     limit_s = float(config.guard.stall_s)
     limit_s = limit_s if managed_s is None else min(limit_s, managed_s)
-    watchdog = Watchdog(box, limit_s, {"callbacks": box}, Sentinel(box, limit_s, pid, style))
+    watchdog = Watchdog(box, limit_s, {"callbacks": box}, Sentinel(box_path, limit_s, pid, style))
     guard.open()
     tune_interpreter(guard)
     watchdog.start()

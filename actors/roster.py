@@ -188,6 +188,11 @@ class Roster:
         member = self.members.get(self.names.get((account, name), ""))
         return member.strategy if member is not None else None
 
+    def name_of(self, number: int) -> str:
+        """Return how people know a strategy by its number."""
+        found = (each.strategy for each in self.members.values() if each.strategy.number == number)
+        return next((f"{strategy.definition.name} ({strategy.id})" for strategy in found), f"number {number}")
+
     def inbox(self, strategy_id: str) -> Employed | None:
         """Return a strategy's actor, if it has one."""
         member = self.members.get(strategy_id)

@@ -1,8 +1,8 @@
-"""Who watches the callbacks, and who watches the daemon: the guard, the black box, and the thread that feeds.
+"""Who watches the callbacks: the guard, and the black box for what the guard cannot help.
 
 The guard interrupts a strategy's callback that runs too long. It cannot interrupt C code; for that the black box
-remembers, in a mapped file that survives any death of the process, whose callback ran last, and the watchdog thread
-stops feeding the sentry (`sentry.py`) and the service manager, who then abort the daemon. The next start reads the box.
+remembers, in a mapped file that survives any death of the process, whose callback ran last. The daemon's own watchdog
+(`vitals.py`) has the daemon aborted then, and the next start reads the box.
 """
 
 from __future__ import annotations
@@ -10,30 +10,22 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Final, Protocol, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from actors.actor import Crashed, Phase, told_cause
-from pipaid import sentry
-from pipaid.logs import get_log
 from pipaid.seams import Clock, Disk
 from pipaid.sentry import BOX_BYTES, FED_AT, MAGIC, RECORD, RECORD_AT, STALLED_AT, WORD
-from pipaid.wire.systemd import Notifier
 
 TICK_S: Final = 0.005
 # A tick in which a callback used less than this share of it: it waited for something.
 IDLE_SHARE: Final = 0.1
-LOOKS_PER_PERIOD: Final = 4
-BEATS_PER_PERIOD: Final = 16
-BEAT_S_MAX: Final = 0.5
-SENTRY_ENDS_S: Final = 5.0
+MIB: Final = 1024 * 1024
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -132,6 +124,15 @@ class Overrun(BaseException):
         self.blocked = blocked
 
 
+class Hoarded(BaseException):
+    """A strategy's calls made the daemon's memory grow by more than one strategy may take."""
+
+    fault_code = "MEMORY_OVERRUN"
+
+    def __init__(self, number: int, size: int) -> None:
+        super().__init__(f"callbacks of strategy number {number} took {size // MIB} MiB of memory and kept them")
+
+
 class Guard:
     """Run callbacks one after the other, and interrupt one that takes more than its budget.
 
@@ -152,9 +153,16 @@ class Guard:
         blocked_ms: int = 60,
         tick_s: float = TICK_S,
         box: BlackBox | None = None,
+        hoard_max: int = 64 * MIB,
     ) -> None:
         self.limitation = ""
         self.overruns = 0
+        self.grown: dict[int, int] = {}
+        self._hoard_max = hoard_max
+        self._resident: Callable[[], int] | None = None
+        self._held = 0
+        self._weighed = 0
+        self._box = box
         self._clock = clock
         self._budget_s = budget_ms / 1000
         # Ticks that came with hardly any work done in between, not time on a clock: a stopped process gets none, and
@@ -206,7 +214,11 @@ class Guard:
             if self._struck is None:
                 return result
             failure = self._struck  # type: ignore[unreachable] # a signal handler sets it meanwhile
-        raise failure
+        try:
+            raise failure
+        finally:
+            # The failure knows this frame: what the frame knew would live on with it.
+            del failure, callback, args
 
     def run_as(self, phase: Phase, number: int, callback: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
         """Run a callback in a phase of its own; `number` is whose it is, or what is checked."""
@@ -238,6 +250,38 @@ class Guard:
     def rest(self) -> None:
         """Note that no callback runs any more: at the end of a sweep. The next tick would do it too, a little later."""
         self._rest()
+        if self._resident is not None:
+            self._account(0)
+
+    def weigh(self, resident: Callable[[], int] | None) -> None:
+        """Ask before each call what is held, and charge whoever was called last with the growth; or do so no more.
+
+        What carrying out a call's wishes takes is charged as well. Memory comes and goes by the million bytes, so it is
+        the sum over many calls that tells who hoards.
+        """
+        self._resident, self._weighed = resident, 0
+        self.grown.clear()
+        plain = self._box.note if self._box is not None else _nothing
+        self._note = self._note_weighed if resident is not None else plain
+
+    def _note_weighed(self, number: int, phase: int) -> None:
+        self._account(number)
+        if self._box is not None:
+            self._box.note(number, phase)
+        if self.grown.get(number, 0) > self._hoard_max:
+            raise Hoarded(number, self.grown.pop(number))
+
+    def _account(self, number: int) -> None:
+        assert self._resident is not None
+        held = self._resident()
+        last = self._weighed
+        if last:
+            grown = self.grown.get(last, 0) + held - self._held
+            if grown > 0:
+                self.grown[last] = grown
+            else:
+                self.grown.pop(last, None)
+        self._held, self._weighed = held, number
 
     def _arm(self) -> None:
         self._armed = True
@@ -289,156 +333,3 @@ def _guarded_frame(frame: FrameType | None) -> FrameType | None:
 
 def _nothing(*_: int) -> None:
     """Note nothing, where no box was given."""
-
-
-class Vital(Protocol):
-    """Something that must go on while the daemon lives."""
-
-    def moved(self) -> bool:
-        """Tell whether it has gone on since the last look, or had nothing to do."""
-        ...
-
-
-@define
-class Heartbeat:
-    """A vital that beats by itself: one that does so no longer is stuck."""
-
-    _beats: int = 0
-    _seen: int = -1
-
-    def beat(self) -> None:
-        """Show life."""
-        self._beats += 1
-
-    def moved(self) -> bool:
-        """Tell whether it beat since the last look, or never has yet."""
-        before, self._seen = self._seen, self._beats
-        return self._seen != before or not self._beats
-
-
-@define
-class Labour:
-    """A vital that works when there is work: stuck is what began the same piece before the last look and this one."""
-
-    _pieces: int = 0
-    _busy: bool = False
-    _seen: int = -1
-
-    def begin(self) -> None:
-        """Show that a piece of work begins."""
-        self._pieces += 1
-        self._busy = True
-
-    def end(self) -> None:
-        """Show that it is done."""
-        self._busy = False
-
-    def moved(self) -> bool:
-        """Tell whether it idles or is at another piece than at the last look."""
-        before, self._seen = self._seen, self._pieces
-        return not self._busy or self._seen != before
-
-
-@define(eq=False)
-class Sentinel:
-    """The sentry's process as its daemon holds it; one that was lost is replaced."""
-
-    box: BlackBox
-    limit_s: float
-    pid: int
-    style: str
-    _process: subprocess.Popen[bytes] | None = None
-
-    def stand(self) -> None:
-        """See to it that a sentry watches."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        words = ["-I", "-S", sentry.__file__, str(self.box.path), str(self.pid), f"{self.limit_s:g}", self.style]
-        # A session of its own: what is typed at a terminal is meant for the daemon.
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own file and our own arguments
-                [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
-            )
-        except OSError as trouble:
-            # There is another look, and the service manager looks on as well.
-            get_log().error("sentry.missing", reason=str(trouble))
-
-    def dismiss(self) -> None:
-        """Let the sentry go."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            process.communicate(timeout=SENTRY_ENDS_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@define(eq=False)
-class Watchdog:
-    """A thread that feeds the sentry and the service manager while every vital moves, and says which one does not.
-
-    It begins with what is vital from the start; what else is, and who else is to be fed, comes with the daemon.
-    """
-
-    box: BlackBox
-    period_s: float
-    vitals: Mapping[str, Vital]
-    sentinel: Sentinel | None = None
-    notifier: Notifier = field(factory=Notifier)
-    stalled: tuple[str, ...] = ()
-    _enough: threading.Event = field(factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    @property
-    def beat_s(self) -> float:
-        """Return how often a heart has to beat to be seen at every look."""
-        return min(BEAT_S_MAX, self.period_s / BEATS_PER_PERIOD)
-
-    def attend(self, notifier: Notifier, vitals: Mapping[str, Vital]) -> None:
-        """Watch these from now on, and feed the service manager as well."""
-        self.notifier, self.vitals = notifier, vitals
-
-    def start(self) -> None:
-        """Begin to look, a few times a period."""
-        self._thread = threading.Thread(target=self._look_on, name="watchdog", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more, and let the sentry go."""
-        self._enough.set()
-        if self._thread is not None:
-            self._thread.join(timeout=self.period_s)
-        if self.sentinel is not None:
-            self.sentinel.dismiss()
-
-    def look(self) -> bool:
-        """Look once: feed if every vital moved, and log a vital that stopped or goes on again."""
-        if self.sentinel is not None:
-            self.sentinel.stand()
-        still = tuple(name for name, vital in self.vitals.items() if not vital.moved())
-        if still != self.stalled:
-            if still:
-                get_log().warning("watchdog.stalled", vitals=list(still))
-            else:
-                get_log().info("watchdog.recovered", vitals=list(self.stalled))
-            self.stalled = still
-        if still:
-            return False
-        self.box.feed()
-        return self.notifier.feed()
-
-    def _look_on(self) -> None:
-        # Signals are for the main thread; a watchdog that took one would delay it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
-        while not self._enough.is_set():
-            self.look()
-            self._enough.wait(self.period_s / LOOKS_PER_PERIOD)
-
-
-async def beat_forever(heartbeat: Heartbeat, clock: Clock, *, every_s: float = BEAT_S_MAX) -> None:
-    """Beat as long as the loop turns."""
-    while True:
-        heartbeat.beat()
-        await clock.sleep(every_s)

@@ -15,12 +15,14 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import define, field
 
 if TYPE_CHECKING:
     import trio
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Clock(Protocol):
@@ -144,6 +146,10 @@ class Env(Protocol):
 
     def uid(self) -> int:
         """Return the effective user id."""
+        ...
+
+    def resident_bytes(self) -> int:
+        """Return how much memory the process holds, or 0 if nobody can tell."""
         ...
 
     def leave(self, code: int) -> None:
@@ -314,6 +320,8 @@ class SystemNet:
 class SystemEnv:
     """The process itself."""
 
+    _statm: int | None = None
+
     def variables(self) -> Mapping[str, str]:
         return os.environ
 
@@ -322,6 +330,15 @@ class SystemEnv:
 
     def uid(self) -> int:
         return os.geteuid()
+
+    def resident_bytes(self) -> int:
+        try:
+            if self._statm is None:
+                # Kept open: this is asked between any two calls of strategies when memory is short.
+                self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._statm, 128, 0).split()[1]) * _PAGE_BYTES
+        except (OSError, IndexError, ValueError):
+            return 0
 
     def leave(self, code: int) -> None:
         os._exit(code)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from actors.actor import Phase
-from actors.watchdog import BlackBox, Sentinel, read_black_box
+from actors.vitals import Sentinel
+from actors.watchdog import BlackBox, read_black_box
 from pipaid.seams import SystemDisk
 from pipaid.sentry import BOX_BYTES, LOOKS_PER_LIMIT, PHASES, Watch, is_stopped
 from tests.house.tree import ROOT
@@ -114,10 +115,11 @@ def test_it_can_tell_who_is_stopped() -> None:
 STANDING = """
 import os, signal, sys
 from pathlib import Path
-from actors.watchdog import BlackBox, Sentinel
+from actors.vitals import Sentinel
+from actors.watchdog import BlackBox
 box = BlackBox(Path(sys.argv[1]))
 box.note(42, 1)
-sentinel = Sentinel(box, 0.4, os.getpid(), "json")
+sentinel = Sentinel(box.path, 0.4, os.getpid(), "json")
 sentinel.stand()
 signal.pthread_sigmask(signal.SIG_BLOCK, eval(sys.argv[2]))
 signal.pause()
@@ -141,7 +143,7 @@ def test_it_aborts_who_stands_still_and_kills_who_cannot_be_aborted(tmp_path: Pa
 
 
 def test_a_sentry_that_was_lost_is_replaced_and_leaves_when_it_is_let_go(box: BlackBox) -> None:
-    sentinel = Sentinel(box, 60, os.getpid(), "console")
+    sentinel = Sentinel(box.path, 60, os.getpid(), "console")
     sentinel.stand()
     first = sentinel._process
     assert first is not None

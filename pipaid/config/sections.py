@@ -149,12 +149,15 @@ class Supervision:
 
 @frozen(kw_only=True)
 class Guard:
-    """How long one callback of a strategy may take, in CPU time and while it blocks; how long the daemon may stall."""
+    """How long one callback of a strategy may take, in CPU time and while it blocks, how long the daemon may stall, and
+    how much memory it and each strategy may take: "auto" is what the machine and the service manager leave to it."""
 
     budget_ms: Annotated[int, Between(5, 1_000)] = 20
     blocked_ms: Annotated[int, Between(50, 5_000)] = 60
     stall_s: Annotated[float, Between(2, 600)] = 10.0
     overruns_max: Annotated[int, Between(1, 100)] = 3
+    memory_mib_max: Annotated[int | Literal["auto"], Between(32, 1_000_000)] = "auto"
+    strategy_memory_mib_max: Annotated[int, Between(1, 1_000_000)] = 64
 
 
 @frozen(kw_only=True)

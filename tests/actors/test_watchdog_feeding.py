@@ -14,18 +14,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from attrs import define
 
 from actors.actor import Phase
-from actors.watchdog import (
-    BlackBox,
-    BoxRecord,
-    Guard,
-    Heartbeat,
-    Labour,
-    Watchdog,
-    beat_forever,
-    read_black_box,
-)
+from actors.vitals import Carrying, Heartbeat, Watchdog, beat_forever
+from actors.watchdog import BlackBox, BoxRecord, Guard, read_black_box
 from pipaid.seams import SystemClock, SystemDisk
 from pipaid.wire.systemd import Notifier
 from tests.house.tree import ROOT
@@ -137,7 +130,7 @@ def test_a_write_to_the_box_costs_next_to_nothing(tmp_path: Path) -> None:
 
 
 def test_a_heart_must_beat_and_work_must_end() -> None:
-    heart, labour = Heartbeat(), Labour()
+    heart = Heartbeat()
 
     assert heart.moved()
     assert heart.moved(), "one that has not begun is not stuck"
@@ -147,14 +140,26 @@ def test_a_heart_must_beat_and_work_must_end() -> None:
     heart.beat()
     assert heart.moved()
 
-    assert labour.moved()
-    assert labour.moved(), "idle is no stall"
-    labour.begin()
-    assert labour.moved()
-    assert not labour.moved(), "the same piece of work at two looks"
-    labour.end()
-    labour.begin()
-    assert labour.moved(), "another piece of work"
+
+@define
+class Books:
+    """A recorder with so much to do, and so much done."""
+
+    commits: int = 0
+    pending: int = 0
+
+
+def test_a_journal_must_go_on_while_anything_waits() -> None:
+    books = Books()
+    writer = Carrying(books)
+
+    assert writer.moved()
+    assert writer.moved(), "idle is no stall"
+    books.pending = 1
+    assert not writer.moved()
+    books.commits = 1
+    assert writer.moved()
+    assert not writer.moved(), "the same commit at two looks"
 
 
 @pytest.fixture
@@ -175,7 +180,8 @@ def notifier(manager: socket.socket) -> Iterator[Notifier]:
 def test_the_manager_is_fed_only_while_everything_moves(
     manager: socket.socket, notifier: Notifier, tmp_path: Path
 ) -> None:
-    heart, writer, box = Heartbeat(), Labour(), BlackBox(tmp_path / "blackbox")
+    books, heart, box = Books(), Heartbeat(), BlackBox(tmp_path / "blackbox")
+    writer = Carrying(books)
     watchdog = Watchdog(box, 10, {"loop": heart, "writer": writer, "box": box}, notifier=notifier)
 
     def look() -> bool:
@@ -190,11 +196,10 @@ def test_the_manager_is_fed_only_while_everything_moves(
     assert not watchdog.look()
     assert stalled() == ["loop"]
     assert look()
-    writer.begin()
-    assert look()
+    books.pending = 1
     assert not look()
     assert stalled() == ["writer"]
-    writer.end()
+    books.pending = 0
     box.note(4, Phase.CALLBACK)
     assert look()
     assert not look()

@@ -19,7 +19,8 @@ from attrs import define, field, frozen
 
 from actors.daemon import JOURNAL, Daemon
 from actors.process import live_on, tune_interpreter
-from actors.watchdog import BlackBox, Guard, Watchdog
+from actors.vitals import Watchdog
+from actors.watchdog import BlackBox, Guard
 from pipaid.config import Config, Declaration
 from pipaid.config import sections as section
 from pipaid.logs import configure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -13,11 +15,13 @@ from attrs import frozen
 
 from pipaid.sdk import (
     Alarm,
+    CancelEntries,
     Direction,
     Enter,
     Exit,
     Feature,
     Intent,
+    OrderType,
     Position,
     Template,
     View,
@@ -69,6 +73,95 @@ def entering(**wrong: Any) -> Callable[[View], Any]:
     return enter
 
 
+def shrug(view: View) -> Any:
+    """Never come back unless thrown out, and take no notice of that."""
+    try:
+        loop(view)
+    except BaseException:  # noqa: BLE001 - what a stubborn author writes
+        return ()
+
+
+def cling(view: View) -> Iterator[Intent]:
+    """Wish without end, and never let go."""
+    try:
+        yield from pour(view)
+    finally:
+        loop(view)
+
+
+class Verbose(Exception):
+    """An error that never comes to the point."""
+
+    def __str__(self) -> str:
+        return str(loop(None))  # type: ignore[arg-type]
+
+
+class Lasting:
+    """A thing that will not be thrown away."""
+
+    def __del__(self) -> None:
+        loop(None)  # type: ignore[arg-type]
+
+
+def litter(view: View) -> Any:
+    """Throw away what resists it."""
+    Lasting()
+    return ()
+
+
+def nap(view: View) -> Any:
+    """Sleep for less than anybody would call a stall."""
+    time.sleep(0.2)
+    return ()
+
+
+def chatter(view: View) -> Any:
+    """Say far more than anybody wants to read."""
+    for _ in range(20):
+        logging.getLogger("hostile").error("x" * 100_000)
+    return ()
+
+
+def meddle(view: View) -> Any:
+    """Change whatever can be reached."""
+    for reached in (view.positions, view.entries):
+        each: Any = reached
+        each.clear()
+    for name in ("price", "capital", "symbol"):
+        try:
+            setattr(view, name, None)
+        except AttributeError:
+            continue
+    return ()
+
+
+def shower(view: View) -> Any:
+    """Wish for hundreds of entries that are never filled, at every candle anew."""
+    price = view.price / 2
+    tags = (f"{view.now_ms}-{number}" for number in range(500))
+    fields: dict[str, Any] = {"direction": Direction.LONG, "type": OrderType.LIMIT, "price": price}
+    withdraw = CancelEntries(symbol=view.symbol)
+    return [withdraw, *(Enter(symbol=view.symbol, tag=tag, notional=Decimal(5), **fields) for tag in tags)]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A state far larger than anybody needs."""
+
+    text: str
+
+
+def bloat(template: Template, view: View) -> Any:
+    """Remember more than can be kept."""
+    template.state[view.symbol] = Kept("x" * 2_000_000)
+    return ()
+
+
+def hoard(template: Template, view: View) -> Any:
+    """Take some memory and keep it."""
+    template.__dict__.setdefault("hoard", []).append(bytearray(4 * 1024 * 1024))
+    return ()
+
+
 class Wrong(msgspec.Struct, frozen=True):
     """A state of a type that nobody declared."""
 
@@ -118,7 +211,16 @@ MISDEEDS: dict[str, Callable[[View], Any]] = {
     "huge": entering(quantity=Decimal("1e999999")),
     "stall": stall,
     "linger": linger,
+    "shrug": shrug,
+    "cling": cling,
+    "verbose": raising(Verbose()),
+    "litter": litter,
+    "nap": nap,
+    "chatter": chatter,
+    "meddle": meddle,
+    "shower": shower,
 }
+OWN = {"spoil": spoil, "bloat": bloat, "hoard": hoard}
 PLACES = (
     "init", "features", "wakes", "allocation", "on_start", "on_candle", "on_opened", "on_closed", "on_price", "check",
 )  # fmt: skip
@@ -128,7 +230,7 @@ PLACES = (
 class HostileParams:
     """What to do, and where."""
 
-    misdeed: str = choice_param("What to do", choices=(*MISDEEDS, "spoil"))
+    misdeed: str = choice_param("What to do", choices=(*MISDEEDS, *OWN))
     place: str = choice_param("Where to do it", choices=PLACES)
 
 
@@ -190,6 +292,6 @@ class Hostile(Template):
         return MISDEEDS[self.params.misdeed](None) if self.params.place == place else None  # type: ignore[arg-type]
 
     def _misbehave(self, view: View) -> Any:
-        if self.params.misdeed == "spoil":
-            return spoil(self, view)
+        if self.params.misdeed in OWN:
+            return OWN[self.params.misdeed](self, view)
         return MISDEEDS[self.params.misdeed](view)
