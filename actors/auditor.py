@@ -141,7 +141,6 @@ class Auditor:
         """Take up what was known before a restart; of a venue seen for the first time, the past is not ours."""
         row = await self.writer.read(lambda reader: reader.get("desk", self.name))
         if row is None:
-            self._fills_to_ms = self.quotes.now_ms
             return
         self._saved = msgspec.json.decode(row.data, type=DeskMemory)
         self.amounts, self._fills_to_ms = self._saved.amounts, self._saved.fills_to_ms
@@ -316,6 +315,7 @@ class Auditor:
         if not self.desk.capabilities.fills_since:
             return
         now_ms, urgent = self.quotes.now_ms, self._urgent
+        self._fills_to_ms = self._fills_to_ms or now_ms
         for fill in await self.desk.fills_since(max(0, self._fills_to_ms - FILLS_MARGIN_MS)):
             if fill.id not in self._seen and fill.id not in self._missing:
                 if len(self._missing) >= FILLS_MISSING_MAX:

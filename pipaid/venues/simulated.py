@@ -35,6 +35,8 @@ from pipaid.wire.activity import Activity
 AGAIN: Final = "~"
 ENDED_KEPT: Final = 4_096
 FILLS_KEPT: Final = 4_096
+# Nobody waits while all of very many orders are looked at.
+VIEWED_AT_ONCE: Final = 500
 
 # Ended ids are remembered for a while only, so a client id is unique among working orders, not for ever.
 CAPABILITIES: Final = Capabilities(
@@ -174,8 +176,13 @@ class SimulatedDesk:
 
     async def open_orders(self) -> Sequence[OrderView]:
         """Return every working order of the account."""
-        await trio.lowlevel.checkpoint()
-        return [known.view() for known in self._working.values()]
+        views: list[OrderView] = []
+        known = list(self._working.values())
+        for start in range(0, max(len(known), 1), VIEWED_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+            some = known[start : start + VIEWED_AT_ONCE]
+            views += [each.view() for each in some if each.working.order.client_order_id in self._working]
+        return views
 
     async def fills_since(self, time_ms: int) -> Sequence[Fill]:
         """Return the last fills from a moment on, oldest first; of those before a restart the journal knows."""

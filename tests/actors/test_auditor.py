@@ -236,6 +236,7 @@ async def test_fills_are_compared_from_where_they_were_compared_last_with_a_marg
 async def test_a_silent_venue_moves_no_mark() -> None:
     office = Office()
     await office.auditor.load()
+    await office.auditor.compare_fills()
     office.desk.outage = OSError("unreachable")
     office.quotes.now_ms = START_MS + 400_000
     with pytest.raises(OSError, match="unreachable"):
@@ -243,7 +244,7 @@ async def test_a_silent_venue_moves_no_mark() -> None:
     office.desk.outage = None
     await office.auditor.compare_fills()
 
-    assert office.desk.asked_since == [START_MS - 60_000]
+    assert office.desk.asked_since == [START_MS - 60_000] * 2
 
 
 async def test_more_fills_than_can_be_looked_into_wait_for_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:

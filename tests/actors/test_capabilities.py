@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.resolver import PATIENCE_S
+from pipaid.model.candle import MarketTrade
 from pipaid.model.order import BookedFill, Execution, Order, OrderStatus
 from pipaid.model.position import CloseReason
 from pipaid.venues.simulated import CAPABILITIES
@@ -176,6 +177,22 @@ async def test_what_arrives_after_its_denial_is_withdrawn_over_a_restart_too(
         assert home.desk_orders() == []
 
 
+async def test_more_doubts_than_fit_are_settled_all_the_same(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.resolver.DOUBTS_MAX", 1)
+    wishes = [limit(price, quantity=Decimal("0.1")) for price in ("90", "91", "92", "93")]
+    async with trading(tmp_path, of_class(), wishes, default="request") as (home, desk):
+        strategy = await home.deploy()
+        await home.close()
+        assert (len(home.orders(strategy.id)), len(home.resolver.doubts), home.resolver.postponed) == (4, 1, 3)
+        await pass_time(home, 60)
+
+        assert home.orders(strategy.id) == []
+        assert {each.status for each in home.stored("order", Order)} == {OrderStatus.ABSENT}
+        assert len(desk.placed) == 4
+
+
 # The stream.
 
 
@@ -287,6 +304,28 @@ async def test_what_was_missed_is_asked_for_as_soon_as_the_stream_is_back(
 
         assert bool(booked(home)) is can.fills_since
         assert (status_of(home, order) is OrderStatus.FILLED) is can.fills_since
+
+
+async def test_a_strategy_in_back_off_with_a_full_mailbox_holds_up_nobody_and_loses_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_start=lambda _: [limit("90")])) as home:
+        stuck, free = await home.deploy("one"), await home.deploy("other")
+        await home.close()
+        home.venue.book.terms = msgspec.structs.replace(home.venue.book.terms, fill_ratio_max=Decimal("0.001"))
+        await home.trade("90", quantity="1")
+        home.actor(stuck.id).mailbox.letters_max = 2
+        home.actor(stuck.id)._crash(ValueError("a crash from anywhere"))
+        for _ in range(20):
+            await home.market.say(MarketTrade(SYMBOL, home.market.time_ms + 1_000, Decimal(90), Decimal(1)))
+            await wait_all_tasks_blocked()
+        assert not home.actor(stuck.id).loaded
+        assert home.gateway.delivery.late > 0
+        assert home.session(free.id).brain.tally.fills == 21
+
+        await home.settle()
+        assert home.session(stuck.id).brain.tally.fills == 21
+        assert home.gateway.delivery.dropped == 0
 
 
 # The start.
