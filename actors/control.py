@@ -89,7 +89,7 @@ class Caller:
 class Door:
     """A listening socket and what may be asked through it; the server closes it when it ends."""
 
-    listener: trio.SocketListener
+    listener: trio.abc.Listener[trio.SocketStream]
     role: Role
 
 

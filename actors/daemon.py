@@ -286,6 +286,7 @@ class Daemon:
             port=config.stream.port,
             tls=tls_context(config),
             given=listeners(activated(world.env.variables(), pid=world.env.pid())),
+            conditions=self.conditions,
         )
         self.upkeep = Upkeep(
             world=world,

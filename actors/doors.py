@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from ssl import Purpose, SSLContext, create_default_context
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 from attrs import define
 
 from pipaid.config import Config
 from pipaid.logs import get_log
-from pipaid.seams import World
+from pipaid.model.condition import Condition
+from pipaid.seams import Clock, World
 
 CONTROL: Final = "control"
 OBSERVE: Final = "observe"
 STREAM: Final = "stream"
+RETRY_S: Final = 0.25
+NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def tls_context(config: Config) -> SSLContext | None:
@@ -27,6 +32,54 @@ def tls_context(config: Config) -> SSLContext | None:
     context = create_default_context(Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     return context
+
+
+class Watched(Protocol):
+    """The conditions as the doors see them."""
+
+    def enter(self, condition: Condition, detail: str) -> None:
+        """Note that a condition holds."""
+        ...
+
+    def leave(self, condition: Condition) -> None:
+        """Note that it does not."""
+        ...
+
+
+@define(eq=False)
+class PatientListener(trio.abc.Listener[trio.SocketStream]):
+    """A listener that waits while no connection can be taken for want of descriptors or memory, and says so.
+
+    Whoever connects meanwhile waits in the system's queue, which is bounded.
+    """
+
+    inner: trio.SocketListener
+    clock: Clock
+    conditions: Watched
+
+    async def accept(self) -> trio.SocketStream:
+        """Wait for a connection, however long it takes until there is room for it."""
+        patience_s = math.inf
+        while True:
+            try:
+                with trio.move_on_after(patience_s):
+                    stream = await self.inner.accept()
+                    self.conditions.leave(Condition.DESCRIPTORS)
+                    return stream
+            except OSError as trouble:
+                if trouble.errno not in NO_ROOM:
+                    raise
+                self.conditions.enter(Condition.DESCRIPTORS, f"no connection can be taken: {trouble.strerror}")
+                patience_s = RETRY_S
+                await self.clock.sleep(RETRY_S)
+            else:
+                # Nobody waits any more, and there would be room.
+                self.conditions.leave(Condition.DESCRIPTORS)
+                patience_s = math.inf
+
+    async def aclose(self) -> None:
+        """Listen no more."""
+        await self.inner.aclose()
 
 
 @define(eq=False)
@@ -40,15 +93,16 @@ class Doors:
     port: int
     tls: SSLContext | None
     given: Mapping[str, list[trio.SocketListener]]
+    conditions: Watched
     stream_port: int = 0
 
-    async def control(self) -> dict[str, list[trio.SocketListener]]:
+    async def control(self) -> dict[str, list[PatientListener]]:
         """Return the listeners of the two control sockets by name."""
-        found: dict[str, list[trio.SocketListener]] = {}
+        found: dict[str, list[PatientListener]] = {}
         for name in (CONTROL, OBSERVE):
             path = self.folder / f"{name}.sock"
-            given = self.given.get(name)
-            found[name] = given or [await self.world.net.listen_unix(path, mode=self.mode)]
+            given = self.given.get(name) or [await self.world.net.listen_unix(path, mode=self.mode)]
+            found[name] = [self._patient(each) for each in given]
         return found
 
     async def stream(self) -> list[trio.abc.Listener[Any]]:
@@ -56,9 +110,13 @@ class Doors:
         plain = self.given.get(STREAM) or await self._listen()
         self.stream_port = plain[0].socket.getsockname()[1]
         get_log().info("stream.listening", host=self.host, port=self.stream_port, tls=self.tls is not None)
+        patient = [self._patient(each) for each in plain]
         if self.tls is None:
-            return list(plain)
-        return [trio.SSLListener(listener, self.tls) for listener in plain]
+            return list(patient)
+        return [trio.SSLListener(listener, self.tls) for listener in patient]
+
+    def _patient(self, listener: trio.SocketListener) -> PatientListener:
+        return PatientListener(listener, self.world.clock, self.conditions)
 
     async def _listen(self) -> list[trio.SocketListener]:
         try:

@@ -58,6 +58,11 @@ class Written(Protocol):
         ...
 
     @property
+    def short(self) -> bool:
+        """Tell whether fewer readers could be opened than are wanted."""
+        ...
+
+    @property
     def waited_s(self) -> float:
         """Return for how long the oldest batch has been waiting."""
         ...
@@ -126,6 +131,10 @@ class Lookout:
                 self._judge_journal()
             looked_s, cpu_s = now_s, now_cpu_s
             self._judge_clock(wall.error_s())
+            if self.recorder.short:
+                self.conditions.note(
+                    Condition.DESCRIPTORS, "the journal cannot be opened for as many readers as wanted"
+                )
             if now_s - disk_s >= DISK_EVERY_S:
                 disk_s = now_s
                 self._look_at_disk()

@@ -23,6 +23,7 @@ from pipaid.storage.store import (
     Journal,
     JournalLost,
     JournalRefused,
+    JournalUnusable,
     Reader,
     StoredEvent,
 )
@@ -34,6 +35,8 @@ GROUP_MAX: Final = 1_024
 # When full: `submit` refuses, which ends a command with UNAVAILABLE and a strategy with a restart from the journal.
 PENDING_MAX: Final = 65_536
 READERS_MAX: Final = 4
+# So long after one could not be opened, more readers are tried again.
+SHORT_S: Final = 5.0
 
 T = TypeVar("T")
 Outcome: TypeAlias = Committed | JournalRefused | BaseException
@@ -70,6 +73,10 @@ class _End:
 _Work: TypeAlias = _Item | _Chore | _End
 
 
+class _NoReader(Exception):
+    """The journal could not be opened once more, as when no descriptor is free."""
+
+
 @define(eq=False)
 class Recorder:
     """Carry batches to the journal in groups, one transaction each; `publish` gets the events of each batch after it.
@@ -103,6 +110,8 @@ class Recorder:
     _failure: BaseException | None = None
     _closed: JournalLost | None = None
     _readers: deque[Reader] = field(factory=deque[Reader])
+    _opened: deque[Reader] = field(factory=deque[Reader])
+    _short_since_s: float = 0.0
     _reading: trio.CapacityLimiter = field(factory=partial(trio.CapacityLimiter, READERS_MAX))
 
     @property
@@ -119,6 +128,11 @@ class Recorder:
     def waited_s(self) -> float:
         """Return for how long the oldest batch has been waiting."""
         return self.clock.monotonic_s() - self._line[0].submitted_s if self._line else 0.0
+
+    @property
+    def short(self) -> bool:
+        """Tell whether fewer readers could be opened than are wanted."""
+        return self._reading.total_tokens < READERS_MAX
 
     @property
     def lost(self) -> bool:
@@ -162,7 +176,20 @@ class Recorder:
         if not self.threaded:
             await trio.lowlevel.checkpoint()
             return function(self.journal)
-        return await trio.to_thread.run_sync(self._read, function, limiter=self._reading)
+        self._try_more_readers()
+        while True:
+            try:
+                return await trio.to_thread.run_sync(self._read, function, limiter=self._reading)
+            except _NoReader as short:
+                if not self._opened:
+                    raise Unavailable(f"the journal cannot be read now: {short}") from None
+                # Those there are have to do: whoever holds a token finds a reader from now on.
+                self._reading.total_tokens = len(self._opened)
+                self._short_since_s = self.clock.monotonic_s()
+
+    def _try_more_readers(self) -> None:
+        if self.short and self.clock.monotonic_s() - self._short_since_s >= SHORT_S:
+            self._reading.total_tokens = READERS_MAX
 
     async def prune(self, *, older_than_us: int | None = None, keep_events: int = EVENTS_KEPT) -> int:
         """Forget what is past its retention, a little at a time between commits; return how many records went.
@@ -195,6 +222,9 @@ class Recorder:
         if self.threaded:
             token = trio.lowlevel.current_trio_token()
             wake = partial(token.run_sync_soon, self._lot.unpark_all, idempotent=True)
+            # One reader at least is there, whatever becomes of the descriptors.
+            if not self._opened:
+                self._readers.append(self._new_reader())
             # A daemon thread: should the disk never answer, the process must still be able to end.
             threading.Thread(target=self._write, args=(wake,), name="journal", daemon=True).start()
         task_status.started()
@@ -324,11 +354,19 @@ class Recorder:
                 return group, None
         return group, work
 
+    def _new_reader(self) -> Reader:
+        try:
+            reader = self.journal.reader()
+        except JournalUnusable as trouble:
+            raise _NoReader(trouble.message) from trouble
+        self._opened.append(reader)
+        return reader
+
     def _read(self, function: Callable[[Reader], T]) -> T:
         try:
             reader = self._readers.pop()
         except IndexError:
-            reader = self.journal.reader()
+            reader = self._new_reader()
         try:
             return function(reader)
         finally:

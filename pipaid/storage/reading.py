@@ -42,6 +42,8 @@ class SqliteReader:
         self._path = path
         try:
             self._reading = connect_to_read(path)
+            # This opens the log beside it as well, which would otherwise wait for the first query and may fail then.
+            self._reading.execute("PRAGMA schema_version").fetchone()
         except sqlite3.Error as error:
             raise unusable(path, error) from error
 

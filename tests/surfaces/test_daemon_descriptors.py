@@ -1,0 +1,59 @@
+"""A real daemon that may open nothing more: it trades on, serves those it knows, and lets the others wait."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import msgspec
+
+from tests.surfaces.daemon import BRISK, DCA, Daemon, assert_gapless, running
+
+
+@contextmanager
+def no_descriptor_left(daemon: Daemon) -> Generator[None]:
+    """Let the process open nothing more while the block lasts."""
+    taken = {int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+    lowest = next(number for number in count() if number not in taken)
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_new_clients_wait_and_everything_else_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path, BRISK) as daemon, daemon.client() as known:
+        one = daemon.create("buys", DCA)
+        daemon.ask("strategy.deploy", id=one)
+
+        def positions() -> int:
+            return int(msgspec.json.decode(known.call("strategy.get", {"id": one}))["stats"]["open_positions"])
+
+        daemon.wait_for(lambda: positions() >= 2)
+        with no_descriptor_left(daemon):
+            waiting = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+            for each in waiting:
+                each.connect(str(daemon.socket))
+                each.sendall(b'{"id":1,"op":"ping"}\n')
+            daemon.wait_for(lambda: daemon.said("condition.entered"))
+            held = positions()
+            daemon.wait_for(lambda: positions() > held)
+            status = msgspec.json.decode(known.call("status", {}))
+            assert (status["state"], [each["condition"] for each in status["conditions"]]) == (
+                "degraded", ["descriptors"],
+            )  # fmt: skip
+            assert msgspec.json.decode(known.call("strategy.orders", {"id": one}))["data"]
+
+        for each in waiting:
+            assert b"pong" in each.recv(4_096)
+            each.close()
+        assert len(daemon.said("condition.entered")) == 1
+        assert [line for line in daemon.said() if line["level"] == "error"] == []
+        assert_gapless(daemon.events(one))
+        assert daemon.end() == 0
