@@ -134,7 +134,7 @@ class OrderNews(msgspec.Struct, frozen=True):
 
 
 class CancelNews(msgspec.Struct, frozen=True):
-    """The venue did not take a cancellation, and says nothing that ends the order."""
+    """The venue still works an order some time after it was asked to cancel it."""
 
     client_order_id: str
 

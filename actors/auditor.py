@@ -13,7 +13,7 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import REQUEST_WINDOW_MS, DeskFact, Inbox, OrderNews, Writer
+from actors.actor import REQUEST_WINDOW_MS, CancelNews, DeskFact, Inbox, OrderNews, Writer
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import AUTO_CLOSE
 from pipaid.errors import ExchangeError, Unavailable
@@ -93,8 +93,9 @@ class _Round:
 class Auditor:
     """Compare, and change nothing that the venue does not show: every fact derives from its own and is booked once.
 
-    Open orders: one of ours that is not among them twice running is in `doubt`; one among them that we believe absent
-    is adopted by its strategy, and one that has ended for us is cancelled; what does not bear our mark is a stray and
+    Open orders: one of ours that is not among them twice running is in `doubt`; one that is, although it was to be
+    cancelled, is told to its strategy, which asks for the cancellation again; one among them that we believe absent is
+    adopted by its strategy, and one that has ended for us is cancelled; what does not bear our mark is a stray and
     is not touched. Fills: one that is in the journal at no second look is delivered. Positions: where the venue's and
     the sum of our lots differ by the same amount twice running, nothing is entered until they agree again; `amounts`
     says by how much, over restarts too. After an interruption of the stream everything is compared at once.
@@ -122,6 +123,7 @@ class Auditor:
     _suspects: dict[str, Decimal] = field(factory=dict[str, Decimal])
     _absent: set[str] = field(factory=set[str])
     _ahead: set[str] = field(factory=set[str])
+    _kept: set[str] = field(factory=set[str])
     _strange: set[str] = field(factory=set[str])
     _over: set[str] = field(factory=set[str])
     _missing: dict[str, _Missing] = field(factory=dict[str, _Missing])
@@ -229,6 +231,7 @@ class Auditor:
         ours = {order.client_order_id: order for order in self.working()}
         absent: set[str] = set()
         ahead: set[str] = set()
+        kept: set[str] = set()
         for number, (client_id, order) in enumerate(ours.items()):
             if number % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -239,13 +242,19 @@ class Auditor:
                 absent.add(client_id)
                 if client_id in self._absent or client_id in unsettled:
                     self._doubt(order)
-            elif not self.desk.capabilities.fills_since and view.filled > order.filled:
+                continue
+            if order.status is not OrderStatus.OPEN:
+                self.deliver(order.strategy_id, OrderNews(((client_id, OrderFact.ACK, ""),)))
+            if order.cancelling:
+                kept.add(client_id)
+                if client_id in self._kept:
+                    log.warning("cancel.lost", desk=self.name, strategy_id=order.strategy_id, order_id=order.id)
+                    self.deliver(order.strategy_id, CancelNews(client_id))
+            if not self.desk.capabilities.fills_since and view.filled > order.filled:
                 ahead.add(client_id)
                 if client_id in self._ahead:
                     self._doubt(order)
-            elif order.status is not OrderStatus.OPEN:
-                self.deliver(order.strategy_id, OrderNews(((client_id, OrderFact.ACK, ""),)))
-        self._absent, self._ahead = absent, ahead
+        self._absent, self._ahead, self._kept = absent, ahead, kept
         await self._ask_about_ended()
         await self._meet(views)
 

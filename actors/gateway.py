@@ -10,7 +10,7 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import REQUEST_WINDOW_MS, CancelNews, DeskFact, Inbox, MailboxFull, OrderNews
+from actors.actor import REQUEST_WINDOW_MS, DeskFact, Inbox, MailboxFull, OrderNews
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
@@ -126,6 +126,7 @@ class Gateway:
     _exits: deque[Order] = field(factory=deque[Order])
     _entries: deque[Order] = field(factory=deque[Order])
     _carried: dict[str, str] = field(factory=dict[str, str])
+    _cancelling: set[str] = field(factory=set[str])
     # Of what was sent not long ago the answer may not have been booked yet.
     _gone_out: OrderedDict[str, None] = field(factory=OrderedDict[str, None])
     # What was taken back before its cancellation was durable: that one is not sent a second time.
@@ -141,8 +142,8 @@ class Gateway:
         return len(self._cancels) + len(self._exits) + len(self._entries)
 
     def carries(self, client_id: str) -> bool:
-        """Tell whether an order waits to be sent, or is being sent."""
-        return client_id in self._carried
+        """Tell whether an order or its cancellation waits to be sent, or is being sent."""
+        return client_id in self._carried or client_id in self._cancelling
 
     def send(self, approved: Approved, proof: Committed) -> None:
         """Take an order; the proof of its commit is demanded because nothing else may be sent."""
@@ -153,6 +154,7 @@ class Gateway:
     def cancel(self, order: Order, proof: Committed) -> None:
         """Take a cancellation."""
         assert proof.n > 0, "a cancellation is sent only after its commit"
+        self._cancelling.add(order.client_order_id)
         self._put(self._cancels, order)
 
     async def withdraw(self, orders: Iterable[Order]) -> None:
@@ -255,30 +257,33 @@ class Gateway:
 
     async def _cancel_one(self) -> None:
         order = self._cancels.popleft()
+        client_id = order.client_order_id
         try:
-            if order.client_order_id in self._carried:
-                self._carried[order.client_order_id] = "withdrawn before its turn came"
-            elif order.client_order_id not in self._withdrawn:
+            if client_id in self._carried:
+                self._carried[client_id] = "withdrawn before its turn came"
+            elif client_id in self._withdrawn:
+                del self._withdrawn[client_id]
+            else:
                 await self._withdraw_one(order)
         finally:
+            self._cancelling.discard(client_id)
             self.activity.end()
 
     async def _withdraw_one(self, order: Order) -> None:
         """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate.
 
-        A venue refuses because the order has ended, or because it has not come yet: it is asked which.
+        A venue refuses because the order has ended, or because it has not come yet: it is asked which. Should it still
+        work a while later, the auditor has the cancellation asked for again.
         """
         outcome: Outcome = Unknown("the call was cut short")
         try:
             outcome = await self.desk.cancel(order)
         finally:
             if not isinstance(outcome, Confirmed):
+                log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
                 self._withdrawn.pop(order.client_order_id, None)
                 if isinstance(outcome, Unknown) or not self.desk.capabilities.acts_in_call:
                     self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
-        if not isinstance(outcome, Confirmed):
-            log.debug("cancel.refused", strategy_id=order.strategy_id, order_id=order.id, outcome=repr(outcome))
-            self.delivery.hand(order.strategy_id, CancelNews(order.client_order_id))
 
     async def _listen(self) -> None:
         async for update in self.desk.updates():

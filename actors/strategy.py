@@ -411,7 +411,7 @@ class StrategyActor:
             case OrderNews():
                 return session.on_outcomes(fact.facts)
             case CancelNews():
-                return session.on_cancel_refused(fact.client_order_id)
+                return session.on_cancel_lost(fact.client_order_id)
 
     async def _catch_up(self) -> None:
         """Decide on what the market said while the actor was busy or down, in the order it was said."""

@@ -174,13 +174,13 @@ class Session(Wishes):
                     self._book_fact(order, fact, detail)
             return self._finish()
 
-    def on_cancel_refused(self, client_id: str) -> Effects | None:
-        """Note that the venue kept an order that was to be cancelled; a later wish may ask again."""
+    def on_cancel_lost(self, client_id: str) -> Effects | None:
+        """Ask again for a cancellation that did not come to pass, if it is still waited for."""
         order = self.orders.get(client_id)
         if order is None or not order.cancelling:
             return None
         with self._deciding():
-            self._keep(msgspec.structs.replace(order, cancelling=False))
+            self._effects.cancel.append(order)
             return self._finish()
 
     def on_funding(self, paid: FundingPaid) -> Effects | None:

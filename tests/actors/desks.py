@@ -145,8 +145,9 @@ class HandDesk:
 class LossyDesk:
     """A simulated desk behind a bad line: what `lost` says of an order's request or answer, happens to it.
 
-    `reports` says what happens to each of the venue's reports: it is lost, comes twice, or is held until `let_go`. What
-    the desk cannot do, by its capabilities, nobody may ask of it.
+    `reports` says what happens to each of the venue's reports: it is lost, comes twice, or is held until `let_go`; the
+    next cancellations get lost, and `cancels` is what is said of them. What the desk cannot do, by its capabilities,
+    nobody may ask of it.
     """
 
     venue: SimulatedDesk
@@ -156,6 +157,7 @@ class LossyDesk:
     default: str = ""
     reports: Callable[[DeskUpdate], str] = field(default=lambda _: "")
     placed: list[str] = field(factory=list[str])
+    cancels: list[Outcome] = field(factory=list[Outcome])
     held: list[DeskUpdate] = field(factory=list[DeskUpdate])
 
     async def place(self, order: Order, *, expires_at_ms: int) -> Outcome:
@@ -175,6 +177,8 @@ class LossyDesk:
             await self.venue.place(self.late.pop(0), expires_at_ms=0)
 
     async def cancel(self, order: Order) -> Outcome:
+        if self.cancels:
+            return self.cancels.pop(0)
         return await self.venue.cancel(order)
 
     async def lookup(self, order: Order) -> OrderView | None:

@@ -151,6 +151,19 @@ async def test_an_order_that_is_not_ours_is_put_aside_untouched_until_it_is_gone
     assert office.notebook.states["stray", "web_1"] == "settled"
 
 
+async def test_an_order_that_stays_although_it_was_to_be_cancelled_is_told_at_each_look_but_the_first() -> None:
+    order = ours(cancelling=True)
+    office = Office(working=[order])
+    office.show(order)
+    for _ in range(3):
+        await office.auditor.compare_orders()
+    assert office.box.heard == [f"{order.client_order_id} stays"] * 2
+
+    office.carried.add(order.client_order_id)
+    await office.auditor.compare_orders()
+    assert len(office.box.heard) == 2
+
+
 async def test_fills_that_only_the_order_shows_put_it_in_doubt() -> None:
     order = ours(filled=Decimal("0.4"))
     office = Office(working=[order], can={"fills_since": False})

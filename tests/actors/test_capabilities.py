@@ -19,8 +19,8 @@ from pipaid.model.candle import MarketTrade
 from pipaid.model.order import BookedFill, Execution, Order, OrderStatus
 from pipaid.model.position import CloseReason
 from pipaid.venues.simulated import CAPABILITIES
-from pipaid.venues.venue import Capabilities, DeskUpdate, Reconnected
-from tests.actors.desks import LossyDesk
+from pipaid.venues.venue import Capabilities, Confirmed, DeskUpdate, Outcome, Reconnected, Refused
+from tests.actors.desks import SILENCE, LossyDesk
 from tests.actors.homes import Home, at_home
 from tests.builders import OTHER, SYMBOL, enter, limit, plan, scripted
 
@@ -265,6 +265,23 @@ async def test_a_cancellation_answered_by_unknown_order_ends_nothing_by_itself(
         desk.let_go()
         await pass_time(home, SOON_S)
         assert (status_of(home, order), booked(home)) == (OrderStatus.FILLED, [(order.id, Decimal(1))])
+
+
+@every_class
+@pytest.mark.parametrize("answer", [SILENCE, Refused("429: too many requests"), Confirmed()])
+async def test_a_cancellation_that_was_lost_is_asked_for_again_by_itself(
+    tmp_path: Path, autojump_clock: MockClock, can: Capabilities, answer: Outcome
+) -> None:
+    async with trading(tmp_path, can, [limit("90")]) as (home, desk):
+        strategy_id, order = await begin(home)
+        desk.cancels = [answer, answer]
+        await home.actor(strategy_id).perform(lambda session: session.withdraw("engine", entries_only=True))
+        await home.settle()
+        assert home.desk_orders() == [order.client_order_id]
+        await pass_time(home, SOON_S)
+
+        assert home.desk_orders() == []
+        assert status_of(home, order) is OrderStatus.CANCELLED
 
 
 @every_class

@@ -110,7 +110,7 @@ async def test_what_the_desk_refused_to_take_back_may_be_asked_for_again() -> No
         await post.quiet()
 
     assert post.desk.calls == ["-pp0001", "-pp0001"]
-    assert post.heard == ["pp0001 stays", "pp0001 stays"]
+    assert post.doubts.keys() == {"pp0001"}
 
 
 async def test_one_that_is_not_answered_is_in_doubt() -> None:

@@ -443,19 +443,21 @@ def test_an_impossible_fact_breaks_an_invariant() -> None:
         bench.news(bench.placed[0], OrderFact.REFUSE)
 
 
-def test_a_cancellation_the_venue_refuses_may_be_asked_for_again() -> None:
+def test_a_cancellation_that_was_lost_is_asked_for_again_until_the_order_ends() -> None:
     bench, _ = listening(limit("95"))
     order = bench.placed[0]
+    assert bench.session.on_cancel_lost(order.client_order_id) is None
     bench.settle(bench.session.withdraw("engine", entries_only=True))
     bench.settle(bench.session.withdraw("engine", entries_only=True))
     assert len(bench.cancels) == 1
 
-    bench.settle(bench.session.on_cancel_refused(order.client_order_id))
-    assert bench.session.on_cancel_refused(order.client_order_id) is None
-    bench.settle(bench.session.withdraw("engine", entries_only=True))
+    bench.settle(bench.session.on_cancel_lost(order.client_order_id))
+    bench.settle(bench.session.on_cancel_lost(order.client_order_id))
+    assert len(bench.cancels) == 3
 
-    assert len(bench.cancels) == 2
-    assert bench.session.on_cancel_refused("pp_gone") is None
+    bench.end(order)
+    assert bench.session.on_cancel_lost(order.client_order_id) is None
+    assert bench.session.on_cancel_lost("pp_gone") is None
 
 
 # Funding.

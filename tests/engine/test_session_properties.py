@@ -158,11 +158,11 @@ class Account(RuleBasedStateMachine):
             self.decided(bench, bench.end(asked[pick % len(asked)]))
 
     @rule(who=st.integers(0, 1), pick=st.integers(0, 99))
-    def refuse_cancellation(self, who: int, pick: int) -> None:
+    def lose_cancellation(self, who: int, pick: int) -> None:
         bench = self.benches[who]
         order = self.picked(bench, pick)
         if order is not None:
-            bench.settle(bench.session.on_cancel_refused(order.client_order_id))
+            bench.settle(bench.session.on_cancel_lost(order.client_order_id))
 
     @rule(who=st.integers(0, 1), pick=st.integers(0, 99))
     def late_fill(self, who: int, pick: int) -> None:
@@ -416,7 +416,7 @@ TestAccount.settings = settings(max_examples=25, stateful_step_count=40, deadlin
 
 # How often each thing happens in a storm.
 WEATHER = {
-    "candle": 16, "fill": 14, "answer": 4, "end": 3, "confirm_cancellation": 6, "refuse_cancellation": 1,
+    "candle": 16, "fill": 14, "answer": 4, "end": 3, "confirm_cancellation": 6, "lose_cancellation": 1,
     "liquidate": 2, "fund": 2, "close_everything": 1, "pause": 1, "go_on": 4, "wait": 1, "crash": 2, "restart": 1,
     "decide_like_one_rebuilt": 6,
 }  # fmt: skip
