@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -25,6 +26,7 @@ PATIENCE_S: Final = 60.0
 # The clocks of venue and daemon may differ by so much.
 FILLS_MARGIN_MS: Final = 60_000
 ASK_EVERY_S: Final = 0.5
+ASKED_AT_ONCE: Final = 50
 ENDED: Final = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE, OrderFact.REFUSE})
 # The world's trouble, not ours: what was not answered is asked again.
 OUTAGES: Final = (ExchangeError, Unavailable, OSError)
@@ -103,7 +105,7 @@ class Resolver:
             await self.ask()
 
     async def ask(self) -> None:
-        """Ask once about every order in doubt."""
+        """Ask once about the orders in doubt, at most ASKED_AT_ONCE of them: those that waited longest for it."""
         if not self.doubts:
             return
         # Judged before asking: a denial counts only if the request could not be accepted any more by then.
@@ -113,11 +115,14 @@ class Resolver:
         except OUTAGES as outage:
             log.warning("desk.silent", desk=self.name, reason=str(outage))
             return
-        for client_id, doubt in list(self.doubts.items()):
+        for client_id, doubt in list(islice(self.doubts.items(), ASKED_AT_ONCE)):
             try:
                 await self._ask_about(doubt, sight, fenced=client_id in fenced)
             except OUTAGES as outage:
+                # The rest would hardly be answered now; this one is asked about last when they are.
                 log.warning("desk.silent", desk=self.name, order_id=doubt.order.id, reason=str(outage))
+                self._put_last(client_id)
+                break
 
     async def _ask_about(self, doubt: Doubt, sight: Mapping[str, OrderView], *, fenced: bool) -> None:
         order = doubt.order
@@ -129,9 +134,15 @@ class Resolver:
             log.warning("order.absent", desk=self.name, strategy_id=order.strategy_id, order_id=order.id)
             self.deliver(order.strategy_id, OrderNews(((client_id, OrderFact.DENY, "the venue does not know it"),)))
         else:
+            self._put_last(client_id)
             return
         if self.doubts.get(client_id) is doubt:
             del self.doubts[client_id]
+
+    def _put_last(self, client_id: str) -> None:
+        doubt = self.doubts.pop(client_id, None)
+        if doubt is not None:
+            self.doubts[client_id] = doubt
 
     def _fenced(self, doubt: Doubt) -> bool:
         if self.can.acts_in_call:

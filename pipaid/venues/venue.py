@@ -142,6 +142,9 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 class Desk(Protocol):
     """The half of a venue that takes one account's orders.
 
+    What the venue does not answer, or answers so that nobody can read it, is an unknown outcome of a request, and an
+    ExchangeError of a question.
+
     A desk nets by lot: a reduce-only order never takes more than is left of the lot it names, and the desk itself ends
     what still names a lot that is gone, whether or not its venue can.
     """

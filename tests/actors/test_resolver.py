@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 from attrs import define, field
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 import actors.resolver as resolver_module
 from actors.resolver import PATIENCE_S, Resolver
@@ -27,7 +27,6 @@ from tests.builders import (
     OTHER,
     START_MS,
     STRATEGY_ID,
-    SYMBOL,
     enter,
     limit,
     make_fill,
@@ -270,6 +269,29 @@ async def test_a_full_list_of_doubts_says_so(monkeypatch: pytest.MonkeyPatch, lo
     assert [entry["order_id"] for entry in logged if entry["event"] == "doubt.postponed"] == ["ord_2"]
 
 
+async def test_many_doubts_are_asked_about_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver_module, "ASKED_AT_ONCE", 2)
+    bureau = Bureau()
+    for number in range(5):
+        bureau.resolver.doubt(make_order(number), EXPIRES_MS)
+    for _ in range(5):
+        await bureau.resolver.ask()
+
+    assert bureau.desk.calls == [f"?pp000{number}" for number in (*range(5), *range(5))]
+
+
+async def test_a_venue_that_does_not_answer_is_not_asked_about_everything(logged: list[Any]) -> None:
+    bureau = Bureau()
+    for number in range(3):
+        bureau.resolver.doubt(make_order(number), EXPIRES_MS)
+    bureau.desk.outage = OSError("unreachable")
+    await bureau.resolver.ask()
+    await bureau.resolver.ask()
+
+    assert [entry["order_id"] for entry in logged if entry["event"] == "desk.silent"] == ["ord_0", "ord_1"]
+    assert list(bureau.resolver.doubts) == ["pp0002", "pp0000", "pp0001"]
+
+
 # Desks that cannot look an order up.
 
 
@@ -441,49 +463,3 @@ async def test_an_entry_that_fills_after_its_denial_is_booked(tmp_path: Path, au
         assert [lot.quantity for lot in home.lots(strategy.id)] == [Decimal(1)]
         assert home.stored("order", Order)[0].status is OrderStatus.FILLED
         assert home.bucket.total == 0
-
-
-async def test_a_disputed_symbol_takes_no_entries_whatever_the_market_says_until_the_books_agree(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    template = scripted(on_candle=lambda view: [enter()] if not view.positions else [])
-    async with at_home(tmp_path, template) as home:
-        strategy = await home.deploy()
-        alien = make_order(7, strategy_id="somebody else", symbol=SYMBOL)
-        await home.venue.place(alien, expires_at_ms=0)
-        await home.trade("100")
-        await home.auditor.compare_positions()
-        await home.auditor.compare_positions()
-
-        await home.trade("100")
-        await home.close()
-        assert home.orders(strategy.id) == []
-        assert home.told(strategy.id)[-1] == "risk_blocked"
-
-        home.venue.forget_lots([alien.position_id])
-        await home.auditor.compare_positions()
-        await home.close()
-        assert len(home.orders(strategy.id)) == 1
-
-
-async def test_lots_of_a_strategy_that_is_being_mended_are_still_ours(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    wishes = plan([enter()])
-
-    def on_candle(view: Any) -> Any:
-        if view.positions:
-            raise ValueError("again and again")
-        return wishes(view)
-
-    async with at_home(tmp_path, scripted(on_candle=on_candle)) as home:
-        await home.deploy()
-        await home.close()
-        await home.trade()
-        await home.end_minute()
-        await wait_all_tasks_blocked()
-        assert home.roster._late()
-        await home.auditor.compare_positions()
-        await home.auditor.compare_positions()
-
-        assert home.auditor.frozen == frozenset()
