@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final, Protocol
@@ -29,6 +30,8 @@ from pipaid.wire.activity import Activity
 log = structlog.get_logger()
 CANDLES_LATE_MAX: Final = 3
 POSITION_EVERY_MS: Final = 3_600_000
+# How often the feed looks at the time, and how much later than that it may be.
+TURN_S: Final = 0.5
 LOOP_GAP_MAX_S: Final = 1.0
 # The world's trouble, not ours: what was not answered is asked again.
 OUTAGES: Final = (ExchangeError, Unavailable, OSError)
@@ -104,6 +107,7 @@ class Feed:
     _opening: dict[tuple[str, Timeframe], trio.Event] = field(factory=dict[tuple[str, Timeframe], trio.Event])
     _reading: trio.Semaphore = field(factory=lambda: trio.Semaphore(OPENING_MAX))
     _position_ms: int = 0
+    _turned_s: float = math.inf
     _heard_s: dict[str, float] = field(factory=dict[str, float])
     _told_ms: dict[str, int] = field(factory=dict[str, int])
     _closed_ms: dict[str, int] = field(factory=dict[str, int])
@@ -283,7 +287,15 @@ class Feed:
                 grown.append(series)
         return grown
 
+    def _mind_gap(self) -> None:
+        """Call every price stale if the loop stood still: before anything is done about what came meanwhile."""
+        before_s, self._turned_s = self._turned_s, self.clock.monotonic_s()
+        if self.stale_after_s and self._turned_s - before_s > TURN_S + LOOP_GAP_MAX_S:
+            log.warning("feed.doubted", pause_s=round(self._turned_s - before_s, 3), symbols=len(self._heard_s))
+            self.quotes.stale.update(self._heard_s)
+
     def _take(self, update: MarketUpdate) -> None:
+        self._mind_gap()
         quotes = self.quotes
         match update:
             case MarketTrade():
@@ -417,13 +429,11 @@ class Feed:
 
     async def _watch_age(self) -> None:
         """Call a symbol stale when it has been silent too long, and all of them after the loop itself stood still."""
-        before_s = self.clock.monotonic_s()
+        self._turned_s = self.clock.monotonic_s()
         while True:
-            await self.clock.sleep(LOOP_GAP_MAX_S / 2)
+            await self.clock.sleep(TURN_S)
+            self._mind_gap()
             now_s = self.clock.monotonic_s()
-            if now_s - before_s > 2 * LOOP_GAP_MAX_S and self.stale_after_s:
-                self.quotes.stale.update(self._heard_s)
-            before_s = now_s
             if self.stale_after_s:
                 self.quotes.stale.update(
                     symbol for symbol, heard_s in self._heard_s.items() if now_s - heard_s > self.stale_after_s

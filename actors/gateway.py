@@ -15,6 +15,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
 from pipaid.model.stray import Stray, StrayKind, stray_fill
+from pipaid.seams import Clock
 from pipaid.storage.store import Committed
 from pipaid.venues.venue import Confirmed, Desk, Outcome, Reconnected, Refused, Unknown
 from pipaid.wire.activity import Activity
@@ -104,13 +105,15 @@ class Gateway:
     What comes back goes to the strategy whose mark the order bears, or whose lot it is about; what is nobody's goes to
     `stray`. The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it
     says why, no entry leaves any more, and those that wait are refused with the reason as proof, for they were never
-    sent. So is an order whose cancellation overtakes it. A call that is cut short leaves its order in doubt.
+    sent. So is an order whose cancellation overtakes it, and an entry whose moment passed while it waited, by its price
+    or after `wait_max_s`. A call that is cut short leaves its order in doubt.
     """
 
     name: str
     dry: bool
     desk: Desk
     quotes: Quotes
+    clock: Clock
     activity: Activity
     inbox: Callable[[str], Inbox | None]
     owner_of_order: Callable[[str], str | None]
@@ -119,6 +122,7 @@ class Gateway:
     reconnected: Callable[[], None]
     ended: Callable[[str], None]
     stray: Callable[[Stray], None]
+    wait_max_s: float = REQUEST_WINDOW_MS / 1_000
     stopped: str = ""
     sent: int = 0
     delivery: Delivery = field(init=False)
@@ -126,6 +130,7 @@ class Gateway:
     _exits: deque[Order] = field(factory=deque[Order])
     _entries: deque[Order] = field(factory=deque[Order])
     _carried: dict[str, str] = field(factory=dict[str, str])
+    _taken_s: dict[str, float] = field(factory=dict[str, float])
     _cancelling: set[str] = field(factory=set[str])
     # Of what was sent not long ago the answer may not have been booked yet.
     _gone_out: OrderedDict[str, None] = field(factory=OrderedDict[str, None])
@@ -149,6 +154,7 @@ class Gateway:
         """Take an order; the proof of its commit is demanded because nothing else may be sent."""
         assert proof.n > 0, "an order is sent only after the commit of its intent"
         self._carried[approved.order.client_order_id] = ""
+        self._taken_s[approved.order.client_order_id] = self.clock.monotonic_s()
         self._put(self._exits if approved.order.reduce_only else self._entries, approved.order)
 
     def cancel(self, order: Order, proof: Committed) -> None:
@@ -223,12 +229,24 @@ class Gateway:
     async def _send_one(self, order: Order) -> tuple[OrderFact, str]:
         client_id = order.client_order_id
         try:
-            never = self._carried[client_id] or ("" if order.reduce_only else self.stopped)
+            never = self._carried[client_id] or ("" if order.reduce_only else self._too_late(order))
             if never:
                 return OrderFact.REFUSE, f"never sent: {never}"
             return await self._place(order)
         finally:
             del self._carried[client_id]
+            self._taken_s.pop(client_id, None)
+
+    def _too_late(self, entry: Order) -> str:
+        """Return why an entry that was good when it was decided on must not go out any more, or nothing."""
+        if self.stopped:
+            return self.stopped
+        if entry.symbol in self.quotes.stale:
+            return "its price has become stale"
+        waited_s = self.clock.monotonic_s() - self._taken_s[entry.client_order_id]
+        if waited_s > self.wait_max_s:
+            return f"it waited {waited_s:.1f} s, which is longer than a request is good for"
+        return ""
 
     async def _place(self, order: Order) -> tuple[OrderFact, str]:
         self.sent += 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
 from attrs import define, field
 
-from actors.actor import Writer
+from actors.actor import REQUEST_WINDOW_MS, Writer
 from actors.auditor import Auditor
 from actors.feed import Feed
 from actors.gateway import Gateway
@@ -92,6 +93,9 @@ class Posts:
             dry=dry,
             desk=desk,
             quotes=quotes,
+            clock=self.clock,
+            # What waits for everything it causes has no moment that could pass.
+            wait_max_s=REQUEST_WINDOW_MS / 1_000 if feed.stale_after_s else math.inf,
             activity=self.activity,
             inbox=roster.inbox,
             owner_of_order=roster.owner_of_order,

@@ -204,6 +204,7 @@ class Home:
             dry=True,
             desk=self.desk,
             quotes=self.quotes,
+            clock=self.world.clock,
             activity=self.activity,
             inbox=self.roster.inbox,
             owner_of_order=self.roster.owner_of_order,

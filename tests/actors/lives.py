@@ -173,6 +173,7 @@ class Life:
             dry=True,
             desk=self.desk,
             quotes=self.quotes,
+            clock=make_world().clock,
             activity=self.activity,
             inbox=self.roster.inbox,
             owner_of_order=self.roster.owner_of_order,

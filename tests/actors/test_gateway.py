@@ -22,6 +22,7 @@ from pipaid.storage.store import Committed
 from pipaid.venues.simulated import CAPABILITIES
 from pipaid.venues.venue import Outcome, Reconnected, Refused
 from pipaid.wire.activity import Activity
+from tests.actors.controls import SetClock
 from tests.actors.desks import PROOF, SILENCE, Box, HandDesk, approved, leaving
 from tests.builders import START_MS, STRATEGY_ID, SYMBOL, execution, make_fill, make_order
 
@@ -40,6 +41,7 @@ class Post:
     strays: list[Stray] = field(factory=list[Stray])
     ended: list[str] = field(factory=list[str])
     interruptions: list[int] = field(factory=list[int])
+    clock: SetClock = field(factory=SetClock)
     desk: HandDesk = field(init=False)
     gateway: Gateway = field(init=False)
 
@@ -50,6 +52,7 @@ class Post:
             dry=True,
             desk=self.desk,
             quotes=Quotes(now_ms=START_MS),
+            clock=self.clock,
             activity=self.activity,
             inbox=lambda strategy_id: self.boxes.get(strategy_id),
             owner_of_order=self.owners.get,
