@@ -71,7 +71,8 @@ class Delivery:
             self.activity.begin()
             return
         self.dropped += 1
-        log.error("fact.dropped", strategy_id=strategy_id, waiting=len(late), fact=repr(fact)[:300])
+        if self.dropped.bit_count() == 1:
+            log.error("fact.dropped", strategy_id=strategy_id, waiting=len(late), dropped=self.dropped)
         self.missed()
 
     async def run(self) -> None:

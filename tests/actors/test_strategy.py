@@ -16,11 +16,24 @@ from actors.actor import OrderNews
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.session import Session
 from pipaid.errors import InvalidState, Unavailable
+from pipaid.model.ident import client_order_id
 from pipaid.model.order import BookedFill, Execution, Order, OrderFact, OrderStatus
 from pipaid.model.strategy import Status
 from pipaid.venues.venue import Closed
-from tests.actors.homes import Home, at_home
-from tests.builders import OTHER, START_MS, SYMBOL, enter, execution, limit, make_candle, make_fill, plan, scripted
+from tests.actors.homes import ACCOUNT, Home, at_home
+from tests.builders import (
+    OTHER,
+    START_MS,
+    SYMBOL,
+    enter,
+    execution,
+    limit,
+    make_candle,
+    make_fill,
+    make_order,
+    plan,
+    scripted,
+)
 
 pytestmark = pytest.mark.usefixtures("logged")
 
@@ -229,8 +242,41 @@ async def test_a_fact_that_cannot_be_true_halts_once_and_stays_in_the_log(
         assert (fault.code, booked(home)) == ("INVARIANT_BROKEN", [])
         assert home.told(strategy.id).count("error") == 1
         assert home.actor(strategy.id).waiting == 0
+        assert [(stray.id, stray.strategy_id) for stray in home.bucket.found.values()] == [("f1", strategy.id)]
     (impossible,) = [entry for entry in logged if entry["event"] == "fact.impossible"]
     assert "quantity=Decimal('7')" in impossible["fact"]
+
+
+async def test_a_fill_of_no_order_and_no_lot_is_put_aside_and_halts_nobody(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        strategy = await home.deploy()
+        never_made = make_fill(make_order(client_order_id=client_order_id(ACCOUNT, strategy.id, 77)), id="f1")
+        liquidation = make_fill(make_order(client_order_id="autoclose-pos_9"), id="f2")
+        await home.actor(strategy.id).deliver(execution(never_made))
+        await home.actor(strategy.id).deliver(execution(liquidation, "pos_9"))
+        await home.settle()
+
+        assert list(home.bucket.found) == ["f1", "f2"]
+        assert home.member(strategy.id).failures.total == 0
+
+
+async def test_a_fill_told_again_while_its_order_works_costs_no_new_start(
+    tmp_path: Path, autojump_clock: MockClock, logged: list[Any]
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([limit("90")]))) as home:
+        strategy = await home.deploy()
+        await home.close()
+        (order,) = home.orders(strategy.id)
+        told = execution(make_fill(order, id="f1", quantity=Decimal("0.4")))
+        for _ in range(3):
+            await home.actor(strategy.id).deliver(told)
+        await home.settle()
+
+        assert booked(home) == ["f1"]
+        assert home.lots(strategy.id)[0].quantity == Decimal("0.4")
+    assert not [entry for entry in logged if entry["event"] == "fact.repeated"]
 
 
 async def test_facts_that_come_while_the_actor_is_down_are_dealt_with_afterwards(
