@@ -4,7 +4,7 @@
 #   make PYTHON=/path/to/python3 test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench soak lock clean
+.PHONY: help demo run test check bench soak fuzz lock clean
 
 BIN := .venv/bin
 CODE := pipaid actors templates tests
@@ -15,6 +15,8 @@ SECONDS ?=
 CONFIG ?= config/pipaid.toml
 ARGS ?=
 HOURS ?=
+COUNT ?=
+SEED ?=
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +48,11 @@ bench: ## measure speed and memory, in CPU time
 soak: ## kill, restart, disturb and tire real daemons for a quarter of an hour (HOURS=1 for less, ARGS=kills for a part)
 	@.ci/environment test
 	@$(BIN)/python -m tests.soak $(if $(HOURS),--hours $(HOURS)) $(ARGS)
+
+fuzz: ## besiege a real daemon and try the rest with a million hostile inputs (COUNT=1000 for fewer, SEED=1, ARGS=fills)
+	@.ci/environment test
+	@$(BIN)/python -m tests.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	    $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lock: ## compile requirements/*.txt anew from pyproject.toml (needs uv; UPGRADE=1 takes newer releases)
 	@for group in runtime build test dev data; do \

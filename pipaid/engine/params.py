@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import attrs
@@ -227,7 +228,8 @@ def params_schema(template: type[Template]) -> dict[str, Any]:
     return {"$schema": _DIALECT, "title": f"Params of {template.id}", **schema}
 
 
-def param_specs(params_type: type) -> dict[str, tuple[attrs.Attribute[Any], ParamSpec]]:
+@lru_cache(maxsize=TEMPLATES_MAX)
+def param_specs(params_type: type) -> Mapping[str, tuple[attrs.Attribute[Any], ParamSpec]]:
     """Return the declared knobs of a params class by the name clients use; raise TypeError for a field without one."""
     if not attrs.has(params_type):
         raise TypeError(f"{params_type.__name__} is no attrs class")
@@ -237,7 +239,7 @@ def param_specs(params_type: type) -> dict[str, tuple[attrs.Attribute[Any], Para
         if not isinstance(spec, ParamSpec):
             raise TypeError(f"{params_type.__name__}.{attribute.name} is not declared with a param function of the sdk")
         specs[_wire(attribute)] = (attribute, spec)
-    return specs
+    return MappingProxyType(specs)
 
 
 def _structured(params_type: type, raw: object) -> tuple[Any, dict[str, str]]:

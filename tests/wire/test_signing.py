@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import random
 
 import msgspec
 import pytest
@@ -82,23 +81,6 @@ def test_a_signature_over_another_query_is_not_accepted() -> None:
     other = sign(SECRET, canonical(AT, "GET", "/v1/strategies?limit=6"))
 
     assert not matches(SECRET, make_request(target="/v1/strategies?limit=5", signature=other))
-
-
-def test_ten_thousand_mutations_of_a_good_request_are_all_found() -> None:
-    rng = random.Random(5)
-    method, target, body, signature = VECTORS[0]
-    parts = {"timestamp": AT, "method": method, "target": target, "signature": signature}
-    for _ in range(10_000):
-        name = rng.choice([*parts, "body", "secret"])
-        secret, changed_body, changed = SECRET, body, dict(parts)
-        if name == "secret":
-            secret = _flipped(rng, SECRET)
-        elif name == "body":
-            changed_body = _flipped(rng, body)
-        else:
-            changed[name] = _flipped(rng, parts[name].encode()).decode("latin-1")
-        request = SignedRequest(api_key="pk_1", body=changed_body, **changed)
-        assert not matches(secret, request), (name, request)
 
 
 @pytest.mark.parametrize("skew_ms", [-WINDOW_MS, 0, WINDOW_MS])
@@ -204,9 +186,3 @@ def test_a_full_memory_forgets_what_is_stale_and_refuses_when_nothing_is() -> No
     memory.note(make_request(timestamp=str(NOW_MS + 10)), now_ms=NOW_MS + WINDOW_MS + 1)
     with pytest.raises(InvalidSignature):
         memory.note(make_request(timestamp=str(NOW_MS + 9)), now_ms=NOW_MS + WINDOW_MS + 1)
-
-
-def _flipped(rng: random.Random, data: bytes) -> bytes:
-    changed = bytearray(data)
-    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(7)
-    return bytes(changed)
