@@ -62,14 +62,16 @@ def entered(position: Position, fill: Fill) -> Position:
 
 
 def fitting(position: Position | None, fill: Fill) -> tuple[Fill | None, Decimal]:
-    """Return the part of an exit's fill that its lot has room for, if any, and how much goes beyond the lot."""
+    """Return the part of an exit's fill that its lot has room for, if any, and how much goes beyond the lot.
+
+    The lot bears the whole fee, which does not always divide.
+    """
     room = position.quantity if position is not None else ZERO
     if fill.quantity <= room:
         return fill, ZERO
     if room == ZERO:
         return None, fill.quantity
-    part = msgspec.structs.replace(fill, quantity=room, fee=fill.fee * room / fill.quantity)
-    return part, fill.quantity - room
+    return msgspec.structs.replace(fill, quantity=room), fill.quantity - room
 
 
 def left(position: Position, fill: Fill) -> Position:

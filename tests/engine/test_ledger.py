@@ -119,7 +119,7 @@ def test_what_leaves_more_than_there_is_goes_beyond_its_lot(lot: str | None, par
 
     assert rest == Decimal(beyond)
     assert (fits and fits.quantity) == (part and Decimal(part))
-    assert fits is None or fits.fee / fits.quantity == Decimal("0.2")
+    assert fits is None or fits.fee == Decimal("0.3")
 
 
 def test_funding_is_added_and_its_time_kept() -> None:
