@@ -394,6 +394,14 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield each
 
 
+def forget_frames(trouble: BaseException) -> None:
+    """Let go of the frames that an error came through, once it has been told: they hold whole sessions."""
+    trouble.__traceback__ = trouble.__context__ = trouble.__cause__ = None
+    if isinstance(trouble, BaseExceptionGroup):
+        for each in cast("BaseExceptionGroup[BaseException]", trouble).exceptions:
+            forget_frames(each)
+
+
 def without_cancelled(trouble: BaseException) -> BaseException | None:
     """Return what is left of a failure when cancellation is taken out of it, or nothing."""
     if isinstance(trouble, trio.Cancelled):

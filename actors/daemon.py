@@ -364,8 +364,12 @@ class Daemon:
             limit=memory_limit(self.world.disk) if wanted == "auto" else int(wanted) * MIB,
             enter=lambda detail: self.conditions.enter(Condition.MEMORY, detail),
             leave=lambda: self.conditions.leave(Condition.MEMORY),
-            named=self.roster.name_of,
+            named=self._name_of,
         )
+
+    def _name_of(self, number: int) -> str:
+        found = (each.strategy for each in self.roster.members.values() if each.strategy.number == number)
+        return next((f"{strategy.definition.name} ({strategy.id})" for strategy in found), f"number {number}")
 
     # The tree, in start order.
 

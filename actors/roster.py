@@ -13,7 +13,18 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import Employed, Failures, Guard, Intensity, Phase, Swept, Writer, told_cause, without_cancelled
+from actors.actor import (
+    Employed,
+    Failures,
+    Guard,
+    Intensity,
+    Phase,
+    Swept,
+    Writer,
+    forget_frames,
+    told_cause,
+    without_cancelled,
+)
 from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
@@ -187,11 +198,6 @@ class Roster:
         """Return an account's strategy by name."""
         member = self.members.get(self.names.get((account, name), ""))
         return member.strategy if member is not None else None
-
-    def name_of(self, number: int) -> str:
-        """Return how people know a strategy by its number."""
-        found = (each.strategy for each in self.members.values() if each.strategy.number == number)
-        return next((f"{strategy.definition.name} ({strategy.id})" for strategy in found), f"number {number}")
 
     def inbox(self, strategy_id: str) -> Employed | None:
         """Return a strategy's actor, if it has one."""
@@ -389,6 +395,7 @@ class Roster:
         actor.loaded = False
         hopeless = member.strategy.status is Status.ERROR
         told = told_cause(cause)
+        forget_frames(cause)
         log.error("strategy.crashed", strategy_id=actor.id, cause=told, failures=member.failures.total + 1)
         code = getattr(cause, "fault_code", "ENGINE_CRASH")
         again = member.failures.note(cause, self.world.clock.monotonic_s())

@@ -14,7 +14,7 @@ from pipaid.seams import Clock, Disk, Env
 
 log = structlog.get_logger()
 MIB: Final = 1024 * 1024
-LOOK_EVERY_S: Final = 1.0
+LOOK_EVERY_S: Final = 0.25
 # Of the limit: from here on calls are weighed one by one.
 WEIGHED_SHARE: Final = 0.5
 # Of the limit: the condition is over below this.
@@ -40,7 +40,7 @@ class Weighing(Protocol):
 
 @define(eq=False)
 class Scales:
-    """Look once a second; above the limit nothing is entered and nobody new comes, until it is well below again.
+    """Look a few times a second; above the limit nothing is entered and nobody new comes, until it is well below again.
 
     `limit` is in bytes, 0 for none. `enter` and `leave` tell whether too much is held, `named` returns how people know
     a strategy by its number.

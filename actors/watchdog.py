@@ -246,6 +246,7 @@ class Guard:
     def forgive(self) -> None:
         """Measure the callback under way from now: what was spent so far was not its own doing."""
         self._seen = None
+        self._last_cpu_s = self._clock.cpu_s()
 
     def rest(self) -> None:
         """Note that no callback runs any more: at the end of a sweep. The next tick would do it too, a little later."""
@@ -285,6 +286,7 @@ class Guard:
 
     def _arm(self) -> None:
         self._armed = True
+        self._last_cpu_s = self._clock.cpu_s()
         signal.setitimer(signal.ITIMER_REAL, self._tick_s, self._tick_s)
 
     def _on_tick(self, signum: int, frame: FrameType | None) -> None:
@@ -296,17 +298,20 @@ class Guard:
             # A guarded call that begins after this line arms the timer anew.
             self._armed = not self._open
             return
+        cpu_s = self._clock.cpu_s()
+        gained_s, self._last_cpu_s = cpu_s - self._last_cpu_s, cpu_s
         if guarded is not self._seen:
             # The first tick inside this call: whatever ran before it is not its doing. The frame is noted last, because
             # on a starved machine the next tick may come before this one is over, and must not find half a measure.
             self._idle_ticks = 0
-            self._seen_cpu_s = self._last_cpu_s = self._clock.cpu_s()
+            self._seen_cpu_s = cpu_s
             self._seen = guarded
+            if gained_s >= self._budget_s + self._tick_s:
+                # Ticks come late only out of C code, and it is this call that has just come out of it.
+                self._interrupt(gained_s, blocked=False)
             return
-        cpu_s = self._clock.cpu_s()
-        if cpu_s - self._last_cpu_s < IDLE_SHARE * self._tick_s:
+        if gained_s < IDLE_SHARE * self._tick_s:
             self._idle_ticks += 1
-        self._last_cpu_s = cpu_s
         if cpu_s - self._seen_cpu_s >= self._budget_s:
             self._interrupt(cpu_s - self._seen_cpu_s, blocked=False)
         if self._idle_ticks >= self._ticks_max:

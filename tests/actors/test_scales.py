@@ -207,3 +207,28 @@ async def test_newcomers_are_refused_while_memory_is_short(
             await home.lifecycle.deploy(None, draft.id, capital=None, leverage=None, dry_run=True)
         await home.lifecycle.pause(None, running.id, close_positions=False)
         assert home.member(running.id).strategy.status is Status.PAUSED
+
+
+async def test_a_session_that_crashed_is_gone_at_once(
+    tmp_path: Path, autojump_clock: MockClock, logged: object
+) -> None:
+    made: list[weakref.ref[Hoard]] = []
+
+    def on_candle(_: object) -> tuple[()]:
+        hoard = Hoard([1])
+        made.append(weakref.ref(hoard))
+        if len(made) == 1:
+            raise ValueError(f"{len(hoard)} is too much")
+        return ()
+
+    async with at_home(tmp_path, scripted(on_candle=on_candle)) as home:
+        strategy = await home.deploy()
+        sessions = [weakref.ref(home.actor(strategy.id).session)]
+        gc.disable()
+        try:
+            await home.close()
+            assert home.member(strategy.id).failures.total == 1
+            assert [each() for each in made] == [None, None]
+            assert sessions[0]() is None
+        finally:
+            gc.enable()

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 import pytest
 import trio
@@ -141,6 +143,21 @@ def test_a_callback_that_blocks_is_interrupted_too(guard: Guard) -> None:
         guard.run(1, time.sleep, 60)
 
     assert caught.value.blocked
+
+
+def test_a_single_call_into_c_is_held_against_whoever_made_it(guard: Guard) -> None:
+    def linger() -> None:
+        deque(repeat(None, 200_000_000), maxlen=0)
+
+    guard.run(1, busy, 0.002)
+    with pytest.raises(Overrun, match="number 2 ran for") as caught:
+        guard.run(2, linger)
+    assert caught.value.spent_ms >= 25
+    # The same outside of any call is nobody's.
+    for _ in range(3):
+        linger()
+        guard.run(1, busy, 0.002)
+    assert guard.overruns == 1
 
 
 def test_many_calls_within_the_budget_may_together_exceed_it(guard: Guard) -> None:

@@ -13,12 +13,13 @@ from attrs import define, field
 
 from actors.daemon import JOURNAL, Daemon
 from actors.process import tune_interpreter
-from actors.watchdog import BlackBox, Guard
+from actors.watchdog import MIB, BlackBox, Guard
 from pipaid.config import Config, Declaration
 from pipaid.config import sections as section
 from pipaid.logs import configure
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import MINUTE_MS, Instrument, Timeframe
+from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 from pipaid.signals.series import BLOCK
 from pipaid.storage.sqlite import SqliteJournal
@@ -68,7 +69,7 @@ class Prepared:
 class House(Daemon):
     """A daemon whose market plays `steps`; `began` is called before the first of them."""
 
-    steps: Sequence[MarketUpdate] = field(kw_only=True)
+    steps: Iterable[MarketUpdate] = field(kw_only=True)
     began: Callable[[], None] = field(kw_only=True)
 
     def _market(self) -> Market:
@@ -113,11 +114,13 @@ async def candle_steps(symbols: Sequence[str], world: World, minutes: int) -> li
 async def play(
     state: Path,
     declarations: Iterable[Declaration],
-    steps: Sequence[MarketUpdate],
+    steps: Iterable[MarketUpdate],
     *,
     symbols: Sequence[str],
     began: Callable[[], None],
     over: Callable[[House], None],
+    catalogue: Catalogue | None = None,
+    guard: section.Guard | None = None,
 ) -> None:
     """Let a daemon with a journal on disk deploy the strategies and follow the market to its end.
 
@@ -129,16 +132,24 @@ async def play(
         daemon=section.Daemon(state_dir=state, exit_at_end=True),
         market=section.Market(symbols=tuple(symbols), speed="max"),
         stream=section.Stream(enabled=False),
+        guard=guard or section.Guard(),
         declarations=tuple(declarations),
     )
     journal = SqliteJournal.open(state / JOURNAL, disk=world.disk, clock=world.clock, pid=world.env.pid())
     box = BlackBox(state / "blackbox")
     # Declared strategies begin within callbacks of the daemon that runs them, so the budget is the real one.
-    guard = Guard(world.clock, budget_ms=config.guard.budget_ms, blocked_ms=config.guard.blocked_ms, box=box)
-    guard.open()
-    tune_interpreter(guard)
+    watch = Guard(
+        world.clock,
+        budget_ms=config.guard.budget_ms,
+        blocked_ms=config.guard.blocked_ms,
+        box=box,
+        hoard_max=config.guard.strategy_memory_mib_max * MIB,
+    )
+    watch.open()
+    tune_interpreter(watch)
     try:
-        house = House(config, world, journal, guard, box, steps=steps, began=began)
+        found = catalogue or load_templates()
+        house = House(config, world, journal, watch, box, catalogue=found, steps=steps, began=began)
         await house.build()
         with trio.fail_after(ENDS_S_MAX):
             async with trio.open_nursery() as nursery:
@@ -146,7 +157,7 @@ async def play(
                 await house.supervisor.run()
                 nursery.cancel_scope.cancel()
     finally:
-        guard.close()
+        watch.close()
         box.close()
         journal.close()
 

@@ -117,7 +117,7 @@ def nap(view: View) -> Any:
 
 def chatter(view: View) -> Any:
     """Say far more than anybody wants to read."""
-    for _ in range(20):
+    for _ in range(1_000):
         logging.getLogger("hostile").error("x" * 100_000)
     return ()
 
@@ -181,7 +181,7 @@ def stall(view: View) -> Any:
 
 def linger(view: View) -> Any:
     """Do so for some tenths of a second."""
-    return tuple(deque(repeat(None, 20_000_000), maxlen=0))
+    return tuple(deque(repeat(None, 200_000_000), maxlen=0))
 
 
 MISDEEDS: dict[str, Callable[[View], Any]] = {
