@@ -57,6 +57,8 @@ class BlackBox:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(descriptor, BOX_BYTES)
+            # Without room for it a write into the map would be the end of the process.
+            os.posix_fallocate(descriptor, 0, BOX_BYTES)
             self._map = mmap.mmap(descriptor, BOX_BYTES)
         finally:
             os.close(descriptor)

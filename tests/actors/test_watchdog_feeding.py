@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -113,6 +114,21 @@ def test_the_box_survives_the_death_of_the_process(tmp_path: Path, number: signa
     record = read_black_box(path, SystemDisk())
     assert record is not None
     assert (record.number, record.phase) == (42, Phase.CALLBACK)
+
+
+def test_there_is_room_for_the_box_before_anything_is_written_to_it(tmp_path: Path) -> None:
+    # A map without room behind it ends the process at the first write, on a disk that is full.
+    with pytest.MonkeyPatch.context() as patched:
+
+        def full(descriptor: int, offset: int, size: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="No space"):
+            BlackBox(tmp_path / "blackbox")
+
+    BlackBox(tmp_path / "blackbox").close()
+    assert (tmp_path / "blackbox").stat().st_blocks > 0
 
 
 def test_a_write_to_the_box_costs_next_to_nothing(tmp_path: Path) -> None:

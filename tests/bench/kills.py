@@ -178,19 +178,26 @@ def _declarations(resting: int) -> Iterator[Declaration]:
 
 @define(eq=False)
 class Watch:
-    """When entries and cancellations were sent, in seconds of the monotonic clock; `up` once enough entries rest."""
+    """When entries and cancellations were sent (monotonic seconds); `up` once enough rest, `down` when none do."""
 
     enough: int
     entries: list[float] = field(factory=list[float])
     cancelled: dict[str, float] = field(factory=dict[str, float])
     resting: dict[str, None] = field(factory=dict[str, None])
     up: trio.Event = field(factory=trio.Event)
+    down: trio.Event = field(factory=trio.Event)
 
     def rest(self, client_id: str) -> None:
         """Note an entry that rests from now on."""
         self.resting[client_id] = None
         if len(self.resting) >= self.enough:
             self.up.set()
+
+    def end(self, client_id: str) -> None:
+        """Note that it does not."""
+        self.resting.pop(client_id, None)
+        if not self.resting:
+            self.down.set()
 
 
 class TimedDesk(SimulatedDesk):
@@ -209,7 +216,7 @@ class TimedDesk(SimulatedDesk):
     async def cancel(self, order: Order) -> Outcome:
         """Note a cancellation."""
         self.watch.cancelled.setdefault(order.client_order_id, time.monotonic())
-        self.watch.resting.pop(order.client_order_id, None)
+        self.watch.end(order.client_order_id)
         return await super().cancel(order)
 
 
@@ -278,11 +285,12 @@ async def _kill(daemon: Daemon, watch: Watch, work: Work) -> tuple[float, float]
         await watch.up.wait()
     await trio.sleep(BUSY_S)
     watch.cancelled.clear()
-    watch.up = trio.Event()
+    watch.up, watch.down = trio.Event(), trio.Event()
     standing = tuple(watch.resting)
     thrown_s = await trio.to_thread.run_sync(_throw, SystemRandom().uniform(0.0, 0.2), work.full)
+    with trio.fail_after(WAIT_S_MAX):
+        await watch.down.wait()
     await trio.sleep(WATCHED_S)
-    assert not watch.resting, f"{len(watch.resting)} entries still rest"
     assert len(standing) >= work.resting
     last_entry_s = max(watch.entries[-1] - thrown_s, SOON_S)
     return last_entry_s * 1e3, (max(watch.cancelled[key] for key in standing) - thrown_s) * 1e3
