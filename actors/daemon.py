@@ -27,6 +27,7 @@ from actors.portfolio import Portfolio
 from actors.posts import NAMES, Posts
 from actors.quarantine import quarantined_checks
 from actors.recorder import Recorder
+from actors.rehearsal import Rehearsal
 from actors.remembered import JournalMemory, Repeats
 from actors.reports import Reports, operations_of
 from actors.roster import Roster, halt
@@ -82,6 +83,7 @@ class Daemon:
     feed: Feed = field(init=False)
     roster: Roster = field(init=False)
     posts: Posts = field(init=False)
+    rehearsal: Rehearsal = field(init=False)
     portfolio: Portfolio = field(init=False)
     lifecycle: Lifecycle = field(init=False)
     keys: KeyRing = field(init=False)
@@ -253,10 +255,11 @@ class Daemon:
             books=self.books.__getitem__,
             guard=self.guard,
         )
+        self.rehearsal = Rehearsal({post.name: post.desk for post in self.posts.all.values()})
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         self.control = ControlServer(
-            operations=operations_of(answers, self.reports, self.keys),
+            operations=operations_of(answers, self.reports, self.keys, self.rehearsal),
             events=self.hub,
             owner_of=self.roster.owner_of,
             repeats=repeats,
@@ -345,6 +348,7 @@ class Daemon:
 
     def _complaints(self) -> list[str]:
         found = [f"declaration {name}: {reason}" for name, reason in self.declarer.refused.items()]
+        found += self.rehearsal.told()
         if self.guard.limitation:
             found.append(self.guard.limitation)
         faults = ((each.strategy.definition.name, each.strategy.fault) for each in self.roster.members.values())

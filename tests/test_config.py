@@ -96,6 +96,19 @@ def test_ten_mistakes_are_reported_at_once_each_at_its_line(tmp_path: Path) -> N
     assert all(mistake.wrong and mistake.allowed and mistake.remedy for mistake in found.mistakes)
 
 
+def test_faults_that_exclude_each_other_befall_no_more_than_all_there_is(tmp_path: Path) -> None:
+    shares = 'lost = "0.5"\nlate = "0.5"\noutage = "1"\ndropped = "0.7"\n'
+    assert examine(written(tmp_path, f"[desk.faults]\n{shares}"), make_world()).mistakes == ()
+
+    found = examine(written(tmp_path, f'[desk.faults]\n{shares}refused = "0.1"\ncut = "0.4"\n'), make_world())
+
+    assert [(mistake.key, mistake.place.rpartition(":")[2]) for mistake in found.mistakes] == [
+        ("desk.faults.refused", "6"),
+        ("desk.faults.cut", "7"),
+    ]
+    assert found.mistakes[0].wrong == "lost, late, refused together befall more than all there is"
+
+
 def test_all_mistakes_stand_in_what_is_raised(tmp_path: Path) -> None:
     with pytest.raises(Mistaken) as caught:
         load_config(written(tmp_path, TEN_MISTAKES), make_world())

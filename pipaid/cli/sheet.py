@@ -16,6 +16,7 @@ from pipaid.model.report import (
     ActorTree,
     ConditionObject,
     ConditionTurn,
+    FaultObject,
     KeyObject,
     KillLog,
     Metrics,
@@ -364,6 +365,14 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("WHAT", lambda item: item.detail, Kind.PROSE, 0),
         Column("MEANS", lambda item: item.means, Kind.PROSE, 1),
         Column("REMEDY", lambda item: item.remedy, Kind.PROSE, 0),
+    ),
+    FaultObject: (
+        Column("DESK", lambda item: item.desk, rank=0),
+        Column("KIND", lambda item: item.kind, rank=0),
+        Column("SHARE", lambda item: item.share, Kind.NUMBER, 0),
+        Column("ORDERED", lambda item: item.ordered, Kind.NUMBER, 0),
+        Column("HAPPENED", lambda item: item.happened, Kind.NUMBER, 0),
+        Column("MEANS", lambda item: item.means, Kind.PROSE),
     ),
     ConditionTurn: (
         Column("AT", _at("timestamp"), rank=0),

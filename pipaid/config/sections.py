@@ -10,7 +10,9 @@ from attrs import asdict, field, frozen
 
 from pipaid.config.fields import Beside, Between, Spelled
 from pipaid.engine.book import Caps
+from pipaid.model.fault import Fault
 from pipaid.model.moment import parse_iso
+from pipaid.model.money import ZERO
 
 Symbol = Annotated[str, Spelled("[A-Z0-9]{2,20}", "a symbol in capital letters and digits, such as BTCUSDT")]
 Glob = Annotated[str, Spelled(".+", "a path in which * stands for any characters, relative to this file")]
@@ -18,6 +20,7 @@ Seconds = Annotated[float, Between("0.001", 86_400)]
 Count = Annotated[int, Between(1, 1_000_000_000)]
 Amount = Annotated[Decimal, Between(0, 10**15)]
 Share = Annotated[Decimal, Between("0.000001", 1)]
+Chance = Annotated[Decimal, Between(0, 1)]
 Bps = Annotated[Decimal, Between(0, 1_000)]
 
 
@@ -52,13 +55,44 @@ class Market:
 
 
 @frozen(kw_only=True)
+class Faults:
+    """What goes wrong at the simulated venue, and how often: the share of requests, reports or questions it befalls."""
+
+    seed: Annotated[int, Between(0, 2**63 - 1)] = 1
+    lost: Chance = ZERO
+    unanswered: Chance = ZERO
+    late: Chance = ZERO
+    broken: Chance = ZERO
+    garbled: Chance = ZERO
+    banned: Chance = ZERO
+    refused: Chance = ZERO
+    dropped: Chance = ZERO
+    doubled: Chance = ZERO
+    delayed: Chance = ZERO
+    silent: Chance = ZERO
+    cut: Chance = ZERO
+    outage: Chance = ZERO
+
+    def shares(self) -> dict[Fault, Decimal]:
+        """Return how often each kind happens that does."""
+        shares: dict[Fault, Decimal] = {kind: getattr(self, kind.value) for kind in Fault}
+        return {kind: share for kind, share in shares.items() if share}
+
+
+@frozen(kw_only=True)
 class Desk:
-    """How the simulated venue fills orders; `fill_ratio_max` is the share of a candle's volume one order may take."""
+    """How the simulated venue fills orders, what it can do, and what goes wrong there.
+
+    `fill_ratio_max` is the share of a candle's volume one order may take.
+    """
 
     maker_bps: Bps = Decimal(2)
     taker_bps: Bps = Decimal(5)
     slippage_bps: Bps = Decimal(1)
     fill_ratio_max: Share = Decimal("0.25")
+    client_ids: Literal["forever", "open", "none"] = "open"
+    request_expiry: bool = False
+    faults: Faults = field(factory=Faults)
 
 
 @frozen(kw_only=True)

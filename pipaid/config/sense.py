@@ -11,6 +11,7 @@ from typing import Final
 from pipaid.config.secret import objection_to_mode
 from pipaid.config.sections import Sections
 from pipaid.config.toml import Mistake
+from pipaid.model.fault import REPORT_FAULTS, REQUEST_FAULTS
 from pipaid.seams import World
 
 CANDLES_REMEDY: Final = (
@@ -24,6 +25,7 @@ def contradictions(config: Sections, sources: Mapping[str, str], world: World) -
     """Yield what cannot work; `sources` says where each value came from."""
     yield from _strategies(config, sources, world)
     yield from _market(config, sources, world)
+    yield from _faults(config, sources)
     yield from _stream(config, sources, world)
     yield from _backoff(config, sources)
 
@@ -91,6 +93,21 @@ def _market(config: Sections, sources: Mapping[str, str], world: World) -> Itera
             allowed="a CSV file of ticks and lots, relative to the config file",
             remedy="correct the path, or remove the line",
         )
+
+
+def _faults(config: Sections, sources: Mapping[str, str]) -> Iterator[Mistake]:
+    shares = config.desk.faults.shares()
+    for kinds, things in ((REQUEST_FAULTS, "request"), (REPORT_FAULTS, "report")):
+        given = [kind for kind in kinds if kind in shares]
+        if sum(shares[kind] for kind in given) > 1:
+            key = f"desk.faults.{given[-1]}"
+            yield Mistake(
+                place=sources[key],
+                key=key,
+                wrong=f"{', '.join(given)} together befall more than all there is",
+                allowed=f"shares that add up to at most 1, for one {things} meets one fault",
+                remedy=f'lower them, or write: {given[-1]} = "0"',
+            )
 
 
 def _stream(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:

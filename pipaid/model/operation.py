@@ -191,6 +191,17 @@ _ROWS: Final = (
         "sim.halt", "Halt a strategy as if beyond repair (simulated venue)", request.Addressed, reply.StrategyObject,
         weight=5, mutating=True,
     ),
+    _admin(
+        "sim.fault", "Let something go wrong at the simulated venue", request.SimFault, report.FaultList,
+        weight=5, mutating=True,
+    ),
+    _admin(
+        "sim.faults", "List what can go wrong at the simulated venue, and what did", request.Nothing, report.FaultList
+    ),
+    _admin(
+        "sim.calm", "Let nothing go wrong at the simulated venue any more", request.Nothing, report.FaultList,
+        weight=5, mutating=True,
+    ),
 )  # fmt: skip
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType({row.name: row for row in _ROWS})

@@ -378,6 +378,27 @@ class ShuttingDown(Reply, frozen=True, kw_only=True):
     state: str
 
 
+class FaultObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of fault at one simulated desk.
+
+    `share` is how often it happens by chance, `ordered` how often it is going to happen next, `happened` how often it
+    did since the start.
+    """
+
+    desk: str
+    kind: str
+    share: str
+    ordered: int
+    happened: int
+    means: str
+
+
+class FaultList(Reply, frozen=True, kw_only=True):
+    """Faults of the simulated venue, by desk and kind."""
+
+    data: tuple[FaultObject, ...]
+
+
 class LogLevelSet(Reply, frozen=True, kw_only=True):
     """What is logged from now on, and what was until now."""
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pipaid.errors import InvalidParameter
+from pipaid.model.fault import Fault
 from pipaid.model.instrument import Timeframe
 from pipaid.model.moment import parse_iso
 from pipaid.model.money import parse_decimal
@@ -25,6 +26,7 @@ REASON_MAX: Final = 200
 CURSOR_MAX: Final = 512
 GRACE_S_MAX: Final = 30 * 86_400
 SINCE_STRATEGIES_MAX: Final = 1_000
+TIMES_MAX: Final = 1_000_000
 MOMENT_MS_MAX: Final = 253_402_300_799_999
 DETAILS_MAX: Final = 100
 SHOWN_MAX: Final = 60
@@ -312,6 +314,14 @@ class KeyRotate(Request, frozen=True, kw_only=True):
     grace_s: (
         Annotated[int, Meta(ge=0, le=GRACE_S_MAX, description=f"a number of seconds from 0 to {GRACE_S_MAX}")] | None
     ) = None
+
+
+class SimFault(Request, frozen=True, kw_only=True):
+    """A fault that befalls the next things it can at the simulated venue; at both desks unless one is named."""
+
+    kind: Annotated[Fault, Meta(description=f"one of {', '.join(Fault)}")]
+    times: Annotated[int, Meta(ge=1, le=TIMES_MAX, description=f"a whole number from 1 to {TIMES_MAX}")] = 1
+    desk: Literal["paper", "simulated"] | None = None
 
 
 class LogLevel(Request, frozen=True, kw_only=True):

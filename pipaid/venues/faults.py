@@ -6,13 +6,14 @@ import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
 from typing import Final
 
+import msgspec
 import trio
 from attrs import define, field
 
 from pipaid.errors import ExchangeError
+from pipaid.model.fault import MEANING, QUESTION_FAULTS, REPORT_FAULTS, REQUEST_FAULTS, Fault
 from pipaid.model.order import Fill, Order
 from pipaid.model.position import Position
 from pipaid.seams import Random
@@ -29,54 +30,11 @@ from pipaid.venues.venue import (
 )
 
 ARRIVALS_MAX: Final = 10_000
+# What is held back beyond this comes at once.
+HELD_MAX: Final = 10_000
 LATE_MS_MAX: Final = 30_000
 BAN_MS: Final = 15_000
 STALL_MS: Final = 20_000
-
-
-class Fault(StrEnum):
-    """What may go wrong between a daemon and its venue."""
-
-    LOST = "lost"
-    UNANSWERED = "unanswered"
-    LATE = "late"
-    BROKEN = "broken"
-    GARBLED = "garbled"
-    BANNED = "banned"
-    REFUSED = "refused"
-    DROPPED = "dropped"
-    DOUBLED = "doubled"
-    DELAYED = "delayed"
-    SILENT = "silent"
-    CUT = "cut"
-    OUTAGE = "outage"
-
-
-REQUEST_FAULTS: Final = (
-    Fault.LOST,
-    Fault.UNANSWERED,
-    Fault.LATE,
-    Fault.BROKEN,
-    Fault.GARBLED,
-    Fault.BANNED,
-    Fault.REFUSED,
-)
-REPORT_FAULTS: Final = (Fault.DROPPED, Fault.DOUBLED, Fault.DELAYED, Fault.SILENT, Fault.CUT)
-MEANING: Final[Mapping[Fault, str]] = {
-    Fault.LOST: "a request never reaches the venue, and no answer comes",
-    Fault.UNANSWERED: "a request is carried out, but its answer gets lost",
-    Fault.LATE: "a request reaches the venue up to 30 s later, long after it was given up",
-    Fault.BROKEN: "the venue answers 503; every other such request was carried out all the same",
-    Fault.GARBLED: "a request is carried out, and the answer is cut off, malformed or huge",
-    Fault.BANNED: "too many requests: the venue refuses everything for 15 s",
-    Fault.REFUSED: "the venue refuses a request with a reason",
-    Fault.DROPPED: "a report is lost on the stream",
-    Fault.DOUBLED: "a report comes twice",
-    Fault.DELAYED: "a report comes up to 30 s later, after others that it preceded",
-    Fault.SILENT: "the stream says nothing for 20 s, then everything at once",
-    Fault.CUT: "the stream breaks: what is on its way is lost, and it is opened anew",
-    Fault.OUTAGE: "a question to the venue is not answered",
-}
 
 
 @define(eq=False)
@@ -88,9 +46,24 @@ class Faults:
     ordered: dict[Fault, int] = field(factory=dict[Fault, int])
     happened: dict[Fault, int] = field(factory=dict[Fault, int])
 
+    def may(self, kind: Fault) -> bool:
+        """Tell whether a fault may still happen."""
+        return bool(self.rates.get(kind)) or kind in self.ordered
+
+    def order(self, kind: Fault, times: int = 1) -> None:
+        """Let a fault happen to the next things it may happen to."""
+        self.ordered[kind] = self.ordered.get(kind, 0) + times
+
+    def calm(self) -> None:
+        """Let nothing go wrong any more; what is under way takes its course."""
+        self.rates.clear()
+        self.ordered.clear()
+
     def drawn(self, kinds: Iterable[Fault]) -> Fault | None:
         """Return what happens to the next thing that any of these may happen to."""
-        chosen = self._chosen(kinds)
+        if not self.rates and not self.ordered:
+            return None
+        chosen = self._ordered_one(kinds) or self._chosen(kinds)
         if chosen is not None:
             self.happened[chosen] = self.happened.get(chosen, 0) + 1
         return chosen
@@ -99,11 +72,15 @@ class Faults:
         """Return how late something comes that comes late."""
         return 1 + int(self.random.uniform(0, LATE_MS_MAX))
 
+    def _ordered_one(self, kinds: Iterable[Fault]) -> Fault | None:
+        kind = next((kind for kind in kinds if kind in self.ordered), None)
+        if kind is not None:
+            self.ordered[kind] -= 1
+            if not self.ordered[kind]:
+                del self.ordered[kind]
+        return kind
+
     def _chosen(self, kinds: Iterable[Fault]) -> Fault | None:
-        for kind in kinds:
-            if self.ordered.get(kind):
-                self.ordered[kind] -= 1
-                return kind
         if not self.rates:
             return None
         drawn = self.random.uniform(0, 1)
@@ -118,15 +95,16 @@ class Faults:
 class UnreliableDesk:
     """A simulated desk at the end of a bad line; it moves with the market that it is shown.
 
-    A request that is late arrives with a later step of the market, and the venue takes it unless it has expired by then
-    and the venue knows expiry. What is unknown is told after `timeout_s`.
+    What is late or held back comes with a later step of the market, so it never holds that up. A request that arrives
+    late is taken unless it has expired by then and the venue knows expiry. What is unknown is told after `timeout_s`.
     """
 
     venue: SimulatedDesk
     faults: Faults
     sleep: Callable[[float], Awaitable[None]]
     timeout_s: float = 0.0
-    _arrivals: list[tuple[int, int, Order, int]] = field(factory=list[tuple[int, int, Order, int]])
+    # When it arrives, a number of its own, the order, and until when it may be taken; nothing for its cancellation.
+    _arrivals: list[tuple[int, int, Order, int | None]] = field(factory=list[tuple[int, int, Order, int | None]])
     _held: list[tuple[int, int, DeskUpdate]] = field(factory=list[tuple[int, int, DeskUpdate]])
     _outbox: deque[DeskUpdate] = field(factory=deque[DeskUpdate])
     _readers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -136,8 +114,11 @@ class UnreliableDesk:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Return what the venue can do."""
-        return self.venue.capabilities
+        """Return what the venue can do through this line: while requests may be late, they do not act in the call."""
+        able = self.venue.capabilities
+        if able.acts_in_call and (self._arrivals or self.faults.may(Fault.LATE)):
+            return msgspec.structs.replace(able, acts_in_call=False)
+        return able
 
     # What the venue shows and is shown.
 
@@ -153,11 +134,11 @@ class UnreliableDesk:
         self.venue.forget_lots(ids)
 
     def on_market(self, update: MarketUpdate) -> None:
-        """Let late requests arrive, then match against one update of the market."""
-        while self._arrivals and self._arrivals[0][0] <= update.time_ms:
+        """Match against one update of the market, then let late requests arrive."""
+        self.venue.on_market(update)
+        while self._arrivals and self._arrivals[0][0] <= self.venue.now_ms:
             _, _, order, expires_at_ms = heapq.heappop(self._arrivals)
             self._arrive(order, expires_at_ms)
-        self.venue.on_market(update)
         self._carry_reports()
 
     def reconnect(self) -> None:
@@ -176,32 +157,16 @@ class UnreliableDesk:
             outcome = await self.venue.place(order, expires_at_ms=expires_at_ms)
             self._carry_reports()
             return outcome
-        if fault is Fault.BANNED:
-            return Refused("429: too many requests, none was carried out")
-        if fault is Fault.REFUSED:
-            return Refused("-2019: margin is insufficient")
-        if fault is Fault.LATE and len(self._arrivals) < ARRIVALS_MAX:
-            due_ms = self.venue.now_ms + self.faults.lateness_ms()
-            heapq.heappush(self._arrivals, (due_ms, self._number(), order, expires_at_ms))
-        elif self._goes_through(fault):
-            self._arrive(order, expires_at_ms)
-        await self.sleep(self.timeout_s)
-        return Unknown(MEANING[fault])
+        return await self._spoiled(fault, order, expires_at_ms)
 
     async def cancel(self, order: Order) -> Outcome:
-        """Ask for a cancellation over the line; one that is late is lost."""
+        """Ask for a cancellation over the line."""
         fault = self._fault()
         if fault is None:
             outcome = await self.venue.cancel(order)
             self._carry_reports()
             return outcome
-        if fault in (Fault.BANNED, Fault.REFUSED):
-            return Refused("429: too many requests" if fault is Fault.BANNED else "-2011: unknown order")
-        if self._goes_through(fault):
-            await self.venue.cancel(order)
-            self._carry_reports()
-        await self.sleep(self.timeout_s)
-        return Unknown(MEANING[fault])
+        return await self._spoiled(fault, order, None)
 
     # Questions.
 
@@ -239,6 +204,22 @@ class UnreliableDesk:
             self._banned_ms = self.venue.now_ms + BAN_MS
         return fault
 
+    async def _spoiled(self, fault: Fault, order: Order, expires_at_ms: int | None) -> Outcome:
+        """Let a request go wrong: one for an order, or for its cancellation if there is nothing that expires."""
+        if fault in (Fault.BANNED, Fault.REFUSED):
+            await trio.lowlevel.checkpoint()
+            if fault is Fault.BANNED:
+                return Refused("429: too many requests, none was carried out")
+            return Refused("-2011: unknown order" if expires_at_ms is None else "-2019: margin is insufficient")
+        if fault is Fault.LATE and len(self._arrivals) < ARRIVALS_MAX:
+            due_ms = self.venue.now_ms + self.faults.lateness_ms()
+            heapq.heappush(self._arrivals, (due_ms, self._number(), order, expires_at_ms))
+        elif self._goes_through(fault):
+            self._arrive(order, expires_at_ms)
+            self._carry_reports()
+        await self._wait_in_vain()
+        return Unknown(MEANING[fault])
+
     def _goes_through(self, fault: Fault) -> bool:
         if fault is Fault.BROKEN:
             return self.faults.random.uniform(0, 1) < 0.5
@@ -246,43 +227,62 @@ class UnreliableDesk:
 
     async def _asked(self) -> None:
         if self.venue.now_ms < self._banned_ms:
+            await trio.lowlevel.checkpoint()
             raise ExchangeError("429: too many requests")
-        if self.faults.drawn((Fault.OUTAGE,)) is not None:
-            await self.sleep(self.timeout_s)
+        if self.faults.drawn(QUESTION_FAULTS) is not None:
+            await self._wait_in_vain()
             raise ExchangeError(MEANING[Fault.OUTAGE])
 
-    def _arrive(self, order: Order, expires_at_ms: int) -> None:
+    async def _wait_in_vain(self) -> None:
+        if self.timeout_s:
+            await self.sleep(self.timeout_s)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _arrive(self, order: Order, expires_at_ms: int | None) -> None:
         """Let a request reach the venue; nobody hears the answer."""
-        self.venue.take(order, expires_at_ms=expires_at_ms)
-        self._carry_reports()
+        if expires_at_ms is None:
+            self.venue.withdraw(order)
+        else:
+            self.venue.take(order, expires_at_ms=expires_at_ms)
 
     def _carry_reports(self) -> None:
         """Put what the venue reports on the line, and let go of what has been held back long enough."""
-        now_ms = self.venue.now_ms
-        for update in self.venue.reports():
-            fault = self.faults.drawn(REPORT_FAULTS)
-            if fault is Fault.CUT:
-                self._cut()
-            elif fault is Fault.SILENT:
-                self._silent_ms = max(self._silent_ms, now_ms + STALL_MS)
-            if fault in (Fault.DROPPED, Fault.CUT):
-                continue
-            due_ms = self._silent_ms
-            if fault is Fault.DELAYED:
-                due_ms = now_ms + self.faults.lateness_ms()
-            for _ in range(2 if fault is Fault.DOUBLED else 1):
-                heapq.heappush(self._held, (due_ms, self._number(), update))
-        let_go = False
+        if not self.venue.waiting and not self._held:
+            return
+        now_ms, carried = self.venue.now_ms, 0
+        reports = self.venue.reports()
+        for update in reports:
+            self._put_on_line(update, now_ms)
         while self._held and self._held[0][0] <= now_ms:
             self._outbox.append(heapq.heappop(self._held)[2])
-            self.venue.activity.begin()
-            let_go = True
-        if let_go:
+            carried += 1
+        # In this order, for what comes through without delay has been under way all the time.
+        self.venue.activity.begin(carried)
+        self.venue.activity.end(len(reports))
+        if carried:
             self._readers.unpark_all()
 
-    def _cut(self) -> None:
+    def _put_on_line(self, update: DeskUpdate, now_ms: int) -> None:
+        fault = self.faults.drawn(REPORT_FAULTS)
+        if fault is Fault.CUT:
+            self._cut(now_ms)
+        if fault in (Fault.DROPPED, Fault.CUT):
+            return
+        if fault is Fault.SILENT:
+            self._silent_ms = max(self._silent_ms, now_ms + STALL_MS)
+        due_ms = self._silent_ms
+        if fault is Fault.DELAYED:
+            due_ms = now_ms + self.faults.lateness_ms()
+        if len(self._held) >= HELD_MAX:
+            due_ms = now_ms
+        for _ in range(2 if fault is Fault.DOUBLED else 1):
+            heapq.heappush(self._held, (due_ms, self._number(), update))
+
+    def _cut(self, now_ms: int) -> None:
         self._held.clear()
-        heapq.heappush(self._held, (self.venue.now_ms, self._number(), Reconnected()))
+        self._silent_ms = 0
+        heapq.heappush(self._held, (now_ms, self._number(), Reconnected(MEANING[Fault.CUT])))
 
     def _number(self) -> int:
         self._count += 1

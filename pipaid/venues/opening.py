@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Final, Protocol
+
+import msgspec
+import trio
+from attrs import define, field
 
 from pipaid.config.sections import Desk as Costs
 from pipaid.config.sections import Market as Wanted
@@ -13,15 +17,18 @@ from pipaid.model.instrument import Instrument
 from pipaid.model.moment import DAY_MS
 from pipaid.model.order import Order
 from pipaid.model.position import Position
-from pipaid.seams import World
+from pipaid.seams import SystemRandom, World
+from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.recorded import load
 from pipaid.venues.replay import ReplayMarket
-from pipaid.venues.simulated import SimulatedDesk
+from pipaid.venues.simulated import CAPABILITIES, SimulatedDesk
 from pipaid.venues.synthetic import SyntheticMarket
 from pipaid.venues.venue import Desk, Market, MarketUpdate
 from pipaid.wire.activity import Activity
 
 HISTORY_MS: Final = 120 * DAY_MS
+# How long a request to a simulated desk waits for an answer that does not come, in venue time.
+TIMEOUT_S: Final = 10.0
 
 
 class MatchingDesk(Desk, Protocol):
@@ -58,18 +65,38 @@ class Venues(Protocol):
         ...
 
 
+@define(eq=False)
 class SimulatedVenues:
-    """The venue inside this process."""
+    """The venue inside this process; its desks keep the time of the market that was opened last.
+
+    Each desk is at the end of a line on which faults happen, should any be set.
+    """
+
+    _sleep: Callable[[float], Awaitable[None]] = field(init=False, default=trio.sleep)
+    _timeout_s: float = field(init=False, default=0.0)
 
     def market(
         self, wanted: Wanted, world: World, activity: Activity, *, resume_ms: int | None, listed_ms: int | None
     ) -> Market:
+        self._sleep, self._timeout_s = world.clock.sleep, timeout_s(wanted)
         return open_market(wanted, world, activity, resume_ms=resume_ms, listed_ms=listed_ms)
 
     def desk(
         self, wanted: Costs, instruments: Mapping[str, Instrument], activity: Activity, *, dry: bool
     ) -> MatchingDesk:
-        return SimulatedDesk(MatchingBook(instruments, terms_of(wanted)), activity)
+        able = msgspec.structs.replace(CAPABILITIES, id_unique=wanted.client_ids, request_expiry=wanted.request_expiry)
+        venue = SimulatedDesk(MatchingBook(instruments, terms_of(wanted)), activity, able)
+        shares = {kind: float(share) for kind, share in wanted.faults.shares().items()}
+        # The two desks do not share their luck.
+        faults = Faults(SystemRandom(seed=2 * wanted.faults.seed + dry), shares)
+        return UnreliableDesk(venue, faults, self._sleep, self._timeout_s)
+
+
+def timeout_s(wanted: Wanted) -> float:
+    """Return how long a desk waits for an answer; not at all where the market waits for whoever waits."""
+    if wanted.kind == "replay" or wanted.speed == "max":
+        return 0.0
+    return TIMEOUT_S / float(wanted.speed)
 
 
 def terms_of(costs: Costs) -> Terms:

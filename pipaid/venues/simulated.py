@@ -109,10 +109,9 @@ class SimulatedDesk:
         return self._now_ms
 
     def reports(self) -> list[DeskUpdate]:
-        """Take out what nobody has taken yet, for a line to carry it on; it is no activity any more."""
+        """Take out what nobody has taken yet; each goes on counting as activity until whoever took it ends that."""
         taken = list(self._outbox)
         self._outbox.clear()
-        self.activity.end(len(taken))
         return taken
 
     def forget_lots(self, ids: Iterable[str]) -> None:
@@ -164,6 +163,10 @@ class SimulatedDesk:
     async def cancel(self, order: Order) -> Outcome:
         """Withdraw an order; refused if it is not working (any more)."""
         await trio.lowlevel.checkpoint()
+        return self.withdraw(order)
+
+    def withdraw(self, order: Order) -> Outcome:
+        """Withdraw an order whose cancellation has arrived."""
         reports = self.book.cancel(order.client_order_id, self._now_ms)
         self._report(reports)
         return Confirmed() if reports else Refused(f"order {order.client_order_id} is not working")

@@ -149,7 +149,10 @@ class Desk(Protocol):
     what still names a lot that is gone, whether or not its venue can.
     """
 
-    capabilities: Capabilities
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what the desk can do; it is read each time that it matters, for it may change."""
+        ...
 
     async def place(self, order: Order, *, expires_at_ms: int) -> Outcome:
         """Send one order; the outcome is unknown unless the venue's answer proves otherwise."""

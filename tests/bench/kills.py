@@ -228,8 +228,8 @@ class TimedVenues(SimulatedVenues):
 
     def desk(self, *given: Any, **named: Any) -> MatchingDesk:
         """Return a desk that is watched."""
-        plain: Any = super().desk(*given, **named)
-        desk = TimedDesk(plain.book, plain.activity)
+        line: Any = super().desk(*given, **named)
+        desk = TimedDesk(line.venue.book, line.venue.activity)
         desk.watch = self.watch
         return desk
 

@@ -48,7 +48,7 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "template.list", "template.get", "kill.get", "kill.activate", "kill.deactivate", "kill.logs", "risk.get",
         "risk.set", "run.get", "events.tail", "events.stop", "key.create", "key.list", "key.revoke", "key.rotate",
         "ping", "status", "health", "actors", "metrics", "reload", "drain", "shutdown", "log.level", "sim.halt",
-        "condition.logs",
+        "condition.logs", "sim.fault", "sim.faults", "sim.calm",
     }  # fmt: skip
 
     assert set(OPERATIONS) == expected

@@ -15,10 +15,11 @@ from attrs import define, field
 from pipaid.engine.matching import MatchingBook, Terms
 from pipaid.errors import ExchangeError
 from pipaid.model.candle import Candle, MarketTrade
+from pipaid.model.fault import REPORT_FAULTS, Fault
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Execution, Fill, Order
 from pipaid.model.position import Position
-from pipaid.venues.faults import REPORT_FAULTS, Fault, Faults, UnreliableDesk
+from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.simulated import CAPABILITIES, SimulatedDesk
 from pipaid.venues.venue import (
     Capabilities,

@@ -21,10 +21,11 @@ from actors.daemon import JOURNAL, Daemon
 from actors.watchdog import BlackBox, Guard
 from pipaid.config import Config, Declaration
 from pipaid.config import sections as section
+from pipaid.model.fault import Fault
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.seams import SystemRandom
 from pipaid.seams import World as Seams
-from pipaid.venues.faults import Fault, Faults, UnreliableDesk
+from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.venue import Capabilities, Closed
 from tests.simulation.checks import Checks
 from tests.simulation.seams import (
