@@ -168,9 +168,11 @@ class Gateway:
         """Take back at the desk what may rest there of entries, side by side; return when each call was answered.
 
         Of all that is sent this alone needs no proof of a commit: stopping comes first and is journalled second, if it
-        still can be. Hence `stopped` must say why. What reduces stays, for it protects.
+        still can be. Hence nothing is sent unless `stopped` says why: somebody may have let entries through again since
+        this was asked for. What reduces stays, for it protects.
         """
-        assert self.stopped, "only once everything is stopped is anything sent that no commit stands behind"
+        if not self.stopped:
+            return
         resting = deque(order for order in orders if not order.reduce_only and self._may_rest(order))
         for order in resting:
             _remember(self._withdrawn, order.client_order_id)

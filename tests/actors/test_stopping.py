@@ -47,11 +47,15 @@ def stopped(post: Post) -> None:
 
 async def test_nothing_is_taken_back_without_a_commit_unless_everything_is_stopped() -> None:
     post = Post()
-
-    with pytest.raises(AssertionError, match="stopped"):
+    post.owners["pp0001"] = STRATEGY_ID
+    async with post.running():
         await post.gateway.withdraw([resting(1)])
+        assert post.desk.calls == []
 
-    assert post.desk.calls == []
+        post.gateway.cancel(resting(1), PROOF)
+        await post.quiet()
+
+    assert post.desk.calls == ["-pp0001"]
 
 
 async def test_entries_that_may_rest_are_taken_back_and_nothing_else_is() -> None:
@@ -225,6 +229,28 @@ async def test_what_a_kill_could_not_withdraw_is_withdrawn_by_the_next_life(
         await home.nursery.start(home.portfolio.run)
         await home.settle()
         assert (home.orders(strategy.id), home.desk_orders()) == ([], [])
+
+
+async def test_a_kill_that_is_undone_before_it_has_withdrawn_is_no_failure(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, RESTING) as home:
+        strategy = await home.deploy()
+        await home.close()
+
+        async def commit(batch: Batch) -> Any:
+            # Another operator's release, which waited for the disk, takes effect in the meantime.
+            home.portfolio.kill = KillState()
+            home.portfolio.heed()
+            return await home.recorder.commit(batch)
+
+        home.portfolio.writer = cast("Any", Watched(home.recorder, commit=commit))
+        shown = await home.portfolio.activate("a drill", by="somebody", close_positions=False)
+        await home.settle()
+
+        assert not shown.is_active
+        assert home.gateway.stopped == ""
+        assert home.orders(strategy.id) == []
 
 
 async def test_a_file_that_cannot_be_made_is_told(tmp_path: Path, autojump_clock: MockClock) -> None:
