@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import trio
 from attrs import frozen
 
@@ -24,11 +25,13 @@ from pipaid.config.sense import is_loopback
 from pipaid.engine.params import structure_params
 from pipaid.errors import InvalidParameter, PipaidError
 from pipaid.model.moment import iso_seconds
+from pipaid.model.report import DaemonStatus
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 from pipaid.storage.connection import SQLITE_MIN, connect_to_read, witness_path
 from pipaid.storage.schema import SCHEMA, require_known
 from pipaid.storage.witness import decode_witness
+from pipaid.wire.client import BlockingClient
 
 PYTHON_MIN: Final = (3, 11)
 PYTHON_MAX: Final = (3, 13)
@@ -250,6 +253,23 @@ def _socket(patient: _Patient) -> Iterator[Finding]:
         )
 
 
+def _conditions(patient: _Patient) -> Iterator[Finding]:
+    """Tell what the daemon that runs says of itself."""
+    if not patient.answers:
+        return
+    try:
+        with BlockingClient(patient.sections.control_socket, answer_s=CONNECT_S_MAX) as client:
+            status = msgspec.json.decode(client.call("status"), type=DaemonStatus)
+    except (PipaidError, OSError, msgspec.MsgspecError) as trouble:
+        remedy = "look at its log: journalctl -u pipaid"
+        yield _warning("daemon", f"it does not say how it is: {trouble}", remedy)
+        return
+    for each in status.conditions:
+        yield _warning("daemon", f"{each.condition} since {each.since}: {each.detail}; {each.means}", each.remedy)
+    if not status.conditions:
+        yield _good("daemon", f"it is {status.state}, and nothing keeps it from anything")
+
+
 def _port(patient: _Patient) -> Iterator[Finding]:
     stream = patient.sections.stream
     place = f"{stream.host} port {stream.port}"
@@ -340,6 +360,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[_Patient], Iterator[Finding]]], ...]] =
     ("journal", _journal),
     ("lock", _lock),
     ("control socket", _socket),
+    ("daemon", _conditions),
     ("stream", _port),
     ("clock", _clock),
     ("credentials", _credentials),

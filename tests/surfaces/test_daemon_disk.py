@@ -14,6 +14,7 @@ import pytest
 
 from pipaid.errors import PipaidError
 from tests.surfaces.daemon import BRISK, GRID, Daemon, running
+from tests.surfaces.daemons import pipaid
 from tests.surfaces.faults import FAULTS, breakable, strike
 
 EX_TEMPORARY = 75
@@ -153,3 +154,6 @@ def test_little_room_stops_entries_and_lets_everything_else_go_on(tmp_path: Path
         assert daemon.ask("status")["working_orders"] == 0
         assert "disk" in daemon.pipaid("status")
         assert "entered" in daemon.pipaid("condition", "logs")
+        told = pipaid("doctor", "--config", str(tmp_path / "pipaid.toml"), PIPAID__DAEMON__STATE_DIR=str(daemon.state))
+        assert told.code != 0
+        assert "disk since " in " ".join(told.out.split())
