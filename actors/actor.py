@@ -238,6 +238,7 @@ class Phase(IntEnum):
     CALLBACK = 1
     LOADING = 2
     CHECKING = 3
+    IMPORTING = 4
 
 
 class Crashed(Exception):

@@ -10,7 +10,7 @@ import msgspec
 import trio
 from attrs import define, field
 
-from actors.actor import Employed, Intensity
+from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
 from actors.conditions import Conditions
 from actors.control import ControlServer, Door, Role
@@ -25,7 +25,7 @@ from actors.lifecycle import OWNER, Lifecycle
 from actors.lookout import Lookout
 from actors.portfolio import Portfolio
 from actors.posts import NAMES, Posts
-from actors.quarantine import quarantined_checks
+from actors.quarantine import stalled
 from actors.recorder import Recorder
 from actors.rehearsal import Rehearsal
 from actors.remembered import JournalMemory, Repeats
@@ -214,7 +214,7 @@ class Daemon:
             halt_session=halt,
             forget_lots=lambda dry, lots: self.posts[dry].desk.forget_lots(lots),
             guard=self.guard,
-            stalled_checks=quarantined_checks(self.journal),
+            stalled_checks=stalled(self.journal, Phase.CHECKING),
             short=lambda: self.conditions.holds(Condition.MEMORY),
         )
         self.keys = KeyRing(

@@ -15,15 +15,16 @@ from typing import Final, cast
 
 import trio
 
-from actors.actor import said_by, told_cause
+from actors.actor import Phase, said_by, told_cause
 from actors.daemon import JOURNAL, Daemon
-from actors.quarantine import quarantine
+from actors.quarantine import quarantine, stalled
 from actors.supervisor import GivenUp
 from actors.vitals import Sentinel, Watchdog, beat_forever
 from actors.watchdog import MIB, BlackBox, Guard, read_black_box
 from pipaid.config import Config, Mistaken, load_config
 from pipaid.errors import PipaidError
 from pipaid.logs import configure, get_log
+from pipaid.plugins import load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalHeld, JournalLost, JournalUnusable
@@ -131,7 +132,11 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
     tune_interpreter(guard)
     watchdog.start()
     try:
-        daemon = Daemon(config, world, journal, guard, box)
+        barred = stalled(journal, Phase.IMPORTING)
+        catalogue = load_templates(
+            barred=barred, entering=lambda number: box.note(number, Phase.IMPORTING if number else 0)
+        )
+        daemon = Daemon(config, world, journal, guard, box, catalogue=catalogue)
         await daemon.build()
         watchdog.attend(daemon.notifier, daemon.vitals())
         return await live_on(daemon, watchdog)

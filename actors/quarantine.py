@@ -15,42 +15,61 @@ from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.strategy import QUARANTINED, TRANSITIONS, Action, Fault, Status, Strategy, advance
 from pipaid.storage.store import Journal, JournalLost, JournalRefused, Reader
 
-ENTITY: Final = "stalled_check"
+ENTITIES: Final = {Phase.CHECKING: "stalled_check", Phase.IMPORTING: "stalled_import"}
 _DOING: Final = {Phase.CALLBACK: "in a callback", Phase.LOADING: "while it was loaded"}
 
 
 def quarantine(journal: Journal, phase: Phase, number: int, *, now_us: int) -> None:
-    """Make durable that a strategy, or a definition under check, held the daemon up; nothing of it has run yet.
+    """Make durable that a strategy, a definition under check or a plug-in held the daemon up, before any of it runs.
 
     The strategy is in `error` from the first moment of the new life: it is not loaded any more, its working entries are
-    to be withdrawn, and what protects its positions stays. Whoever is halted or gone already stays as it is.
+    to be withdrawn, and what protects its positions stays. Whoever is halted or gone already stays as it is. When the
+    same version of a template does it a second time, all strategies of it go with that one: each would cost another
+    abort, and a service manager gives a daemon up after a few.
     """
-    if phase is Phase.CHECKING:
-        _commit(journal, Batch(records=[Record(ENTITY, f"{number:016x}", Kind.PUT, encode({"at_us": now_us}))]))
-        get_log().error("check.quarantined", definition=f"{number:016x}")
+    entity = ENTITIES.get(phase)
+    if entity is not None:
+        _commit(journal, Batch(records=[Record(entity, f"{number:016x}", Kind.PUT, encode({"at_us": now_us}))]))
+        get_log().error("template.quarantined", phase=phase.name.lower(), number=f"{number:016x}")
         return
-    strategy = _numbered(journal, number)
-    if strategy is None or (strategy.status, Action.HALT) not in TRANSITIONS:
+    known = _known(journal)
+    suspect = known.get(number)
+    if suspect is None or not _runs(suspect):
         get_log().warning("strategy.held_up", strategy_number=number, phase=phase.name.lower())
         return
-    fault = Fault(
-        code=QUARANTINED,
-        message=(
-            f"it held the whole daemon up {_DOING.get(phase, phase.name.lower())} and never came back, until the "
-            f"watchdog ended the daemon; it is in quarantine: mend {strategy.in_effect.template_id} or its params, "
-            "then `pipaid reset` and `pipaid deploy` release it"
-        ),
-        at_ms=_venue_ms(journal, strategy.id),
-    )
-    _commit(journal, _halting(journal, strategy, fault, now_us))
-    get_log().error(
-        "strategy.quarantined", strategy_id=strategy.id, strategy=strategy.definition.name, phase=phase.name.lower()
+    alike = [each for each in known.values() if _make(each) == _make(suspect)]
+    again = any(each.fault is not None and each.fault.code == QUARANTINED for each in alike)
+    for strategy in [each for each in alike if _runs(each)] if again else [suspect]:
+        _commit(journal, _halting(journal, strategy, _fault(journal, strategy, suspect, phase), now_us))
+        get_log().error(
+            "strategy.quarantined", strategy_id=strategy.id, strategy=strategy.definition.name, phase=phase.name.lower()
+        )
+
+
+def stalled(reader: Reader, phase: Phase) -> frozenset[int]:
+    """Return the numbers of what held the daemon up in a phase that is not of a strategy."""
+    return frozenset(int(row.key, 16) for row in reader.rows(ENTITIES[phase]))
+
+
+def _fault(journal: Journal, strategy: Strategy, suspect: Strategy, phase: Phase) -> Fault:
+    doing = _DOING.get(phase, phase.name.lower())
+    template_id = strategy.in_effect.template_id
+    if strategy is suspect:
+        what = f"it held the whole daemon up {doing} and never came back, until the watchdog ended the daemon"
+    else:
+        what = f"another strategy of {template_id} held the whole daemon up {doing}, and it was not the first"
+    remedy = f"mend {template_id} or its params, then `pipaid reset` and `pipaid deploy` release it"
+    return Fault(
+        code=QUARANTINED, message=f"{what}; it is in quarantine: {remedy}", at_ms=_venue_ms(journal, strategy.id)
     )
 
 
-def quarantined_checks(reader: Reader) -> frozenset[int]:
-    """Return the numbers of the definitions whose check held the daemon up."""
-    return frozenset(int(row.key, 16) for row in reader.rows(ENTITY))
+def _runs(strategy: Strategy) -> bool:
+    return (strategy.status, Action.HALT) in TRANSITIONS
+
+
+def _make(strategy: Strategy) -> tuple[str, int]:
+    return strategy.in_effect.template_id, strategy.template_version
 
 
 def _halting(journal: Journal, strategy: Strategy, fault: Fault, now_us: int) -> Batch:
@@ -77,12 +96,10 @@ def _halting(journal: Journal, strategy: Strategy, fault: Fault, now_us: int) ->
     return Batch(records=[strategy_record(halted), *map(order_record, withdrawn)], events=[event])
 
 
-def _numbered(journal: Journal, number: int) -> Strategy | None:
-    for row in journal.rows("strategy"):
-        strategy = msgspec.json.decode(row.data, type=Strategy)
-        if strategy.number == number and not strategy.deleted_at_ms:
-            return strategy
-    return None
+def _known(journal: Journal) -> dict[int, Strategy]:
+    """Return every strategy that is not deleted, by its number."""
+    strategies = (msgspec.json.decode(row.data, type=Strategy) for row in journal.rows("strategy"))
+    return {strategy.number: strategy for strategy in strategies if not strategy.deleted_at_ms}
 
 
 def _venue_ms(journal: Journal, strategy_id: str) -> int:

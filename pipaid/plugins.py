@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any, Final
@@ -58,15 +59,26 @@ class _Refusal(Exception):
     """A plug-in is not what it claims to be."""
 
 
-def load_templates(points: Iterable[EntryPoint] | None = None) -> Catalogue:
+def load_templates(
+    points: Iterable[EntryPoint] | None = None,
+    *,
+    barred: frozenset[int] = frozenset(),
+    entering: Callable[[int], object] = bool,
+) -> Catalogue:
     """Load every installed template, ours first, so that nobody else's takes its id.
 
     Whatever a plug-in does while it is imported, the others are loaded: only an interruption by the user gets through.
+    One that never comes back is not tried again: `entering` is told the number of each plug-in just before its import,
+    and 0 after the last, and those whose number is `barred` are left out.
     """
     templates: dict[str, type[Template]] = {}
     broken: dict[str, str] = {}
     for point in sorted(installed_points() if points is None else points, key=_rank):
+        number = _number(point)
         try:
+            if number in barred:
+                raise _Refusal("its import held the whole daemon up before; install another version of it")
+            entering(number)
             template = _loaded(point)
             if template.id in templates:
                 raise _Refusal(f"the id {template.id} is taken by {templates[template.id].__module__}")
@@ -78,6 +90,7 @@ def load_templates(points: Iterable[EntryPoint] | None = None) -> Catalogue:
             broken[name] = _told(trouble)
         else:
             templates[template.id] = template
+    entering(0)
     return Catalogue(templates, broken)
 
 
@@ -97,6 +110,13 @@ def _points_of(distribution: Distribution) -> tuple[str, tuple[EntryPoint, ...]]
         return (distribution.name, points) if points else ("", ())
     except Exception:  # noqa: BLE001 - somebody's unreadable metadata is no reason not to find the others
         return "", ()
+
+
+def _number(point: EntryPoint) -> int:
+    """Return the number that stands for this plug-in in this version of its distribution."""
+    version = point.dist.version if point.dist is not None else ""
+    what = "\0".join((point.name, point.value, _owner(point), version))
+    return int.from_bytes(hashlib.blake2b(what.encode(), digest_size=8).digest(), "little")
 
 
 def _rank(point: EntryPoint) -> tuple[bool, str, str]:

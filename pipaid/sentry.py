@@ -25,7 +25,7 @@ WORD: Final = struct.Struct("<Q")
 FED_AT: Final = RECORD_AT + RECORD.size
 # The entry during which nothing moved for too long; it counts only as long as no other entry follows.
 STALLED_AT: Final = FED_AT + WORD.size
-PHASES: Final = ("idle", "callback", "loading", "checking")
+PHASES: Final = ("idle", "callback", "loading", "checking", "importing")
 LOOKS_PER_LIMIT: Final = 8
 SIGABRT: Final = 6
 SIGKILL: Final = 9

@@ -9,7 +9,7 @@ import pytest
 from trio.testing import MockClock
 
 from actors.actor import Phase
-from actors.quarantine import quarantine, quarantined_checks
+from actors.quarantine import quarantine, stalled
 from pipaid.engine.definition import definition_number
 from pipaid.errors import InvalidParameter
 from pipaid.model.strategy import QUARANTINED, Status
@@ -91,8 +91,32 @@ async def test_a_definition_whose_check_held_the_daemon_up_is_refused_until_it_c
     journal.close()
 
     async with at_home(tmp_path, template) as home:
-        home.lifecycle.stalled_checks = quarantined_checks(home.journal)
+        home.lifecycle.stalled_checks = stalled(home.journal, Phase.CHECKING)
         for name in ("first", "another name"):
             with pytest.raises(InvalidParameter, match="held the whole daemon up before"):
                 await home.draft(name)
         assert (await home.draft("first", capital=Decimal(4321))).status is Status.DRAFT
+
+
+async def test_a_template_that_does_it_twice_takes_all_of_its_kind_along(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    templates = [scripted(), scripted(id="tpl_sound")]
+    async with at_home(tmp_path, templates) as home:
+        first, second, third = [await home.deploy(name) for name in ("first", "second", "third")]
+        neighbour = await home.deploy("sound", template_id="tpl_sound")
+        market = home.market
+    stuck: list[list[str]] = []
+    for guilty in (first, second):
+        journal = open_journal(tmp_path)
+        quarantine(journal, Phase.CALLBACK, guilty.number, now_us=START_US)
+        journal.close()
+        market = HandMarket(time_ms=market.time_ms)
+        async with at_home(tmp_path, templates, market=market) as home:
+            members = [home.member(each.id).strategy for each in (first, second, third, neighbour)]
+            stuck.append([each.definition.name for each in members if each.status is Status.ERROR])
+            fault = home.member(third.id).strategy.fault
+
+    assert stuck == [["first"], ["first", "second", "third"]]
+    assert fault is not None
+    assert fault.message.startswith("another strategy of tpl_scripted held the whole daemon up")

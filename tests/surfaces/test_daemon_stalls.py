@@ -108,6 +108,25 @@ def test_a_check_that_never_returns_is_not_asked_again(tmp_path: Path, variables
             daemon.kill()
 
 
+def test_a_plug_in_whose_import_never_returns_is_left_out(tmp_path: Path, variables: dict[str, str]) -> None:
+    with running(tmp_path / "daemon", CONFIG, variables=variables) as daemon:
+        shape = {**SHAPE, "params": {"misdeed": "nothing", "place": "on_closed"}}
+        hostile = daemon.create("its user", shape)
+        daemon.ask("strategy.deploy", id=hostile, dry_run=True)
+        assert daemon.end() == 0
+        daemon.variables = {**variables, "HOSTILE_IMPORT": "stall"}
+        daemon.spawn()
+        assert daemon.exit_code() == -signal.SIGABRT
+
+        for _ in range(2):
+            daemon.start()
+            (refused,) = daemon.ask("template.list")["refused"]
+            assert refused["template_id"] == "tpl_hostile"
+            assert "its import held the whole daemon up before" in refused["reason"]
+            assert daemon.get(hostile)["error"]["code"] == "INVALID_PARAMETER"
+            assert daemon.end() == 0
+
+
 def test_a_killed_daemon_blames_nobody(tmp_path: Path, variables: dict[str, str]) -> None:
     with running(tmp_path / "daemon", CONFIG, variables=variables) as daemon:
         stuck = daemon.create("stuck", stalling("on_candle"))

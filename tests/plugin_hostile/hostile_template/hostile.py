@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ from pipaid.sdk import (
     Wakes,
     choice_param,
 )
+
+if os.environ.get("HOSTILE_IMPORT") == "stall":
+    deque(repeat(None), maxlen=0)
 
 
 class Unprintable(Exception):
