@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -54,6 +55,23 @@ def wait_for_strike(fault: str) -> None:
         fail(calls, error)
 
     signal.signal(signal.SIGUSR1, break_now)
+
+
+def sluggish(daemon: Daemon, seconds: float) -> Daemon:
+    """Let the main thread of a daemon that is to be started compute for so long at `strike`."""
+    daemon.before = f"from tests.surfaces.faults import compute_at_strike; compute_at_strike({seconds})"
+    return daemon
+
+
+def compute_at_strike(seconds: float) -> None:
+    """Have this process compute for some seconds when it gets the signal: its loop stands still meanwhile."""
+
+    def compute(number: int, frame: object) -> None:
+        until_s = time.thread_time() + seconds
+        while time.thread_time() < until_s:
+            pass
+
+    signal.signal(signal.SIGUSR1, compute)
 
 
 def fail(calls: Sequence[str], error: int) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.surfaces.daemon import BRISK, DCA, Daemon, assert_gapless, running
+from tests.surfaces.faults import sluggish, strike
 
 EX_TEMPORARY = 75
 # Longer than the loop, the journal, a client or the watchdog are allowed to stand still; short for a test.
@@ -54,6 +55,27 @@ def test_it_goes_on_where_it_was_and_does_nothing_twice(tmp_path: Path) -> None:
         assert daemon.said("watchdog.stalled") == []
         assert daemon.end() == 0
         daemon.verify()
+
+
+def test_a_loop_that_is_busy_with_one_thing_says_so_and_goes_on(tmp_path: Path) -> None:
+    daemon = sluggish(Daemon(tmp_path, BRISK), STOPPED_S)
+    try:
+        daemon.start()
+        one = daemon.create("buys", DCA)
+        daemon.ask("strategy.deploy", id=one)
+        daemon.wait_for(lambda: daemon.get(one)["stats"]["open_positions"] >= 1)
+
+        strike(daemon)
+
+        daemon.wait_for(lambda: daemon.said("condition.entered"))
+        (told,) = daemon.said("condition.entered")
+        assert (told["condition"], daemon.ask("status")["state"]) == ("stalled", "degraded")
+        assert daemon.said("feed.doubted")
+        held = daemon.get(one)["stats"]["open_positions"]
+        daemon.wait_for(lambda: daemon.get(one)["stats"]["open_positions"] > held)
+        assert_gapless(daemon.events(one))
+    finally:
+        daemon.end_all()
 
 
 def test_while_it_stands_still_no_other_takes_its_place(tmp_path: Path) -> None:
