@@ -31,7 +31,7 @@ from actors.rehearsal import Rehearsal
 from actors.remembered import JournalMemory, Repeats
 from actors.reports import Reports, operations_of
 from actors.roster import Roster, halt
-from actors.scales import MIB, Scales, memory_limit
+from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamLimits, StreamServer
 from actors.supervisor import ChildSpec, Supervisor
@@ -360,12 +360,11 @@ class Daemon:
         return {"loop": self.heartbeat, "journal": Carrying(self.recorder), "callbacks": self.box}
 
     def _scales(self) -> Scales:
-        wanted = self.config.guard.memory_mib_max
         return Scales(
             clock=self.world.clock,
             env=self.world.env,
             guard=self.guard,
-            limit=memory_limit(self.world.disk) if wanted == "auto" else int(wanted) * MIB,
+            limit=memory_limit(self.config.guard.memory_mib_max, self.world.disk),
             enter=lambda detail: self.conditions.enter(Condition.MEMORY, detail),
             leave=lambda: self.conditions.leave(Condition.MEMORY),
             named=self._name_of,

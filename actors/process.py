@@ -18,6 +18,7 @@ import trio
 from actors.actor import Phase, said_by, told_cause
 from actors.daemon import JOURNAL, Daemon
 from actors.quarantine import quarantine, stalled
+from actors.scales import bound_memory, memory_limit
 from actors.supervisor import GivenUp
 from actors.vitals import Sentinel, Watchdog, beat_forever
 from actors.watchdog import MIB, BlackBox, Guard, read_black_box
@@ -116,6 +117,7 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
     except (PipaidError, OSError, sqlite3.Error) as trouble:
         log.error("daemon.refused", reason=f"{box_path}: {said_by(trouble)}")
         return EXIT_TEMPORARY if _passes(trouble) else EXIT_CONFIGURATION
+    bound_memory(memory_limit(config.guard.memory_mib_max, world.disk))
     guard = Guard(
         world.clock,
         budget_ms=config.guard.budget_ms,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 import trio
@@ -22,6 +23,8 @@ CALM_SHARE: Final = 0.9
 # Of what the control group may take before the kernel slows it down or kills it.
 GROUP_SHARE: Final = 0.8
 MACHINE_SHARE: Final = 0.5
+DATA_SHARE: Final = 2
+DATA_MIN: Final = 1024 * MIB
 _GROUP_FILES: Final = ("memory.high", "memory.max")
 
 
@@ -86,8 +89,13 @@ class Scales:
         return f"; what grew most lately: {told}" if told else ""
 
 
-def memory_limit(disk: Disk) -> int:
-    """Return how much the daemon may hold by what the machine and its control group say, or 0 if nobody can tell."""
+def memory_limit(wanted: int | Literal["auto"], disk: Disk) -> int:
+    """Return how many bytes the daemon may hold: so many MiB, or what the machine and its control group leave to it.
+
+    Return 0 if nobody can tell.
+    """
+    if wanted != "auto":
+        return wanted * MIB
     limits = [round(GROUP_SHARE * size) for size in _group_limits(disk)]
     try:
         words = disk.read(Path("/proc/meminfo")).split()
@@ -96,6 +104,25 @@ def memory_limit(disk: Disk) -> int:
         # A service may not see it; its control group has limits then.
         pass
     return min(limits, default=0)
+
+
+def bound_memory(limit: int) -> bool:
+    """Have one huge allocation fail in the call that asks for it, instead of ending the daemon; tell whether it will.
+
+    It is far above the limit: what grows little by little is to be dealt with long before.
+    """
+    if not limit:
+        return False
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = max(DATA_MIN, DATA_SHARE * limit)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    except (OSError, ValueError):
+        # Not every sandbox lets a process do that.
+        return False
+    return True
 
 
 def _group_limits(disk: Disk) -> list[int]:

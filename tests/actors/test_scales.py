@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from pipaid.model.strategy import Status
 from pipaid.seams import SystemClock, SystemDisk, SystemEnv
 from tests.actors.homes import at_home
 from tests.builders import scripted
+from tests.house.tree import ROOT
 
 
 @define
@@ -186,7 +189,30 @@ class Files(SystemDisk):
     ],
 )
 def test_the_limit_is_what_the_machine_and_the_service_manager_leave(held: dict[str, str], limit: int) -> None:
-    assert memory_limit(Files(held=held)) == limit
+    assert memory_limit("auto", Files(held=held)) == limit
+
+
+def test_the_limit_may_be_given() -> None:
+    assert memory_limit(77, Files()) == 77 * MIB
+
+
+BOUNDED = """
+import resource
+from actors.scales import DATA_MIN, bound_memory
+assert not bound_memory(0)
+assert bound_memory(1)
+assert resource.getrlimit(resource.RLIMIT_DATA)[0] == DATA_MIN
+try:
+    bytearray(2 * DATA_MIN)
+except MemoryError:
+    print("refused")
+"""
+
+
+def test_one_huge_allocation_is_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", BOUNDED], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "refused\n"
 
 
 def test_a_process_knows_what_it_holds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,6 +149,17 @@ def shower(view: View) -> Any:
     return [withdraw, *(Enter(symbol=view.symbol, tag=tag, notional=Decimal(5), **fields) for tag in tags)]
 
 
+def spawn(view: View) -> Any:
+    """Leave somebody behind who does not go home."""
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return ()
+
+
+def gorge(view: View) -> Any:
+    """Take more at once than there is."""
+    return (bytearray(2**31),)
+
+
 class Kept(msgspec.Struct, frozen=True):
     """A state far larger than anybody needs."""
 
@@ -223,6 +235,8 @@ MISDEEDS: dict[str, Callable[[View], Any]] = {
     "chatter": chatter,
     "meddle": meddle,
     "shower": shower,
+    "spawn": spawn,
+    "gorge": gorge,
 }
 OWN = {"spoil": spoil, "bloat": bloat, "hoard": hoard}
 PLACES = (
