@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.surfaces.daemon import BRISK, DCA, Daemon, assert_gapless, running
+from tests.surfaces.daemon import BRISK, DCA, GRID, Daemon, assert_gapless, running
 
 
 @contextmanager
@@ -57,3 +59,21 @@ def test_new_clients_wait_and_everything_else_goes_on(tmp_path: Path) -> None:
         assert [line for line in daemon.said() if line["level"] == "error"] == []
         assert_gapless(daemon.events(one))
         assert daemon.end() == 0
+
+
+def test_it_can_be_stopped_and_told_to_reload_although_it_can_open_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, BRISK) as daemon, daemon.client() as known:
+        one = daemon.create("rests", GRID)
+        daemon.ask("strategy.deploy", id=one)
+        daemon.wait_for(lambda: daemon.ask("status")["working_orders"] >= 1)
+        with no_descriptor_left(daemon):
+            os.kill(daemon.pid, signal.SIGHUP)
+            daemon.wait_for(lambda: daemon.said("daemon.reload_refused"))
+            assert "Too many open files" in daemon.said("daemon.reload_refused")[-1]["reason"]
+
+            known.call("kill.activate", {"reason": "nothing can be opened"})
+            daemon.wait_for(lambda: msgspec.json.decode(known.call("status", {}))["working_orders"] == 0)
+
+        assert daemon.ask("kill.get")["is_active"] is True
+        assert daemon.end() == 0
+        daemon.verify()
