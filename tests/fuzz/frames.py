@@ -120,7 +120,9 @@ class Frames:
             b"id": chance.choice((ids[0], b"[%b]" % b",".join(ids), b'"*"')),
         }
         if chance.random() < 0.3:
-            members[b"since_seq"] = chance.choice((b"0", b"1", b"9223372036854775807", b"{%b:0}" % ids[0], b"null"))
+            # From the beginning means all that there is, which after a while is a lot.
+            often = (b"100000", b"9223372036854775807", b"{%b:100000}" % ids[0], b"null")
+            members[b"since_seq"] = chance.choice(often if chance.random() < 0.95 else (b"0", b"1", b"{%b:0}" % ids[0]))
         if chance.random() < 0.3:
             members[b"ext"] = chance.choice((b"true", b"false"))
         if chance.random() < 0.5:
