@@ -12,13 +12,14 @@ import msgspec
 from attrs import define, field, frozen
 
 from pipaid.errors import PipaidError
+from pipaid.model.fault import Fault
 from pipaid.model.operation import OPERATIONS, decode_request, operation_named
 from pipaid.wire.envelope import LINE_BYTES_MAX, Ask, BadLine, read_ask
 from tests.fuzz.literals import damaged, json_text, nested, object_text, quoted
 from tests.fuzz.target import CORPUS
 
-# These would end what is being fuzzed, or all trading in it: good ones are not sent.
-SPARED: Final = frozenset({"shutdown", "drain"})
+# These would end what is being fuzzed, all trading in it, or the soundness of its venue: good ones are not sent.
+SPARED: Final = frozenset({"shutdown", "drain", "sim.fault"})
 # These hold up all trading, or cost the daemon a hundred times as much as any other; they come now and then.
 _SELDOM: Final = frozenset({"kill.activate", "risk.set", "reload", "strategy.why", "strategy.deploy"})
 _OFTEN: Final = tuple(name for name in OPERATIONS if name not in _SELDOM)
@@ -73,6 +74,9 @@ GOOD: Final[dict[str, Sequence[bytes]]] = {
     "account_id": (b"null", b'"acct_main"', b'"acct_other"'),
     "expires_at": (b"null", b'"2040-01-01T00:00:00Z"'),
     "grace_s": (b"null", b"0", b"60"),
+    "kind": [quoted(fault.value) for fault in Fault],
+    "times": (b"1", b"3"),
+    "desk": (b"null", b'"paper"'),
     "level": (b'"info"', b'"warning"'),
     "rate_limit_window_hours": (b'"4"',),
     "max_drawdown_pct": (b'"30"', b'"100"'),

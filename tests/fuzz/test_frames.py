@@ -97,7 +97,8 @@ async def test_broken_handshakes_harm_nobody_else(tmp_path: Path) -> None:
             await converse(broken, cast("trio.SocketStream", await desk.dial()), heard)
 
         assert heard.defects == []
-        assert {"http 400", "http 403", "http 404"} <= set(heard.answers)
+        assert heard.answers["http 400"] > 10
+        assert sum(count for answer, count in heard.answers.items() if answer.startswith("http")) > 100
         assert (await honest.subscribe("*"))["ok"] is True
         await until(lambda: desk.server.clients == 1)
 
