@@ -414,7 +414,7 @@ class Daemon:
         except JournalLost as lost:
             # Nothing that follows can be made durable: what rests is taken back while the parts for it still stand.
             self.conditions.enter(Condition.JOURNAL, lost.message)
-            await self.portfolio.forsake(lost.message)
+            await self.portfolio.forsake(lost)
             raise
 
     async def _reconcile(self, task_status: trio.TaskStatus[None]) -> None:

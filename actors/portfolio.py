@@ -29,7 +29,7 @@ from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.report import Latch, RiskObject
 from pipaid.model.strategy import Status
 from pipaid.seams import World
-from pipaid.storage.store import Reader
+from pipaid.storage.store import JournalLost, JournalTaken, Reader
 
 log = structlog.get_logger()
 WATCH_EVERY_S: Final = 0.25
@@ -161,11 +161,15 @@ class Portfolio:
             nursery.start_soon(self._take_back, WITHDRAW_DEADLINE_S)
             nursery.start_soon(_await_all, asked)
 
-    async def forsake(self, reason: str) -> None:
-        """Stop for want of a journal: nothing opens anything any more, and what rests is taken back, within a bound."""
-        self.lost = reason
+    async def forsake(self, lost: JournalLost) -> None:
+        """Stop for want of a journal: nothing opens anything any more, and what rests is taken back, within a bound.
+
+        If another daemon has the journal, what rests is in its hands.
+        """
+        self.lost = lost.message
         self._apply()
-        await self._take_back(FORSAKEN_S)
+        if not isinstance(lost, JournalTaken):
+            await self._take_back(FORSAKEN_S)
 
     async def _take_back(self, deadline_s: float) -> None:
         orders = [order for actor in self.employed() if actor.known for order in actor.session.orders.values()]

@@ -15,7 +15,7 @@ from pipaid.storage.connection import connect_to_write, damaged, log_path, unusa
 from pipaid.storage.reading import NEWEST_EVENT, SqliteReader
 from pipaid.storage.schema import RECORDS_WITHOUT_EFFECT, ROWS_THAT_DIFFER, prepare
 from pipaid.storage.staging import Count, Key, Staging, TableRow, added_keys
-from pipaid.storage.store import EVENTS_KEPT_US, Committed, JournalHeld, JournalLost, JournalRefused
+from pipaid.storage.store import EVENTS_KEPT_US, Committed, JournalHeld, JournalLost, JournalRefused, JournalTaken
 from pipaid.storage.witness import Witness, decode_witness
 
 CHECKED_AT_OPEN_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -171,7 +171,7 @@ class SqliteJournal(SqliteReader):
             self._writing.execute("BEGIN IMMEDIATE")
             (epoch,) = self._writing.execute("SELECT epoch FROM fence").fetchone()
             if epoch != self._epoch:
-                raise JournalLost(
+                raise JournalTaken(
                     f"another daemon took the journal {self._path} over: its epoch is {epoch}, ours {self._epoch}"
                 )
             yield

@@ -33,6 +33,10 @@ class JournalLost(Unavailable):
     """The journal cannot be written any more: trading ends here, and the daemon starts anew from what is durable."""
 
 
+class JournalTaken(JournalLost):
+    """Another daemon writes the journal now, and what works at the venues is its own."""
+
+
 class JournalUnusable(PipaidError):
     """The journal cannot be opened; the message says what is wrong, where, and what to do."""
 

@@ -16,7 +16,7 @@ from actors.portfolio import KillState
 from pipaid.errors import Unavailable
 from pipaid.model.order import Execution, Order, OrderFact, OrderStatus
 from pipaid.model.record import Batch
-from pipaid.storage.store import JournalLost
+from pipaid.storage.store import JournalLost, JournalTaken
 from pipaid.venues.venue import Refused
 from tests.actors.desks import PROOF, SILENCE, approved, leaving
 from tests.actors.homes import Home, at_home
@@ -274,10 +274,23 @@ async def test_without_a_journal_entries_are_taken_back_and_what_protects_stays(
         protecting = [order for order in home.orders(strategy.id) if order.reduce_only]
         assert (len(home.desk_orders()), len(protecting)) == (2, 1)
 
-        await home.portfolio.forsake("the disk is full")
+        await home.portfolio.forsake(JournalLost("the disk is full"))
 
         assert home.desk_orders() == [order.client_order_id for order in protecting]
         assert (home.books[True].blocked, home.gateway.stopped) == ("the disk is full", "the disk is full")
+
+
+async def test_what_rests_is_left_to_the_daemon_that_took_the_journal(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, RESTING) as home:
+        await home.deploy()
+        await home.close()
+
+        await home.portfolio.forsake(JournalTaken("another daemon took it"))
+
+        assert len(home.desk_orders()) == 1
+        assert (home.books[True].blocked, home.gateway.stopped) == ("another daemon took it",) * 2
 
 
 async def test_a_desk_that_does_not_answer_holds_up_the_end_for_a_bounded_time(
@@ -292,7 +305,7 @@ async def test_a_desk_that_does_not_answer_holds_up_the_end_for_a_bounded_time(
 
         home.portfolio.gateways = [cast("Any", Watched(home.gateway, withdraw=hang))]
         begun_s = trio.current_time()
-        await home.portfolio.forsake("the disk is full")
+        await home.portfolio.forsake(JournalLost("the disk is full"))
 
         assert trio.current_time() - begun_s == pytest.approx(3, abs=0.1)
         home.portfolio.gateways = [home.gateway]

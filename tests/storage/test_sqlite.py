@@ -15,7 +15,7 @@ import pytest
 from pipaid.model.record import Batch, Record
 from pipaid.storage.inspect import verify
 from pipaid.storage.sqlite import ROWS_PER_STATEMENT_MAX, SqliteJournal
-from pipaid.storage.store import Committed, JournalHeld, JournalLost
+from pipaid.storage.store import Committed, JournalHeld, JournalLost, JournalTaken
 from tests.storage.journals import add, committed, drop, journal_path, numbered, open_journal, opt_in, put, refused
 
 
@@ -238,7 +238,7 @@ def test_the_fence_stops_a_daemon_whose_lock_was_broken(tmp_path: Path) -> None:
     (tmp_path / "journal.witness").unlink()
     new = open_journal(tmp_path)
 
-    with pytest.raises(JournalLost, match=r"another daemon took the journal .* over"):
+    with pytest.raises(JournalTaken, match=r"another daemon took the journal .* over"):
         old.commit([Batch(records=[add("fill", "f1")])])
     with pytest.raises(JournalLost):
         old.commit([Batch(records=[add("fill", "f2")])])
