@@ -13,7 +13,7 @@ from tests.surfaces.daemon import Daemon, running
 from tests.surfaces.plugins import install
 
 NEIGHBOURS = 999
-MINUTES = 120
+MINUTES = 80
 CRASH, OVERRUN, HOARDED = "ENGINE_CRASH", "CALLBACK_OVERRUN", "MEMORY_OVERRUN"
 # What each kind comes to; nothing for those who go on and do no harm.
 KINDS = {
@@ -43,7 +43,7 @@ KINDS = {
     "chatter": OVERRUN,
     "meddle": None,
 }
-GUARD = "\n[guard]\nmemory_mib_max = 300\nstrategy_memory_mib_max = 32\n"
+GUARD = "\n[guard]\nmemory_mib_max = 200\nstrategy_memory_mib_max = 32\n"
 DECLARED = """
 [[strategy]]
 name = "{name}"
