@@ -119,7 +119,7 @@ class Operator:
 
 @define
 class Listener:
-    """A strict subscriber to everything: each strategy's numbers have to come one after the other, none left out."""
+    """A strict subscriber to everything from the beginning: each strategy's numbers come one after the other."""
 
     port: int
     key: Key
@@ -129,13 +129,13 @@ class Listener:
     async def listen(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled."""
         async with open_websocket_url(f"ws://127.0.0.1:{self.port}/v1/ws?{self.key.query}") as socket:
-            await socket.send_message('{"op":"subscribe","channel":"strategy.status","id":"*"}')
+            await socket.send_message('{"op":"subscribe","channel":"strategy.status","id":"*","since_seq":0}')
             answer = msgspec.json.decode(await socket.get_message())
             assert answer["ok"] is True, answer
             task_status.started()
             while True:
                 event = msgspec.json.decode(await socket.get_message())
-                last = self.seqs.get(event["id"])
-                assert last is None or event["seq"] == last + 1, f"{event['seq']} of {event['id']} after {last}"
+                last = self.seqs.get(event["id"], 0)
+                assert event["seq"] == last + 1, f"{event['seq']} of {event['id']} after {last}"
                 self.seqs[event["id"]] = event["seq"]
                 self.heard += 1
