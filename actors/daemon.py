@@ -255,7 +255,8 @@ class Daemon:
             books=self.books.__getitem__,
             guard=self.guard,
         )
-        self.rehearsal = Rehearsal({post.name: post.desk for post in self.posts.all.values()})
+        desks = {post.name: post.desk for post in self.posts.all.values()}
+        self.rehearsal = Rehearsal(desks, self.feed.market)
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         self.control = ControlServer(

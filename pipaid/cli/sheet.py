@@ -367,7 +367,7 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("REMEDY", lambda item: item.remedy, Kind.PROSE, 0),
     ),
     FaultObject: (
-        Column("DESK", lambda item: item.desk, rank=0),
+        Column("AT", lambda item: item.at, rank=0),
         Column("KIND", lambda item: item.kind, rank=0),
         Column("SHARE", lambda item: item.share, Kind.NUMBER, 0),
         Column("ORDERED", lambda item: item.ordered, Kind.NUMBER, 0),

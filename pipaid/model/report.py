@@ -379,13 +379,13 @@ class ShuttingDown(Reply, frozen=True, kw_only=True):
 
 
 class FaultObject(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of fault at one simulated desk.
+    """One kind of fault at one simulated desk, or in the market data.
 
     `share` is how often it happens by chance, `ordered` how often it is going to happen next, `happened` how often it
     did since the start.
     """
 
-    desk: str
+    at: str
     kind: str
     share: str
     ordered: int
@@ -394,7 +394,7 @@ class FaultObject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultList(Reply, frozen=True, kw_only=True):
-    """Faults of the simulated venue, by desk and kind."""
+    """Faults of the simulated venue, by place and kind."""
 
     data: tuple[FaultObject, ...]
 

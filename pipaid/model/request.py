@@ -317,11 +317,11 @@ class KeyRotate(Request, frozen=True, kw_only=True):
 
 
 class SimFault(Request, frozen=True, kw_only=True):
-    """A fault that befalls the next things it can at the simulated venue; at both desks unless one is named."""
+    """A fault that befalls the next things it can at the simulated venue: at a desk or both, or in the market data."""
 
     kind: Annotated[Fault, Meta(description=f"one of {', '.join(Fault)}")]
     times: Annotated[int, Meta(ge=1, le=TIMES_MAX, description=f"a whole number from 1 to {TIMES_MAX}")] = 1
-    desk: Literal["paper", "simulated"] | None = None
+    at: Literal["desks", "paper", "simulated", "market"] = "desks"
 
 
 class LogLevel(Request, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.seams import SystemRandom, World
 from pipaid.venues.faults import Faults, UnreliableDesk
+from pipaid.venues.interrupted import UnreliableMarket
 from pipaid.venues.recorded import load
 from pipaid.venues.replay import ReplayMarket
 from pipaid.venues.simulated import CAPABILITIES, SimulatedDesk
@@ -79,7 +80,8 @@ class SimulatedVenues:
         self, wanted: Wanted, world: World, activity: Activity, *, resume_ms: int | None, listed_ms: int | None
     ) -> Market:
         self._sleep, self._timeout_s = world.clock.sleep, timeout_s(wanted)
-        return open_market(wanted, world, activity, resume_ms=resume_ms, listed_ms=listed_ms)
+        market = open_market(wanted, world, activity, resume_ms=resume_ms, listed_ms=listed_ms)
+        return UnreliableMarket(market, Faults(SystemRandom(seed=wanted.seed)))
 
     def desk(
         self, wanted: Costs, instruments: Mapping[str, Instrument], activity: Activity, *, dry: bool

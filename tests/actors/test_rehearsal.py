@@ -30,7 +30,8 @@ from pipaid.model.order import BookedFill, Order, OrderStatus
 from pipaid.model.report import DaemonStatus, FaultList
 from pipaid.plugins import Catalogue
 from pipaid.seams import SystemRandom, World
-from pipaid.venues.faults import UnreliableDesk
+from pipaid.venues.faults import Faults, UnreliableDesk
+from pipaid.venues.interrupted import UnreliableMarket
 from pipaid.venues.opening import SimulatedVenues
 from pipaid.venues.venue import Closed, Market
 from pipaid.wire.activity import Activity
@@ -57,7 +58,7 @@ class HandVenues(SimulatedVenues):
 
     def market(self, wanted: section.Market, world: World, activity: Activity, **known: Any) -> Market:
         super().market(wanted, world, activity, **known)
-        return self.market_of
+        return UnreliableMarket(self.market_of, Faults(SystemRandom(seed=1)))
 
 
 @define(eq=False)
@@ -73,8 +74,8 @@ class Stage:
         """Ask for an operation as the control socket does."""
         return await self.daemon.control.operations[name](ME, decode_request(OPERATIONS[name], args))
 
-    async def fault(self, kind: Fault, times: int = 1, desk: str = "paper") -> None:
-        await self.ask("sim.fault", kind=kind.value, times=times, desk=desk)
+    async def fault(self, kind: Fault, times: int = 1, at: str = "paper") -> None:
+        await self.ask("sim.fault", kind=kind.value, times=times, at=at)
 
     async def happened(self) -> dict[str, int]:
         listed: FaultList = await self.ask("sim.faults")
@@ -246,16 +247,53 @@ async def test_a_cancellation_that_goes_wrong_leaves_no_order_behind_unseen(
         await stage.assert_books_agree()
 
 
+# Market data.
+
+
+@pytest.mark.parametrize("kind", [Fault.DROPPED, Fault.DOUBLED, Fault.DELAYED, Fault.SILENT, Fault.CUT])
+async def test_whatever_becomes_of_market_data_every_candle_is_known_in_the_end(
+    kind: Fault, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with on_stage(tmp_path) as stage:
+        times = 1 if kind is Fault.SILENT else 150
+        await stage.fault(kind, times, at="market")
+        await trio.sleep(5 * MINUTE_MS / 1000)
+
+        feed = stage.daemon.feed
+        series = await feed.series(SYMBOL, Timeframe.M1)
+        assert series.index == feed.quotes.now_ms // MINUTE_MS - 1
+        assert (feed.mended > 0) is (kind in (Fault.DROPPED, Fault.CUT))
+        assert await stage.happened() == {kind.value: times}
+        assert SYMBOL not in feed.quotes.stale
+
+
+async def test_prices_grow_stale_while_the_market_data_is_silent(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with on_stage(tmp_path) as stage:
+        await stage.fault(Fault.SILENT, at="market")
+
+        await trio.sleep(15)
+        assert SYMBOL in stage.daemon.quotes.stale
+        await trio.sleep(10)
+
+        assert SYMBOL not in stage.daemon.quotes.stale
+
+
+async def test_a_market_refuses_faults_of_requests(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with on_stage(tmp_path) as stage:
+        with pytest.raises(InvalidParameter, match="kind must be one of dropped, doubled"):
+            await stage.fault(Fault.LOST, at="market")
+
+
 # What is set, and who is told of it.
 
 
 async def test_a_fault_is_ordered_at_both_desks_unless_one_is_named(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with on_stage(tmp_path) as stage:
         both: FaultList = await stage.ask("sim.fault", kind="lost", times=3)
-        one: FaultList = await stage.ask("sim.fault", kind="lost", desk="simulated")
+        one: FaultList = await stage.ask("sim.fault", kind="lost", at="simulated")
 
-        assert [(row.desk, row.ordered) for row in both.data] == [("paper", 3), ("simulated", 3)]
-        assert [(row.desk, row.ordered) for row in one.data] == [("simulated", 4)]
+        assert [(row.at, row.ordered) for row in both.data] == [("paper", 3), ("simulated", 3)]
+        assert [(row.at, row.ordered) for row in one.data] == [("simulated", 4)]
 
 
 async def test_the_listing_has_every_kind_at_each_desk_with_its_meaning(
@@ -264,9 +302,9 @@ async def test_the_listing_has_every_kind_at_each_desk_with_its_meaning(
     async with on_stage(tmp_path, section.Desk(faults=section.Faults(late=Decimal("0.25")))) as stage:
         listed: FaultList = await stage.ask("sim.faults")
 
-        assert [(row.desk, row.kind) for row in listed.data] == [
-            (desk, kind.value) for desk in ("paper", "simulated") for kind in Fault
-        ]
+        at_desks = [(desk, kind.value) for desk in ("paper", "simulated") for kind in Fault]
+        in_data = [("market", kind) for kind in ("dropped", "doubled", "delayed", "silent", "cut", "outage")]
+        assert [(row.at, row.kind) for row in listed.data] == at_desks + in_data
         assert all(row.means for row in listed.data)
         assert {row.kind: row.share for row in listed.data if row.share != "0"} == {"late": "0.25"}
 
@@ -317,7 +355,7 @@ async def test_without_faults_nothing_is_said_of_them(tmp_path: Path, autojump_c
         ({"kind": "plague"}, "kind"),
         ({"kind": "lost", "times": 0}, "times"),
         ({"kind": "lost", "times": 10**9}, "times"),
-        ({"kind": "lost", "desk": "venue"}, "desk"),
+        ({"kind": "lost", "at": "venue"}, "at"),
     ],
 )
 def test_a_fault_that_there_is_not_is_refused(args: dict[str, Any], named: str) -> None:
@@ -335,7 +373,7 @@ async def test_at_a_venue_that_is_not_simulated_nothing_goes_wrong_by_request(
 ) -> None:
     rehearsal = Rehearsal(make_desks())
 
-    for args in ({"kind": "lost"}, {"kind": "lost", "desk": "paper"}):
+    for args in ({"kind": "lost"}, {"kind": "lost", "at": "paper"}, {"kind": "silent", "at": "market"}):
         asked: Any = decode_request(OPERATIONS["sim.fault"], args)
         with pytest.raises(InvalidState, match="not simulated"):
             await rehearsal.sim_fault(ME, asked)

@@ -37,7 +37,7 @@ TRADER = {
 
 def fault(daemon: Daemon, kind: str) -> None:
     """Order a fault with the command line, at the desk on which the strategies of these tests trade."""
-    shown = daemon.pipaid("sim", "fault", "--kind", kind, "--desk", "simulated")
+    shown = daemon.pipaid("sim", "fault", "--kind", kind, "--at", "simulated")
     assert shown.splitlines()[-1].split()[:5] == ["simulated", kind, "0", "1", "0"]
 
 
