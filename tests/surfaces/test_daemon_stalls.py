@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.watchdog import read_black_box
+from pipaid.seams import SystemDisk
 from pipaid.wire.client import ConnectionEnded
 from tests.surfaces.daemon import BRISK, Daemon, names_of, running
 from tests.surfaces.plugins import install
@@ -153,3 +157,44 @@ def test_a_daemon_that_is_stopped_from_outside_is_let_be(tmp_path: Path) -> None
         daemon.wait_for(lambda: daemon.ask("ping")["pong"])
         assert daemon.said("daemon.aborted") == []
         assert daemon.end() == 0
+
+
+def test_under_a_service_manager_the_culprit_is_marked_before_the_manager_loses_patience(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    heard: list[bytes] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        watched = {**variables, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "4000000"}
+        # The manager's time is the shorter one, and counts.
+        with running(
+            tmp_path / "daemon", CONFIG.replace("stall_s = 2.0", "stall_s = 60.0"), variables=watched
+        ) as daemon:
+            daemon.wait_for(lambda: b"WATCHDOG=1" in take(manager, heard))
+            stuck = daemon.create("stuck", stalling("on_candle"))
+            daemon.ask("strategy.deploy", id=stuck, dry_run=True)
+            daemon.wait_for(lambda: marked(daemon))
+            take(manager, heard)
+            heard.clear()
+
+            assert daemon.end(signal.SIGABRT) == -signal.SIGABRT
+            assert b"WATCHDOG=1" not in take(manager, heard)
+            daemon.variables = variables
+            daemon.start()
+
+            assert daemon.get(stuck)["error"]["code"] == "QUARANTINED"
+
+
+def take(manager: socket.socket, heard: list[bytes]) -> list[bytes]:
+    """Add what a manager was told since to what it has heard."""
+    with suppress(BlockingIOError):
+        while True:
+            heard.append(manager.recv(4_096))
+    return heard
+
+
+def marked(daemon: Daemon) -> bool:
+    """Tell whether the black box holds a mark."""
+    record = read_black_box(daemon.state / "blackbox", SystemDisk())
+    return record is not None and record.stalled
