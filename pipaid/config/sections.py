@@ -206,7 +206,7 @@ class Log:
 class Journal:
     """How much of the past stays at hand for subscribers that resume, and how much room there should be."""
 
-    events_kept: Annotated[int, Between(100, 10_000_000)] = 10_000
+    events_kept: Annotated[int, Between(10, 10_000_000)] = 10_000
     events_kept_hours: Annotated[float, Between("0.001", 8_760)] = 24.0
     prune_every_s: Seconds = 3_600.0
     free_mib_min: Annotated[int, Between(0, 10_000_000)] = 100

@@ -53,7 +53,7 @@ CAPABILITIES: Final = Capabilities(
 
 @define(eq=False)
 class _Known:
-    """An order the desk has taken, working or ended not long ago."""
+    """An order that the desk works."""
 
     working: Working
     fact: OrderFact = OrderFact.ACK
@@ -86,7 +86,8 @@ class SimulatedDesk:
     _outbox: deque[DeskUpdate] = field(factory=deque[DeskUpdate])
     _readers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _working: dict[str, _Known] = field(factory=dict[str, _Known])
-    _ended: OrderedDict[str, _Known] = field(factory=OrderedDict[str, _Known])
+    # What may be asked about them, and no more: thousands are remembered.
+    _ended: OrderedDict[str, OrderView] = field(factory=OrderedDict[str, OrderView])
     _fills: deque[Fill] = field(factory=lambda: deque[Fill](maxlen=FILLS_KEPT))
 
     def restore(
@@ -174,8 +175,8 @@ class SimulatedDesk:
     async def lookup(self, order: Order) -> OrderView | None:
         """Return a working order, or one that ended not long ago."""
         await trio.lowlevel.checkpoint()
-        known = self._working.get(order.client_order_id) or self._ended.get(order.client_order_id)
-        return None if known is None else known.view()
+        known = self._working.get(order.client_order_id)
+        return self._ended.get(order.client_order_id) if known is None else known.view()
 
     async def open_orders(self) -> Sequence[OrderView]:
         """Return every working order of the account."""
@@ -219,7 +220,7 @@ class SimulatedDesk:
         if report.fill is not None:
             known.fills = (*known.fills, report.fill)
         if report.fact is not OrderFact.FILL:
-            self._ended[report.client_order_id] = self._working.pop(report.client_order_id)
+            self._ended[report.client_order_id] = self._working.pop(report.client_order_id).view()
             if len(self._ended) > ENDED_KEPT:
                 self._ended.popitem(last=False)
 

@@ -157,10 +157,11 @@ async def _disturb(begun: Campaign, size: Size, advance: Callable[[int], object]
     async with accompanied(begun):
         await begun.end(Ending.TRADING)
         advance(1)
-        kinds = iter(size.kinds_of_kills())
-        while begun.kills < size.kills:
+        kinds = size.kinds_of_kills()
+        # Some end by themselves before the kill comes; others are killed instead.
+        while kinds or begun.kills < size.kills:
             before = begun.kills
-            await begun.live(next(kinds, Ending.TRADING))
+            await begun.live(kinds.pop() if kinds else Ending.TRADING)
             advance(begun.kills - before)
         killed_s = time.monotonic() - began
         for ending in size.other_ends():

@@ -55,6 +55,7 @@ class Listener(ABC):
     frames: int = 0
     gaps: int = 0
     holes: list[str] = field(factory=list[str])
+    _wanted: dict[str, None] = field(factory=dict[str, None])
 
     async def follow(self) -> None:
         """Listen until cancelled."""
@@ -75,9 +76,15 @@ class Listener(ABC):
         return f"{heard}, {len(self.holes)} holes, {self.gaps} gaps told"
 
     def expect(self, ids: list[str]) -> None:
-        """Want the events of these from the first on."""
-        for strategy_id in ids:
+        """Want the events of these from the first on, beginning with the next connection."""
+        self._wanted.update(dict.fromkeys(ids))
+
+    def since(self) -> dict[str, int]:
+        """Return what a new connection is to resume from."""
+        for strategy_id in self._wanted:
             self.last.setdefault(strategy_id, 0)
+        self._wanted.clear()
+        return self.last
 
     def hear(self, text: bytes) -> None:
         """Take one frame; what is heard twice or left out is held against the daemon."""
@@ -127,7 +134,13 @@ class SocketListener(Listener):
                     with trio.fail_after(HANDSHAKE_S):
                         socket = await wrap_client_stream(nursery, stream, "127.0.0.1", PATH)
                     await socket.send_message(msgspec.json.encode(self._proof()).decode())
-                    since = {"op": "subscribe", "channel": CHANNEL, "id": "*", "since_seq": self.last, "ext": self.ext}
+                    since = {
+                        "op": "subscribe",
+                        "channel": CHANNEL,
+                        "id": "*",
+                        "since_seq": self.since(),
+                        "ext": self.ext,
+                    }
                     await socket.send_message(msgspec.json.encode(since).decode())
                     self.connections += 1
                     while True:
@@ -152,7 +165,7 @@ class TailListener(Listener):
     async def listen(self) -> None:
         """Follow one connection to its end."""
         async with connected(SystemNet(), self.path, write_s=HANDSHAKE_S) as client:
-            async with client.tail(since_seq=self.last, ext=self.ext) as frames:
+            async with client.tail(since_seq=self.since(), ext=self.ext) as frames:
                 self.connections += 1
                 while True:
                     with trio.fail_after(self.patience_s):

@@ -210,7 +210,8 @@ class Campaign:
         process.send_signal(signal.SIGCONT)
         await self.trade()
         status = await apart(partial(self.daemon.ask, "status"))
-        if (status["epoch"], status["state"]) != (epoch, "running"):
+        # It may say for a while what happened to it.
+        if status["epoch"] != epoch or status["state"] not in ("running", "degraded"):
             self.wrong.append(f"after having been suspended, life {self.lives} says {status}")
 
     def _terminate(self) -> None:
@@ -246,7 +247,7 @@ _ENDS_S_MAX: Final = {
 
 def drawn(chance: random.Random, kills: int) -> list[Ending]:
     """Return so many ways of being killed, in their proportions and in any order."""
-    endings = [ending for ending, share in KILLS.items() for _ in range(max(1, round(share * kills / 100)))][:kills]
+    endings = [ending for ending, share in KILLS.items() for _ in range(max(1, share * kills // 100))]
     endings += [Ending.TRADING] * (kills - len(endings))
     chance.shuffle(endings)
     return endings

@@ -14,6 +14,7 @@ RIGHT: Final = 12
 TOP: Final = 34
 BOTTOM: Final = 26
 POINTS_MAX: Final = 160
+LETTER: Final = 5.6
 _STYLE: Final = """
 svg{background:#fff;font:11px system-ui,sans-serif;fill:#333}
 .t{font-weight:600;font-size:12px}.m{fill:#777}.g{stroke:#ddd}.w{fill:#f2f2f2}
@@ -81,13 +82,14 @@ def _chart(chart: Chart, hours: Sequence[float], warm_up: float) -> str:
             f'<text class="m" x="{across(last * share):.0f}" y="{HEIGHT - 10}" text-anchor="middle">{text}</text>'
         )
     step = max(1, len(hours) // POINTS_MAX)
+    beside = WIDTH - RIGHT
     for mark, line in zip("abc", chart.lines, strict=False):
         points = [(across(hours[i]), down(line.values[i])) for i in range(0, len(hours), step)]
         path = "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
         parts.append(f'<path class="l {mark}" d="M{path}"/>')
         if len(chart.lines) > 1:
-            y = down(line.values[-1]) - 5
-            parts.append(f'<text class="f{mark}" x="{WIDTH - RIGHT}" y="{y:.0f}" text-anchor="end">{line.name}</text>')
+            beside -= 10 + round(LETTER * len(line.name))
+            parts.append(f'<text class="f{mark}" x="{beside}" y="13">{line.name}</text>')
     return "".join(parts)
 
 

@@ -61,7 +61,7 @@ class Proxy:
     faults: Mapping[str, Callable[[random.Random], Fault]] = MAKE
     calm: bool = False
     drawn: Counter[str] = field(factory=Counter[str])
-    open: int = 0
+    _spoiled: dict[trio.CancelScope, None] = field(factory=dict[trio.CancelScope, None])
 
     async def run(
         self,
@@ -73,17 +73,22 @@ class Proxy:
         task_status.started()
         await trio.serve_listeners(self._carry, listeners)
 
+    def calm_down(self) -> None:
+        """Spoil nothing any more, and end what is spoiled."""
+        self.calm = True
+        for scope in self._spoiled:
+            scope.cancel()
+
     async def _carry(self, client: trio.SocketStream) -> None:
         fault = NONE if self.calm else self.faults[self.chance.choice(list(self.faults))](self.chance)
         self.drawn[fault.name] += 1
-        self.open += 1
-        try:
+        with trio.CancelScope() as scope:
+            self._spoiled[scope] = None
             async with client:
                 with suppress(*_GONE):
                     async with await self.connect() as server:
                         await _couple(client, server, fault)
-        finally:
-            self.open -= 1
+        del self._spoiled[scope]
 
 
 async def _couple(client: trio.SocketStream, server: trio.SocketStream, fault: Fault) -> None:

@@ -33,12 +33,17 @@ strategies = ["{declared}"]
 seed = 7
 symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
 start = "2025-06-01T00:00:00Z"
-speed = 300
+speed = {speed:g}
 [stream]
 ping_s = 1.0
 stuck_s = 1.0
 [control]
 clients_max = 64
+# Trading this much costs more than it earns, and is to go on all the same.
+[risk.account]
+drawdown_pct_max = "off"
+[risk.daemon]
+drawdown_pct_max = "off"
 """
 
 
@@ -46,7 +51,8 @@ clients_max = 64
 class Size:
     """How much is spoiled, and for how long."""
 
-    strategies: int = 100
+    strategies: int = 300
+    speed: float = 600.0
     sockets: int = 12
     tails: int = 6
     seconds: float = 60.0
@@ -83,7 +89,7 @@ async def run(folder: Path, size: Size, advance: Callable[[float], object] = lam
     folder.mkdir(parents=True, exist_ok=True)
     declared = folder / "strategies.toml"
     write_strategies(declared, size.strategies)
-    with running(folder / "daemon", CONFIG.format(declared=declared)) as daemon:
+    with running(folder / "daemon", CONFIG.format(declared=declared, speed=size.speed)) as daemon:
         key = daemon.ask("key.create", name="listeners", scopes=["read-only"])
         async with trio.open_nursery() as nursery:
             streams, controls = await _proxies(nursery, folder, daemon, random.Random(size.seed))
@@ -102,7 +108,9 @@ async def run(folder: Path, size: Size, advance: Callable[[float], object] = lam
             for _ in range(10):
                 await trio.sleep(size.seconds / 10)
                 advance(size.seconds / 10)
-            streams[0].calm = controls.calm = commander.stopping = True
+            commander.stopping = True
+            for proxy in (streams[0], controls):
+                proxy.calm_down()
             wrong = await _settle(daemon, honest, spoiled, commander)
             after = _rss_mib(process)
             nursery.cancel_scope.cancel()

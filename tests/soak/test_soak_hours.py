@@ -22,17 +22,17 @@ STILL = Sample(
     children=210,
     file_mib=60.0,
     data_mib=50.0,
-    history_mib=10.0,
-    answers_mib=1.0,
+    traded_mib=10.0,
+    explained_mib=1.0,
     records=0,
     trades=0,
 )
 # What grows by such an amount in eight hours is not flat.
-GROWING = {"rss_mib": 10.0, "descriptors": 8, "threads": 4, "tasks": 30, "children": 25, "data_mib": 12.0}
+GROWING = {"rss_mib": 20.0, "descriptors": 8, "threads": 4, "tasks": 30, "children": 25, "data_mib": 12.0}
 
 
 async def test_a_while_of_trading_can_be_sampled_and_drawn(tmp_path: Path) -> None:
-    outcome = await run(tmp_path, Size(hours=0.5, minutes=0.05, strategies=20, samples=6))
+    outcome = await run(tmp_path, Size(hours=0.5, minutes=0.05, strategies=10, samples=6))
 
     assert outcome.trouble == []
     assert len(outcome.samples) == 6
@@ -60,7 +60,7 @@ def test_what_grows_while_it_warms_up_only_is_flat() -> None:
 
 
 def test_history_may_grow() -> None:
-    samples = [evolve(STILL, hours=number / 10, data_mib=50 + number, history_mib=10 + number) for number in range(81)]
+    samples = [evolve(STILL, hours=number / 10, data_mib=50 + number, traded_mib=10 + number) for number in range(81)]
 
     assert all(promise.kept(samples) for promise in FLAT)
 
@@ -74,4 +74,4 @@ def test_a_picture_is_small_and_says_what_it_shows(tmp_path: Path) -> None:
     assert len(drawn.encode()) < 60_000
     assert "prefers-color-scheme:dark" in drawn
     assert any("8 hours of a market in 10 minutes" in text for text in texts)
-    assert any("100 at first, 100 at last" in text for text in texts)
+    assert any("100 to 100; once warm" in text for text in texts)
