@@ -73,7 +73,9 @@ async def carry_out(attack: Attack, stream: trio.SocketStream, heard: Heard) -> 
     if attack.manner is Manner.VANISH:
         return
     told = answers.total() - (attack.manner is Manner.OVERLONG)
-    if not len(attack.lines) - attack.tails <= told <= len(attack.lines) + attack.tails:
+    if attack.tails and told < len(attack.lines) - attack.tails:
+        heard.answers["cut off"] += 1  # As whoever follows a tail and reads too slowly is.
+    elif not len(attack.lines) - attack.tails <= told <= len(attack.lines) + attack.tails:
         heard.defects.append((f"{told} answers to {len(attack.lines)} lines, {attack.manner}", attack.sent))
 
 
