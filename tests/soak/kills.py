@@ -54,6 +54,8 @@ class Size:
     twice: int = 10
     suspensions: int = 10
     life_s_max: float = 0.6
+    # Told to end twice, a daemon is gone within this.
+    at_once_s_max: float = 1.0
     seed: int = 1
 
     @property
@@ -119,7 +121,7 @@ async def run(folder: Path, size: Size, advance: Callable[[int], object] = lambd
     began, before = time.monotonic(), _cpu_s()
     wanted = await apart(partial(undisturbed, folder / "undisturbed", config('"max"', exit_at_end=True)))
     async with campaign(folder / "disturbed", config(str(speed), exit_at_end=False), seed=size.seed,
-                        life_s_max=size.life_s_max) as begun:  # fmt: skip
+                        life_s_max=size.life_s_max, at_once_s_max=size.at_once_s_max) as begun:  # fmt: skip
         killed_s = await _disturb(begun, size, advance)
         begun.daemon.config = config('"max"', exit_at_end=False)
         found = await _finish(begun)

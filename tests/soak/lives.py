@@ -28,7 +28,6 @@ from tests.surfaces.daemon import Daemon
 
 READY_S_MAX: Final = 60.0
 ORDERLY_S_MAX: Final = 10.0
-AT_ONCE_S_MAX: Final = 1.0
 GLANCE_S: Final = 0.0003
 # How long a kill waits for the moment it is meant for; then it comes anyway.
 AWAITED_S_MAX: Final = 1.5
@@ -68,6 +67,7 @@ class Campaign:
     daemon: Daemon
     chance: random.Random
     life_s_max: float
+    at_once_s_max: float
     socket: SocketListener
     tail: TailListener
     commander: Commander
@@ -137,10 +137,10 @@ class Campaign:
     def _hold_to(self, ending: Ending, code: int, took_s: float) -> None:
         """Hold an end to what is promised of its kind, and a life to having had no errors."""
         allowed = _CODES.get(ending, (KILLED,))
-        limit_s = _ENDS_S_MAX.get(ending)
+        limit_s = self.at_once_s_max if ending is Ending.TWICE else ORDERLY_S_MAX
         if code not in allowed:
             self.wrong.append(f"life {self.lives} ({ending}) ended with {code}: {self.daemon.tail()}")
-        if limit_s is not None and took_s > limit_s:
+        if took_s > limit_s:
             self.wrong.append(f"life {self.lives} ({ending}) took {took_s:.1f} s to end, at most {limit_s:g}")
         for record in self.daemon.said():
             if record["level"] in ("error", "critical") and record["event"] not in EXPECTED_ERRORS:
@@ -238,11 +238,6 @@ _CODES: Final = {
     # The second signal may also come when all is done but the closing, which the kernel then ends.
     Ending.TWICE: (0, 75, -signal.SIGTERM),
 }
-_ENDS_S_MAX: Final = {
-    Ending.ORDERLY: ORDERLY_S_MAX,
-    Ending.SUSPENDED: ORDERLY_S_MAX,
-    Ending.TWICE: AT_ONCE_S_MAX,
-}
 
 
 def drawn(chance: random.Random, kills: int) -> list[Ending]:
@@ -254,7 +249,9 @@ def drawn(chance: random.Random, kills: int) -> list[Ending]:
 
 
 @asynccontextmanager
-async def campaign(folder: Path, config: str, *, seed: int, life_s_max: float) -> AsyncGenerator[Campaign]:
+async def campaign(
+    folder: Path, config: str, *, seed: int, life_s_max: float, at_once_s_max: float
+) -> AsyncGenerator[Campaign]:
     """Begin the first life with clients that want every event from the first on, and leave no process behind."""
     chance = random.Random(seed)
     daemon = Daemon(folder, config)
@@ -262,7 +259,7 @@ async def campaign(folder: Path, config: str, *, seed: int, life_s_max: float) -
     tail = TailListener(path=daemon.socket)
     commander = Commander(daemon.socket, random.Random(seed + 1))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as judges:
-        begun = Campaign(daemon, chance, life_s_max, socket, tail, commander, judges)
+        begun = Campaign(daemon, chance, life_s_max, at_once_s_max, socket, tail, commander, judges)
         try:
             begun.begin()
             await begun.ready()

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.soak.kills import Size, run
 from tests.soak.lives import Ending
 
-SIZE = Size(strategies=10, minutes=240, kills=6, restarts=1, twice=1, suspensions=1, life_s_max=0.3)
+SIZE = Size(strategies=10, minutes=240, kills=6, restarts=1, twice=1, suspensions=1, life_s_max=0.3, at_once_s_max=10.0)
 
 
 async def test_kills_and_restarts_change_nothing_and_lose_nothing(tmp_path: Path) -> None:
