@@ -128,7 +128,8 @@ class Promise:
 FLAT: Final = (
     # Ended orders, client ids and fill ids are remembered by the ten thousand, which takes the better part of a day.
     Promise("rss_mib", 0.10, 4.0),
-    Promise("descriptors", 0.0, 3.0),
+    # The journal is read over up to four connections of two descriptors, opened as they are needed at once.
+    Promise("descriptors", 0.0, 6.0),
     Promise("threads", 0.0, 1.0),
     # The commander has as many strategies more or less.
     Promise("tasks", 0.0, 12.0),
