@@ -4,7 +4,7 @@
 #   make PYTHON=/path/to/python3 test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench soak fuzz lock clean
+.PHONY: help demo run test check bench simulate soak fuzz lock clean
 
 BIN := .venv/bin
 CODE := pipaid actors templates tests
@@ -16,6 +16,9 @@ CONFIG ?= config/pipaid.toml
 ARGS ?=
 HOURS ?=
 COUNT ?=
+WORLDS ?=
+CROSSINGS ?=
+TEETH ?=
 SEED ?=
 
 help: ## show this list
@@ -44,6 +47,11 @@ check: ## format, lint, types, tests: what has to be clean before a commit
 bench: ## measure speed and memory, in CPU time
 	@.ci/environment test
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+simulate: ## run the whole daemon in made-up worlds of faults and crashes (WORLDS=10000, CROSSINGS=50, TEETH=1, SEED=1)
+	@.ci/environment test
+	@$(BIN)/python -m tests.simulation $(if $(WORLDS),--worlds $(WORLDS)) $(if $(CROSSINGS),--crossings $(CROSSINGS)) \
+	    $(if $(TEETH),--teeth) $(if $(SEED),--first $(SEED)) $(ARGS)
 
 soak: ## kill, restart, disturb and tire real daemons for a quarter of an hour (HOURS=1 for less, ARGS=kills for a part)
 	@.ci/environment test

@@ -26,6 +26,7 @@ from actors.lookout import Lookout
 from actors.portfolio import Portfolio
 from actors.posts import NAMES, Posts
 from actors.quarantine import stalled
+from actors.recollection import recollect
 from actors.recorder import Recorder
 from actors.rehearsal import Rehearsal
 from actors.remembered import JournalMemory, Repeats
@@ -128,6 +129,7 @@ class Daemon:
         self.books = {dry: Book(caps=config.risk.caps(), name=name) for dry, name in NAMES.items()}
         self._build_roster(lockstep=lockstep)
         await self.roster.load()
+        await recollect(self.recorder, self.books.__getitem__, self.roster.working(), self.quotes.now_ms)
         self.hub = Hub(self.recorder, self.roster)
         self.posts = Posts(self.venues, config.desk, world.clock, self.activity, self.feed, self.roster, self.recorder)
         await self.posts.open()

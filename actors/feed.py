@@ -121,6 +121,8 @@ class Feed:
         self.quotes.prices.update(await self.market.prices())
         closed_ms = self.quotes.now_ms - self.quotes.now_ms % Timeframe.M1.ms
         self._closed_ms = dict.fromkeys(self.instruments, closed_ms)
+        self._heard_s = dict.fromkeys(self.instruments, self.clock.monotonic_s())
+        self.quotes.is_aged = self._is_aged
 
     @property
     def over(self) -> bool:
@@ -344,11 +346,14 @@ class Feed:
 
     def _hear(self, symbol: str, time_ms: int) -> None:
         if not self._too_old(time_ms):
-            self._heard_s[symbol] = self.clock.monotonic_s()
+            self._heard_s[symbol] = self.clock.monotonic_s() - self._age_s(time_ms)
             self.quotes.stale.discard(symbol)
 
     def _too_old(self, time_ms: int) -> bool:
-        return bool(self.stale_after_s) and self.market.now_ms() - time_ms > self.stale_after_s * 1_000
+        return bool(self.stale_after_s) and self._age_s(time_ms) > self.stale_after_s
+
+    def _age_s(self, time_ms: int) -> float:
+        return max(0.0, (self.market.now_ms() - time_ms) / 1_000)
 
     def _rouse(self, ranges: Iterable[tuple[str, Decimal, Decimal]]) -> None:
         """Ask the sessions whose alarms this step touched; each symbol ran from a lowest to a highest price."""
@@ -428,16 +433,18 @@ class Feed:
         self.ended.set()
 
     async def _watch_age(self) -> None:
-        """Call a symbol stale when it has been silent too long, and all of them after the loop itself stood still."""
         self._turned_s = self.clock.monotonic_s()
         while True:
             await self.clock.sleep(TURN_S)
-            self._mind_gap()
-            now_s = self.clock.monotonic_s()
-            if self.stale_after_s:
-                self.quotes.stale.update(
-                    symbol for symbol, heard_s in self._heard_s.items() if now_s - heard_s > self.stale_after_s
-                )
+            for symbol in self._heard_s:
+                self.quotes.is_stale(symbol)
+
+    def _is_aged(self, symbol: str) -> bool:
+        """Tell whether a symbol has been silent too long, or the loop itself stood still."""
+        if not self.stale_after_s:
+            return False
+        self._mind_gap()
+        return self.clock.monotonic_s() - self._heard_s[symbol] > self.stale_after_s
 
 
 def _place(entry: Due) -> tuple[int, str]:

@@ -21,7 +21,7 @@ from pipaid.model.moment import utc_day
 from pipaid.model.money import ZERO
 from pipaid.model.order import Order, OrderType
 from pipaid.model.position import Position
-from pipaid.model.strategy import Status, Strategy
+from pipaid.model.strategy import Run, Status, Strategy
 from pipaid.signals.series import Series
 
 MINUTE_MS: Final = 60_000
@@ -199,15 +199,7 @@ class Holdings:
         self.book.rates.add(entry.client_order_id, entry.placed_at_ms, entry.quantity * reserve_of(entry))
 
     def _tell_deeds(self) -> None:
-        brain, run = self.brain, self.strategy.run
-        deeds = Deeds(
-            run_id=run.id if run is not None else "",
-            day=brain.day,
-            day_pnl=brain.day_pnl,
-            day_orders=brain.day_orders,
-            pnl=brain.tally.pnl,
-        )
-        self.book.note_deeds(self.strategy.id, deeds)
+        self.book.note_deeds(self.strategy.id, deeds_of(self.brain, self.strategy.run))
 
     def _today(self) -> Brain:
         """Return the memory with the day's figures of today: those of another day are gone."""
@@ -225,7 +217,7 @@ class Holdings:
             now_ms=now_ms,
             day=brain.day,
             may_enter=self.entries_closed or ("" if status is Status.DEPLOYED else status.value),
-            stale=symbol in self.quotes.stale,
+            stale=self.quotes.is_stale(symbol),
             frozen=self.quotes.is_frozen(self.book.name, symbol),
             last_price=self.quotes.price(symbol),
             limits=self.limits,
@@ -236,6 +228,17 @@ class Holdings:
             cooldown_until_ms=brain.cooldown_until_ms,
             orders_last_minute=sum(1 for at in brain.order_times_ms if at > now_ms - MINUTE_MS),
         )
+
+
+def deeds_of(brain: Brain, run: Run | None) -> Deeds:
+    """Return what a strategy's memory says that its account counts."""
+    return Deeds(
+        run_id=run.id if run is not None else "",
+        day=brain.day,
+        day_pnl=brain.day_pnl,
+        day_orders=brain.day_orders,
+        pnl=brain.tally.pnl,
+    )
 
 
 def reserve_of(entry: Order) -> Decimal:

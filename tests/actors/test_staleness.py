@@ -85,7 +85,7 @@ async def test_after_a_pause_prices_are_stale_until_they_are_heard_again(
 
         await heard.hear()
         assert not heard.stale()
-    assert [entry["symbols"] for entry in logged if entry["event"] == "feed.doubted"] == [1]
+    assert [entry["symbols"] for entry in logged if entry["event"] == "feed.doubted"] == [2]
 
 
 async def test_a_candle_that_is_the_first_thing_after_a_pause_finds_the_prices_stale(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import traceback
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from actors.daemon import JOURNAL, Daemon
 from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Order, OrderStatus
 from pipaid.model.position import Position
+from pipaid.model.record import Batch, Record
 from pipaid.model.strategy import Status, Strategy
 from tests.simulation.venue import Ledger
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 VIOLATIONS_MAX = 20
+# What the configuration allows, and the steps in which the watch over it looks.
+AGE_MS_MAX = 10_000 + 2_500
+# Exposure is reserved at a price with a margin; what a market order is filled at may be a little off.
+TOLERANCE = Decimal("1.01")
 
 
 @define(eq=False)
@@ -31,11 +37,16 @@ class Checks:
     world: World
     violations: list[str] = field(factory=list[str])
     sent_ids: dict[str, int] = field(factory=dict[str, int])
+    intended: set[str] = field(factory=set[str])
     told: list[str] = field(factory=list[str])
+    trace: list[str] = field(factory=list[str])
+    _connection: sqlite3.Connection | None = None
 
     def violate(self, text: str, trouble: BaseException | None = None) -> None:
         """Note a violation."""
         if len(self.violations) < VIOLATIONS_MAX:
+            if not self.violations:
+                self.trace = list(self.world.last)
             self.violations.append(f"at {trio.current_time():.2f} s in life {self.world.lives}: {text}")
             if trouble is not None:
                 self.told.append("".join(traceback.format_exception(trouble)))
@@ -52,12 +63,80 @@ class Checks:
             self.violate(f"O2 order {order.id} was sent before its intent was durable")
         if order.dry_run is not dry:
             self.violate(f"T3 order {order.id} went to the wrong desk")
+        if not order.reduce_only:
+            person = self.world.person
+            if person.killed:
+                self.violate(f"entry {order.id} was sent although the kill switch is thrown")
+            if order.strategy_id in person.paused:
+                self.violate(f"entry {order.id} was sent although its strategy is paused")
+
+    def committing(self, batches: Sequence[Batch]) -> None:
+        """A daemon has committed: nobody has taken the journal, no entry rests on old data, no end was invented."""
+        if self.world.life.taken_over:
+            self.violate("S5 a daemon commits after another one has taken the journal over")
+        for record in (record for batch in batches for record in batch.records):
+            if record.entity == "order":
+                self._check_order(record)
+
+    def _check_order(self, record: Record) -> None:
+        order = msgspec.json.decode(record.data, type=Order)
+        if record.key not in self.intended:
+            self.intended.add(record.key)
+            if not order.reduce_only and order.status is OrderStatus.INTENDED:
+                self._check_age(order)
+        if not order.working and self.world.lines[order.dry_run].venue.book.working(order.client_order_id) is not None:
+            self.violate(f"O4 order {order.id} is booked as {order.status} and works at the venue")
+
+    def _check_age(self, order: Order) -> None:
+        market = self.world.market
+        if market is None:
+            return
+        age_ms = market.now_ms() - market.delivered_ms.get(order.symbol, market.begun_ms)
+        if age_ms > AGE_MS_MAX:
+            self.violate(f"T1 entry {order.id} rests on prices {age_ms / 1000:.1f} s old")
+
+    def taken(self, ledger: Ledger, order: Order) -> None:
+        """The venue took an order: it was not given up here, and no cap is exceeded by what the venue now knows."""
+        for (data,) in self._fetch("SELECT data FROM entity WHERE entity = 'order' AND key = ?", (order.id,)):
+            status = msgspec.json.decode(data, type=Order).status
+            if status in (OrderStatus.ABSENT, OrderStatus.REJECTED):
+                self.violate(f"O4 order {order.id} was booked as {status} before the venue took it")
+        caps = self.world.plan.caps
+        lots = ledger.lots()
+        entries = [each for each in ledger.book.orders() if not each.order.reduce_only]
+        waiting = {each.order.position_id for each in entries} - {lot.id for lot in lots}
+        count = len(lots) + len(waiting)
+        if caps.open_positions_max is not None and count > caps.open_positions_max:
+            self.violate(f"M2 {count} positions are possible, {caps.open_positions_max} allowed, by {order.id}")
+        value = sum((lot.quantity * lot.entry_value / lot.entry_quantity for lot in lots), ZERO)
+        value += sum((each.remaining * each.order.price for each in entries), ZERO)
+        if caps.exposure_max is not None and value > caps.exposure_max * TOLERANCE:
+            self.violate(f"M2 {value:.2f} are at risk, {caps.exposure_max} allowed, by {order.id}")
+
+    def shown(self, strategy_id: str, seq: int, frame: bytes) -> None:
+        """An event was seen by somebody: it must be in the journal, just so."""
+        select = "SELECT data FROM record WHERE entity = 'event' AND owner = ? AND sort = ? AND state = ''"
+        found = self._fetch(select, (strategy_id, seq))
+        if found != [(frame,)]:
+            self.violate(f"S1 event {seq} of {strategy_id} was shown, and the journal holds {found}")
+
+    def strategies(self) -> list[str]:
+        """Return the ids of the strategies that the journal holds."""
+        return [key for (key,) in self._fetch("SELECT key FROM entity WHERE entity = ? ORDER BY key", ("strategy",))]
+
+    def let_go(self) -> None:
+        """Close the journal, whose files are about to change under everybody."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _fetch(self, select: str, values: tuple[Any, ...]) -> list[Any]:
+        if self._connection is None:
+            self._connection = sqlite3.connect(f"file:{self.world.folder / JOURNAL}?mode=ro", uri=True)
+        return self._connection.execute(select, values).fetchall()
 
     def _is_durable(self, entity: str, key: str) -> bool:
-        with sqlite3.connect(self.world.folder / JOURNAL) as connection:
-            found = connection.execute("SELECT 1 FROM entity WHERE entity = ? AND key = ?", (entity, key)).fetchone()
-        connection.close()
-        return found is not None
+        return bool(self._fetch("SELECT 1 FROM entity WHERE entity = ? AND key = ?", (entity, key)))
 
     # The end.
 
@@ -79,6 +158,8 @@ class Checks:
             self._compare_fills(ledger, [each for each in rows["fill"] if each.dry_run is dry])
             self._compare_orders(ledger, orders)
             self._compare_positions(ledger, [each for each in rows["position"] if each.dry_run is dry])
+        for (strategy_id, seq), frame in self.world.person.shown.items():
+            self.shown(strategy_id, seq, frame)
         for strategy in rows["strategy"]:
             if strategy.status is Status.ERROR:
                 self.violate(f"strategy {strategy.definition.name} is in error: {strategy.fault}")
@@ -121,11 +202,7 @@ class Checks:
     def _journal(self) -> dict[str, list[Any]]:
         types = {"order": Order, "position": Position, "fill": BookedFill, "strategy": Strategy}
         select = "SELECT data FROM entity WHERE entity = ? ORDER BY key"
-        connection = sqlite3.connect(self.world.folder / JOURNAL)
-        try:
-            return {
-                entity: [msgspec.json.decode(data, type=kind) for (data,) in connection.execute(select, (entity,))]
-                for entity, kind in types.items()
-            }
-        finally:
-            connection.close()
+        return {
+            entity: [msgspec.json.decode(data, type=kind) for (data,) in self._fetch(select, (entity,))]
+            for entity, kind in types.items()
+        }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil, floor
+from math import ceil, floor, inf
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from attrs import define, field
@@ -18,6 +18,7 @@ from pipaid.seams import HeldFile, SystemDisk, SystemNet, World
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import Committed, JournalRefused
 
+WEIGHTS = {"question": 0.02, "told": 0.02, "market": 0.1, "witness": 0.3, "answer": 0.5}
 START_MS = 1_748_736_000_000
 
 
@@ -27,11 +28,17 @@ class Crash(BaseException):
 
 @define(eq=False)
 class Crossings:
-    """Count what a daemon does to the world, and end its life at the crossing that `ends_at` names."""
+    """Count what a daemon does to the world, and end its life at crossing `ends_at`, or when enough weight has passed.
+
+    What happens all the time weighs little, so that lives drawn by weight end at every kind of crossing.
+    """
 
     ends_at: int = 0
+    ends_after: float = inf
     count: int = 0
+    weight: float = 0.0
     dead: bool = False
+    taken_over: bool = False
     died_of: str = ""
     trace: Callable[[str], None] = field(default=lambda _: None)
     ended: trio.Event = field(factory=trio.Event)
@@ -41,15 +48,16 @@ class Crossings:
         if self.dead:
             raise Crash(f"dead since {self.died_of}")
         self.count += 1
+        self.weight += WEIGHTS.get(name, 1.0)
         self.trace(name)
-        if self.count == self.ends_at:
+        if self.count == self.ends_at or self.weight >= self.ends_after:
             self.die(name)
             raise Crash(name)
 
     @property
     def next_is_last(self) -> bool:
         """Tell whether the next crossing ends this life."""
-        return not self.dead and self.count + 1 == self.ends_at
+        return not self.dead and (self.count + 1 == self.ends_at or self.weight + 1.0 >= self.ends_after)
 
     def die(self, name: str) -> None:
         """End this life."""
@@ -87,15 +95,21 @@ class Timekeeper:
                 trio.lowlevel.reschedule(heapq.heappop(self._sleepers)[2])
 
 
-@define
-class SimulatedClock:
-    """Time that trio's clock tells; the wall clock may be wrong by `skew_s`."""
+class Times(Protocol):
+    """What the clocks of all lives share."""
 
     timekeeper: Timekeeper
-    skew_s: float = 0.0
+    skew_s: float
+
+
+@define
+class SimulatedClock:
+    """Time that trio's clock tells; the wall clock may be wrong."""
+
+    times: Times
 
     def now_us(self) -> int:
-        return START_MS * 1000 + round((trio.current_time() + self.skew_s) * 1e6)
+        return START_MS * 1000 + round((trio.current_time() + self.times.skew_s) * 1e6)
 
     def monotonic_s(self) -> float:
         return trio.current_time()
@@ -104,7 +118,7 @@ class SimulatedClock:
         return 0.0
 
     async def sleep(self, seconds: float) -> None:
-        await self.timekeeper.sleep(seconds)
+        await self.times.timekeeper.sleep(seconds)
 
 
 @define
@@ -186,6 +200,12 @@ class SimulatedNet(SystemNet):
     """Real sockets; what is sent over those that were accepted crosses a seam."""
 
     crossings: Crossings
+    opened: list[trio.SocketListener] = field(factory=list[trio.SocketListener])
+
+    def close(self) -> None:
+        """Do what the system does when a process is dead."""
+        for listener in self.opened:
+            listener.socket.close()
 
     async def listen_unix(self, path: Path, *, mode: int) -> trio.SocketListener:
         await trio.lowlevel.checkpoint()
@@ -196,6 +216,7 @@ class SimulatedNet(SystemNet):
         plain.listen(128)
         plain.setblocking(False)
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(plain))
+        self.opened.append(listener)
         accept = listener.accept
 
         async def crossing() -> trio.SocketStream:
@@ -222,11 +243,36 @@ class Torn:
     witness: bytes
 
 
+class Unlocked(SystemDisk):
+    """A disk whose locks hold nobody off, as on a network's file system that has lost them."""
+
+    def hold(self, path: Path) -> HeldFile:
+        return _Lockless(path)
+
+
+@define
+class _Lockless:
+    path: Path
+
+    def read(self) -> bytes:
+        return self.path.read_bytes() if self.path.exists() else b""
+
+    def rewrite(self, data: bytes) -> None:
+        self.path.write_bytes(data)
+
+    def sync(self) -> None:
+        """Leave it to the system."""
+
+    def release(self) -> None:
+        """There is nothing to let go of."""
+
+
 class SimulatedJournal(SqliteJournal):
     """The real journal; its owner may die before a commit, in the middle of its bytes, or right after it."""
 
     crossings: Crossings
     chance: Random
+    on_commit: Callable[[Sequence[Batch]], None]
     torn: Torn | None = None
 
     @property
@@ -244,6 +290,7 @@ class SimulatedJournal(SqliteJournal):
             crossings.cross("in the commit")
         crossings.cross("in the commit")
         outcomes = super().commit(batches)
+        self.on_commit(batches)
         crossings.cross("committed")
         return outcomes
 

@@ -13,6 +13,7 @@ import trio
 from attrs import define, field
 
 from pipaid.engine.matching import MatchingBook, Terms
+from pipaid.engine.standing import Lot
 from pipaid.errors import ExchangeError
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.fault import REPORT_FAULTS, Fault
@@ -45,7 +46,6 @@ class Ledger(SimulatedDesk):
     taken: list[tuple[int, Order]] = field(factory=list[tuple[int, Order]])
     filled: list[Fill] = field(factory=list[Fill])
     on_taken: Callable[[Order], None] = field(default=lambda _: None)
-    on_filled: Callable[[Fill], None] = field(default=lambda _: None)
 
     def take(self, order: Order, *, expires_at_ms: int) -> Outcome:
         outcome = super().take(order, expires_at_ms=expires_at_ms)
@@ -54,11 +54,14 @@ class Ledger(SimulatedDesk):
             self.on_taken(order)
         return outcome
 
+    def lots(self) -> list[Lot]:
+        """Return what is open."""
+        return [lot for book in self.book._books.values() for lot in book.lots.values()]
+
     def _report(self, reports: Sequence[DeskUpdate]) -> None:
         for report in reports:
             if isinstance(report, Execution) and report.fill is not None:
                 self.filled.append(report.fill)
-                self.on_filled(report.fill)
         super()._report(reports)
 
 
@@ -71,9 +74,12 @@ def open_ledger(
 
 
 def capabilities_of(chance: Random) -> Capabilities:
-    """Draw what a venue can do."""
+    """Draw what a venue can do: it shows its orders by id or tells its fills, or both."""
+    lookup = chance.random() < 0.75
     return msgspec.structs.replace(
         CAPABILITIES,
+        lookup_by_client_id=lookup,
+        fills_since=not lookup or chance.random() < 0.75,
         id_unique=chance.choice(("forever", "open", "none")),
         request_expiry=chance.random() < 0.7,
         acts_in_call=False,
@@ -204,6 +210,7 @@ class LifeMarket:
     instruments_of: Mapping[str, Instrument]
     crossings: Crossings
     faults: Faults
+    begun_ms: int
     name: str = "world"
     listed_ms: int = START_MS
     ends_ms: int = 0

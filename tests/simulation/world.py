@@ -6,18 +6,23 @@ import hashlib
 import importlib
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
+from math import inf
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import trio
 import trio.testing
 from attrs import define, field
 
 from actors.daemon import JOURNAL, Daemon
+from actors.supervisor import GivenUp
 from actors.watchdog import BlackBox, Guard
 from pipaid.config import Config, Declaration
 from pipaid.config import sections as section
@@ -25,9 +30,12 @@ from pipaid.model.fault import Fault
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.seams import SystemRandom
 from pipaid.seams import World as Seams
+from pipaid.storage.sqlite import SqliteJournal
+from pipaid.storage.store import JournalLost
 from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.venue import Capabilities, Closed
 from tests.simulation.checks import Checks
+from tests.simulation.person import Person
 from tests.simulation.seams import (
     START_MS,
     Crossings,
@@ -38,37 +46,56 @@ from tests.simulation.seams import (
     SimulatedJournal,
     SimulatedNet,
     Timekeeper,
+    Unlocked,
 )
 from tests.simulation.traders import TRADERS, Trader
 from tests.simulation.venue import MINUTE_MS, Ledger, LifeDesk, LifeMarket, Prices, capabilities_of, open_ledger
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-FAULTY_S = 600
-CALM_S = 240
+FAULTY_S = 260
+CALM_S = 120
 LIVES_MAX = 40
+NOTES_KEPT = 40
+# What can be left out besides kinds of faults.
+DEATHS, PERSON, DISTURBANCES = "deaths", "person", "disturbances"
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """Which world to run: a seed, and what of its troubles to leave out.
+
+    With `crash_at` the first daemon dies at that crossing and no other one dies; at 0 none dies at all.
+    """
+
+    seed: int
+    without: frozenset[str] = frozenset()
+    crash_at: int | None = None
+    faulty_s: int = FAULTY_S
 
 
 @define
 class Plan:
     """What a seed draws: how the world is, and when its daemons die."""
 
-    seed: int
+    scene: Scene
     chance: Random = field(init=False)
     tick_s: float = field(init=False)
     rates: dict[Fault, float] = field(init=False)
     capabilities: Capabilities = field(init=False)
     traders: int = field(init=False)
     caps: section.RiskCaps = field(init=False)
-    crossings_mean: float = field(init=False)
+    weight_mean: float = field(init=False)
+    disturbed: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        chance = self.chance = Random(self.seed)
+        chance = self.chance = Random(self.scene.seed)
         self.tick_s = chance.choice((5.0, 10.0, 20.0))
         intensity = chance.choice((0.0, 0.02, 0.05, 0.15))
-        self.rates = {kind: chance.random() * intensity for kind in Fault if chance.random() < 0.6}
+        rates = {kind: chance.random() * intensity for kind in Fault if chance.random() < 0.6}
+        self.rates = {kind: rate for kind, rate in rates.items() if kind.value not in self.scene.without}
         self.capabilities = capabilities_of(chance)
         self.traders = chance.randrange(1, 5)
-        self.crossings_mean = chance.choice((100.0, 300.0, 1_000.0))
+        self.weight_mean = chance.choice((30.0, 100.0, 400.0))
+        self.disturbed = chance.random() < 0.5 and DISTURBANCES not in self.scene.without
         self.caps = section.RiskCaps(
             exposure_max=Decimal(chance.choice((2_000, 5_000, 20_000))),
             open_positions_max=chance.choice((2, 4, 12)),
@@ -78,18 +105,20 @@ class Plan:
 
 @define(eq=False)
 class World:
-    """A world from a plan; `crash_at` ends the one life at that crossing instead of at drawn ones."""
+    """A world from a plan, with its state in a folder."""
 
     plan: Plan
     folder: Path
-    crash_at: int | None = None
     checks: Checks = field(init=False)
+    person: Person = field(init=False)
     instruments: dict[str, Instrument] = field(init=False)
     prices: dict[str, Prices] = field(init=False)
     faults: Faults = field(init=False)
     lines: dict[bool, UnreliableDesk] = field(init=False)
     lives: int = 0
     crossings: int = 0
+    deaths: list[str] = field(factory=list[str])
+    last: deque[str] = field(factory=partial(deque[str], maxlen=NOTES_KEPT))
     life: Crossings = field(factory=Crossings)
     market: LifeMarket | None = None
     nursery: trio.Nursery = field(init=False)
@@ -97,9 +126,11 @@ class World:
     over: bool = False
     trace: Any = field(factory=hashlib.blake2b)
     timekeeper: Timekeeper = field(factory=Timekeeper)
+    skew_s: float = 0.0
+    clock: trio.testing.MockClock = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        seed = self.plan.seed
+        seed = self.plan.scene.seed
         self.instruments = {symbol: _instrument(symbol) for symbol in SYMBOLS}
         self.prices = {symbol: Prices(symbol, Random(f"{seed} {symbol}")) for symbol in SYMBOLS}
         self.faults = Faults(SystemRandom(seed=seed), dict(self.plan.rates))
@@ -108,6 +139,9 @@ class World:
             for dry in (True, False)
         }
         self.checks = Checks(self)
+        self.person = Person(self, Random(f"{seed} person"))
+        for ledger in self.ledgers:
+            ledger.on_taken = partial(self.checks.taken, ledger)
 
     @property
     def ledgers(self) -> list[Ledger]:
@@ -118,32 +152,40 @@ class World:
 
     def run(self) -> list[str]:
         """Run the world to its end and return what was violated."""
-        with _deterministic(self.plan.seed):
-            trio.run(self._main, clock=trio.testing.MockClock(autojump_threshold=0))
+        with _deterministic(self.plan.scene.seed):
+            self.clock = trio.testing.MockClock(autojump_threshold=0)
+            trio.run(self._main, clock=self.clock)
         return self.checks.violations
 
     async def _main(self) -> None:
-        with trio.move_on_after(10 * (FAULTY_S + CALM_S)) as limit:
+        with trio.move_on_after(10 * (self.plan.scene.faulty_s + CALM_S)) as limit:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 nursery.start_soon(self.timekeeper.run)
                 nursery.start_soon(self._tick)
-                while trio.current_time() < FAULTY_S and self.lives < LIVES_MAX:
-                    await self._live(self._ends_at())
+                if PERSON not in self.plan.scene.without:
+                    nursery.start_soon(self.person.attend)
+                nursery.start_soon(self._disturb)
+                while trio.current_time() < self.plan.scene.faulty_s and self.lives < LIVES_MAX:
+                    await self._live(*self._ends_at())
                     await trio.sleep(self.plan.chance.uniform(0, 20))
                 self.over = True
                 if not self.checks.violations:
-                    self.faults.rates.clear()
-                    await self._live(0)
+                    self.faults.calm()
+                    await self._live(0, inf)
                     self.checks.at_the_end()
+                    self.checks.let_go()
                 nursery.cancel_scope.cancel()
         if limit.cancelled_caught:
             self.checks.violate("the world did not come to its end")
 
-    def _ends_at(self) -> int:
-        if self.crash_at is not None:
-            return self.crash_at if self.lives == 0 else 0
-        return 1 + int(self.plan.chance.expovariate(1 / self.plan.crossings_mean))
+    def _ends_at(self) -> tuple[int, float]:
+        crash_at = self.plan.scene.crash_at
+        if crash_at is not None:
+            return (crash_at if self.lives == 0 else 0), inf
+        if DEATHS in self.plan.scene.without:
+            return 0, inf
+        return 0, self.plan.chance.expovariate(1 / self.plan.weight_mean)
 
     async def _tick(self) -> None:
         """Let the market trade, and close its candles."""
@@ -157,6 +199,23 @@ class World:
                 closed_ms += MINUTE_MS
                 self._tell(Closed(closed_ms, tuple(each.close(closed_ms) for each in self.prices.values())))
 
+    async def _disturb(self) -> None:
+        """Set the wall clock, stall the loop, and let another daemon take the journal over, each now and then."""
+        chance = self.plan.chance
+        while self.plan.disturbed:
+            await trio.sleep(chance.uniform(20, 180))
+            if self.over:
+                return
+            choice = chance.randrange(3)
+            if choice == 0:
+                self.skew_s = chance.choice((-3_600.0, 0.0, 3_600.0))
+            elif choice == 1:
+                self.clock.jump(chance.uniform(1, 30))
+            elif self.daemon is not None and not self.life.dead:
+                self.life.taken_over = True
+                journal = self.folder / JOURNAL
+                SqliteJournal.open(journal, disk=Unlocked(), clock=SimulatedClock(self), pid=0).close()
+
     def _tell(self, update: Any) -> None:
         for line in self.lines.values():
             line.on_market(update)
@@ -165,10 +224,10 @@ class World:
 
     # Lives.
 
-    async def _live(self, ends_at: int) -> None:
+    async def _live(self, ends_at: int, ends_after: float) -> None:
         """Live one life of the daemon: to its death at a crossing, or to the end of the phase."""
         self.lives += 1
-        crossings = self.life = Crossings(ends_at=ends_at, trace=self._note)
+        crossings = self.life = Crossings(ends_at=ends_at, ends_after=ends_after, trace=self._note)
         for line in self.lines.values():
             line.reconnect()
         journal: SimulatedJournal | None = None
@@ -179,14 +238,16 @@ class World:
                 await self._work(journal, crossings)
                 nursery.cancel_scope.cancel()
         except BaseException as trouble:
-            if not crossings.dead or isinstance(trouble, (KeyboardInterrupt, trio.Cancelled)):
-                if isinstance(trouble, (KeyboardInterrupt, trio.Cancelled)):
-                    raise
+            if isinstance(trouble, (KeyboardInterrupt, trio.Cancelled)):
+                raise
+            if not crossings.dead and not (crossings.taken_over and _lost_its_journal(trouble)):
                 self.checks.violate(f"life {self.lives} ended by itself: {trouble!r}", trouble)
         finally:
             self.crossings += crossings.count
+            self.deaths.append(crossings.died_of)
             crossings.die("the end of the phase")
             self.market = self.daemon = None
+            self.checks.let_go()
             if journal is not None:
                 journal.abandon()
 
@@ -195,21 +256,21 @@ class World:
         scope.cancel()
 
     def _open_journal(self, crossings: Crossings) -> SimulatedJournal:
-        disk, clock = SimulatedDisk(crossings), SimulatedClock(self.timekeeper)
+        disk, clock = SimulatedDisk(crossings), SimulatedClock(self)
         journal = SimulatedJournal.open(self.folder / JOURNAL, disk=disk, clock=clock, pid=self.lives)
         assert isinstance(journal, SimulatedJournal)
-        journal.crossings, journal.chance = crossings, self.plan.chance
+        journal.crossings, journal.chance, journal.on_commit = crossings, self.plan.chance, self.checks.committing
         return journal
 
     async def _work(self, journal: SimulatedJournal, crossings: Crossings) -> None:
         plan = self.plan
-        clock = SimulatedClock(self.timekeeper)
+        clock, net = SimulatedClock(self), SimulatedNet(crossings)
         seams = Seams(
             clock=clock,
             random=SystemRandom(seed=plan.chance.randrange(2**32)),
             ids=SeededIds(plan.chance),
             disk=SimulatedDisk(crossings),
-            net=SimulatedNet(crossings),
+            net=net,
             env=SimulatedEnv(self.lives),
         )
         box = BlackBox(self.folder / "blackbox")
@@ -231,11 +292,13 @@ class World:
                 await daemon.supervisor.run()
                 nursery.cancel_scope.cancel()
         finally:
+            net.close()
             box.close()
 
     async def _end(self, daemon: Daemon) -> None:
         """End the daemon in order when its phase is over."""
-        until = FAULTY_S + CALM_S if self.over else FAULTY_S
+        faulty_s = self.plan.scene.faulty_s
+        until = faulty_s + CALM_S if self.over else faulty_s
         await trio.sleep_until(max(until, trio.current_time() + (CALM_S if self.over else 0)))
         if self.over:
             await self.checks.before_the_end(daemon)
@@ -257,7 +320,7 @@ class World:
                     symbols=SYMBOLS[: 1 + number % 2],
                     timeframe=Timeframe.M1,
                     capital=Decimal(1_000),
-                    params={"nature": number + plan.seed % 500, "zeal": 9},
+                    params={"nature": number + plan.scene.seed % 500, "zeal": 9},
                     leverage=1 + number % 3,
                     deploy=True,
                     dry_run=number % 2 == 0,
@@ -268,6 +331,7 @@ class World:
 
     def _note(self, name: str) -> None:
         self.trace.update(f"{name} {trio.current_time():.6f};".encode())
+        self.last.append(f"{trio.current_time():9.3f} s  life {self.lives:2}  {name}")
 
 
 @define(eq=False)
@@ -279,7 +343,8 @@ class LifeVenues:
 
     def market(self, wanted: Any, world: Any, activity: Any, *, resume_ms: int | None, listed_ms: int | None) -> Any:
         life = self.world
-        life.market = LifeMarket(life.prices, life.instruments, self.crossings, life.faults)
+        begun_ms = START_MS + int(trio.current_time() * 1000)
+        life.market = LifeMarket(life.prices, life.instruments, self.crossings, life.faults, begun_ms)
         return life.market
 
     def desk(self, wanted: Any, instruments: Any, activity: Any, *, dry: bool) -> Any:
@@ -293,6 +358,13 @@ class LifeVenues:
             on_sent=lambda order: life.checks.sent(order, dry=dry),
             on_cancelled=lambda order: None,
         )
+
+
+def _lost_its_journal(trouble: BaseException) -> bool:
+    """Tell whether a daemon gave up because its journal was taken from it."""
+    while isinstance(trouble, BaseExceptionGroup):
+        trouble = cast("BaseExceptionGroup[BaseException]", trouble).exceptions[0]
+    return isinstance(trouble, GivenUp) and isinstance(trouble.cause, JournalLost)
 
 
 def _instrument(symbol: str) -> Instrument:
@@ -332,9 +404,9 @@ def scratch() -> Generator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_world(seed: int, *, crash_at: int | None = None) -> World:
-    """Run the world of a seed and return it."""
+def run_world(scene: Scene) -> World:
+    """Run a world and return it."""
     with scratch() as folder:
-        world = World(Plan(seed), folder, crash_at)
+        world = World(Plan(scene), folder)
         world.run()
     return world

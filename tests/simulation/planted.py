@@ -1,0 +1,248 @@
+"""Bugs to plant into the daemon, so that it is known which ones the worlds would find."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+import msgspec
+
+from actors.actor import OrderNews
+from actors.feed import Feed
+from actors.gateway import Gateway
+from actors.portfolio import Portfolio
+from actors.recorder import Recorder
+from actors.resolver import Resolver
+from actors.strategy import StrategyActor
+from pipaid.engine import holdings, risk
+from pipaid.engine.effects import Effects
+from pipaid.model.order import Order, OrderFact
+from pipaid.model.record import Batch
+from pipaid.storage import staging
+from pipaid.storage.sqlite import SqliteJournal
+from pipaid.storage.staging import Staging
+from pipaid.storage.store import Committed, JournalLost, StoredEvent
+from pipaid.venues.venue import Outcome, Refused
+from tests.simulation.judging import Verdict, judged
+from tests.simulation.world import Scene
+
+PROOF: Final = Committed(n=1, events=())
+Patches = list[tuple[Any, str, Any]]
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+def send_before_commit() -> Patches:
+    """Carry a decision out, and make it durable then."""
+
+    async def settle(self: Any, effects: Effects | None) -> None:
+        if effects is not None and not effects.empty:
+            self._carry(effects, PROOF)
+            await self.writer.commit(effects.batch())
+
+    def commit(self: Any, batch: Batch, decided: Any) -> None:
+        for actor, effects in decided.items():
+            actor.settled(effects, PROOF)
+        self.writer.submit(batch)
+
+    return [(StrategyActor, "_settle", settle), (Feed, "_commit", commit)]
+
+
+def resend_on_timeout() -> Patches:
+    """Send an order again if nobody answered."""
+    place = Gateway._place
+
+    async def twice(self: Any, order: Order) -> tuple[OrderFact, str]:
+        fact, detail = await place(self, order)
+        return await place(self, order) if fact is OrderFact.LOSE else (fact, detail)
+
+    return [(Gateway, "_place", twice)]
+
+
+def unknown_booked_as_rejected() -> Patches:
+    """Take silence for a no."""
+    place = Gateway._place
+
+    async def rejected(self: Any, order: Order) -> tuple[OrderFact, str]:
+        fact, detail = await place(self, order)
+        return (OrderFact.REFUSE if fact is OrderFact.LOSE else fact), detail
+
+    return [(Gateway, "_place", rejected)]
+
+
+def asking_before_the_fence() -> Patches:
+    """Believe a denial while the request may still arrive."""
+
+    async def gone(self: Any, doubt: Any) -> bool:
+        return True
+
+    return [(Resolver, "_fenced", _always), (Resolver, "_is_gone", gone)]
+
+
+def fill_key_marked_too_early() -> Patches:
+    """Mark a fill as booked in a commit of its own, before what follows from it."""
+    settle = StrategyActor._settle
+
+    async def apart(self: Any, effects: Effects | None) -> None:
+        if effects is not None and effects.fills:
+            records = [record for record in effects.batch().records if record.entity == "fill"]
+            await self.writer.commit(Batch(records=records))
+            effects.fills.clear()
+        await settle(self, effects)
+
+    return [(StrategyActor, "_settle", apart)]
+
+
+def cap_checked_without_open_orders() -> Patches:
+    """Count what is held, and not what may be held when working orders fill."""
+    exposure_of = risk.exposure_of
+
+    def held(positions: Any, entries: Any, *, orders: int) -> Any:
+        return exposure_of(positions, (), orders=0)
+
+    return [(holdings, "exposure_of", held)]
+
+
+def seq_from_a_rolled_back_counter() -> Patches:
+    """Number events from a counter that goes on although the commit is lost."""
+    counter: dict[str, Any] = {}
+    number = staging._Draft.number
+    count = staging._Draft._count
+
+    def counted(self: Any, strategy_id: str) -> Any:
+        return max(count(self, strategy_id), counter.get(strategy_id, (0, 0)))
+
+    def numbered(self: Any, draft: Any) -> StoredEvent:
+        event = number(self, draft)
+        counter[draft.strategy_id] = self._counts[draft.strategy_id]
+        return event
+
+    return [(staging._Draft, "_count", counted), (staging._Draft, "number", numbered)]
+
+
+def publish_before_commit() -> Patches:
+    """Tell the world what is about to be durable."""
+    enqueue = Recorder._enqueue
+
+    def told(self: Any, item: Any) -> None:
+        journal = self.journal
+        early = Staging(journal._n, journal._hash, frozenset(), journal._counted)
+        outcome = early.stage(Batch(events=item.batch.events))
+        if isinstance(outcome, Committed) and outcome.events and not self._line:
+            self.publish(outcome.events)
+        enqueue(self, item)
+
+    return [(Recorder, "_enqueue", told)]
+
+
+def stale_candle_accepted() -> Patches:
+    """Decide on a candle however old it is."""
+    return [(Feed, "_too_old", _never), (Feed, "_is_aged", _never)]
+
+
+def latch_lost_on_restart() -> Patches:
+    """Forget the kill switch over a restart."""
+    load = Portfolio.load
+
+    async def forgetful(self: Any) -> None:
+        await load(self)
+        self.kill = msgspec.structs.replace(self.kill, is_active=False)
+        self._apply()
+
+    return [(Portfolio, "load", forgetful)]
+
+
+def cancel_done_on_unknown_order() -> Patches:
+    """Take the refusal of a cancellation for the end of the order."""
+    cancel = Gateway._cancel_one
+
+    async def done(self: Any) -> None:
+        order = self._cancels[0]
+        desk = self.desk
+        outcomes: list[Outcome] = []
+
+        class Overheard:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(desk, name)
+
+            async def cancel(self, order: Order) -> Outcome:
+                outcomes.append(await desk.cancel(order))
+                return outcomes[-1]
+
+        self.desk = Overheard()
+        try:
+            await cancel(self)
+        finally:
+            self.desk = desk
+        if outcomes and isinstance(outcomes[0], Refused):
+            ended = OrderNews(((order.client_order_id, OrderFact.CANCEL, outcomes[0].proof),))
+            self.delivery.hand(order.strategy_id, ended)
+
+    return [(Gateway, "_cancel_one", done)]
+
+
+def lease_not_fenced() -> Patches:
+    """Commit whoever has taken the journal over meanwhile."""
+
+    @contextmanager
+    def unfenced(self: Any) -> Generator[None]:
+        if self._lost is not None:
+            raise JournalLost(self._lost)
+        try:
+            self._writing.execute("BEGIN IMMEDIATE")
+            newest = self._writing.execute("SELECT n, hash FROM record ORDER BY n DESC LIMIT 1").fetchone()
+            self._n, self._hash = newest or (self._n, self._hash)
+            yield
+            self._writing.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(error)
+            raise JournalLost(str(error)) from error
+
+    return [(SqliteJournal, "_transaction", unfenced)]
+
+
+PLANTED: Final[Mapping[str, Callable[[], Patches]]] = {
+    each.__name__.replace("_", " "): each
+    for each in (
+        send_before_commit,
+        resend_on_timeout,
+        unknown_booked_as_rejected,
+        asking_before_the_fence,
+        fill_key_marked_too_early,
+        cap_checked_without_open_orders,
+        seq_from_a_rolled_back_counter,
+        publish_before_commit,
+        stale_candle_accepted,
+        latch_lost_on_restart,
+        cancel_done_on_unknown_order,
+        lease_not_fenced,
+    )
+}
+
+
+@contextmanager
+def planted(name: str) -> Generator[None]:
+    """Run the daemon with a bug."""
+    with ExitStack() as stack:
+        for owner, attribute, replacement in PLANTED[name]():
+            stack.enter_context(patch.object(owner, attribute, replacement))
+        yield
+
+
+def first_found(name: str, seeds: Iterable[int]) -> Verdict | None:
+    """Return the first world that sees a planted bug, or nothing."""
+    for seed in seeds:
+        with planted(name):
+            verdict = judged(Scene(seed))
+        if verdict.violations:
+            return verdict
+    return None
