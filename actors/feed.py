@@ -436,6 +436,7 @@ class Feed:
         self._turned_s = self.clock.monotonic_s()
         while True:
             await self.clock.sleep(TURN_S)
+            self._mind_gap()
             for symbol in self._heard_s:
                 self.quotes.is_stale(symbol)
 
