@@ -99,10 +99,15 @@ class Doors:
     async def control(self) -> dict[str, list[PatientListener]]:
         """Return the listeners of the two control sockets by name."""
         found: dict[str, list[PatientListener]] = {}
-        for name in (CONTROL, OBSERVE):
-            path = self.folder / f"{name}.sock"
-            given = self.given.get(name) or [await self.world.net.listen_unix(path, mode=self.mode)]
-            found[name] = [self._patient(each) for each in given]
+        try:
+            for name in (CONTROL, OBSERVE):
+                path = self.folder / f"{name}.sock"
+                given = self.given.get(name) or [await self.world.net.listen_unix(path, mode=self.mode)]
+                found[name] = [self._patient(each) for each in given]
+        except BaseException:
+            for each in (listener for opened in found.values() for listener in opened):
+                each.inner.socket.close()
+            raise
         return found
 
     async def stream(self) -> list[trio.abc.Listener[Any]]:

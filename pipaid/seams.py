@@ -300,9 +300,13 @@ class SystemNet:
                 await stream.aclose()
                 raise FileExistsError(f"another process answers on {path}")
         sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-        await sock.bind(str(path))
-        path.chmod(mode)
-        sock.listen(128)
+        try:
+            await sock.bind(str(path))
+            path.chmod(mode)
+            sock.listen(128)
+        except BaseException:
+            sock.close()
+            raise
         return trio.SocketListener(sock)
 
     async def connect_unix(self, path: Path) -> trio.SocketStream:

@@ -89,7 +89,8 @@ class Checks:
 
     def _check_age(self, order: Order) -> None:
         market = self.world.market
-        if market is None:
+        if market is None or order.placed_at_ms < market.begun_ms:
+            # It was decided by a daemon that died before anybody saw its commit.
             return
         age_ms = market.now_ms() - market.delivered_ms.get(order.symbol, market.begun_ms)
         if age_ms > AGE_MS_MAX:

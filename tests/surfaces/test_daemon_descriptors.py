@@ -29,6 +29,20 @@ def no_descriptor_left(daemon: Daemon) -> Generator[None]:
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
 
 
+@contextmanager
+def crowd_at(daemon: Daemon) -> Generator[list[socket.socket]]:
+    """Connect until somebody has to wait: what was let go of just now is taken, and nothing is left for certain."""
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+    try:
+        for each in crowd:
+            each.connect(str(daemon.socket))
+        daemon.wait_for(lambda: daemon.said("condition.entered"))
+        yield crowd
+    finally:
+        for each in crowd:
+            each.close()
+
+
 def test_new_clients_wait_and_everything_else_goes_on(tmp_path: Path) -> None:
     with running(tmp_path, BRISK) as daemon, daemon.client() as known:
         one = daemon.create("buys", DCA)
@@ -38,12 +52,9 @@ def test_new_clients_wait_and_everything_else_goes_on(tmp_path: Path) -> None:
             return int(msgspec.json.decode(known.call("strategy.get", {"id": one}))["stats"]["open_positions"])
 
         daemon.wait_for(lambda: positions() >= 2)
-        with no_descriptor_left(daemon):
-            waiting = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+        with no_descriptor_left(daemon), crowd_at(daemon) as waiting:
             for each in waiting:
-                each.connect(str(daemon.socket))
                 each.sendall(b'{"id":1,"op":"ping"}\n')
-            daemon.wait_for(lambda: daemon.said("condition.entered"))
             held = positions()
             daemon.wait_for(lambda: positions() > held)
             status = msgspec.json.decode(known.call("status", {}))
@@ -52,9 +63,9 @@ def test_new_clients_wait_and_everything_else_goes_on(tmp_path: Path) -> None:
             )  # fmt: skip
             assert msgspec.json.decode(known.call("strategy.orders", {"id": one}))["data"]
 
-        for each in waiting:
-            assert b"pong" in each.recv(4_096)
-            each.close()
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
+            for each in waiting:
+                assert b"pong" in each.recv(4_096)
         assert len(daemon.said("condition.entered")) == 1
         assert [line for line in daemon.said() if line["level"] == "error"] == []
         assert_gapless(daemon.events(one))
@@ -63,12 +74,17 @@ def test_new_clients_wait_and_everything_else_goes_on(tmp_path: Path) -> None:
 
 def test_it_can_be_stopped_and_told_to_reload_although_it_can_open_nothing(tmp_path: Path) -> None:
     with running(tmp_path, BRISK) as daemon, daemon.client() as known:
+
+        def refused() -> bool:
+            # A connection of before may end just now, and a reload may be quicker than who waits for its descriptor.
+            os.kill(daemon.pid, signal.SIGHUP)
+            return bool(daemon.said("daemon.reload_refused"))
+
         one = daemon.create("rests", GRID)
         daemon.ask("strategy.deploy", id=one)
         daemon.wait_for(lambda: daemon.ask("status")["working_orders"] >= 1)
-        with no_descriptor_left(daemon):
-            os.kill(daemon.pid, signal.SIGHUP)
-            daemon.wait_for(lambda: daemon.said("daemon.reload_refused"))
+        with no_descriptor_left(daemon), crowd_at(daemon):
+            daemon.wait_for(refused)
             assert "Too many open files" in daemon.said("daemon.reload_refused")[-1]["reason"]
 
             known.call("kill.activate", {"reason": "nothing can be opened"})
