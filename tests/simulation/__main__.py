@@ -25,7 +25,7 @@ from tests.simulation.world import Scene
 
 BAR_CHARS = 30
 SHOWN_MAX = 5
-ENUMERATED_S = 130
+ENUMERATED_S = 75
 SEEDS_MAX = 1_000
 
 
