@@ -17,6 +17,7 @@ from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
+from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
 from pipaid.model.record import Batch
 from pipaid.model.strategy import Tally
@@ -29,6 +30,8 @@ Answer = TypeVar("Answer")
 MAILBOX_MAX: Final = 1_024
 # A venue may accept a request until so long after it was sent.
 REQUEST_WINDOW_MS: Final = 5_000
+# The world's trouble, not ours: what was not answered is asked again.
+OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 RESTARTS_MAX: Final = 5
 PERIOD_S: Final = 600.0
 CAUSE_MAX: Final = 500

@@ -13,10 +13,9 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import REQUEST_WINDOW_MS, CancelNews, DeskFact, Inbox, OrderNews, Writer
+from actors.actor import OUTAGES, REQUEST_WINDOW_MS, CancelNews, DeskFact, Inbox, OrderNews, Writer
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import AUTO_CLOSE
-from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.ident import order_id_of
 from pipaid.model.money import ZERO
 from pipaid.model.order import Execution, Fill, Order, OrderFact, OrderStatus
@@ -42,7 +41,6 @@ AT_ONCE: Final = 500
 SAVE_EVERY_MS: Final = 300_000
 # However often the stream is interrupted.
 SPACING_S: Final = 2.0
-OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 
 
 class Bucket(Protocol):

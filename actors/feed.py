@@ -12,11 +12,11 @@ import structlog
 import trio
 from attrs import define, field
 
-from actors.actor import Guard, Occasion, Swept, Writer
+from actors.actor import OUTAGES, Guard, Occasion, Swept, Writer
 from pipaid.engine.alarms import Alarms
 from pipaid.engine.effects import Effects, encode
 from pipaid.engine.quotes import Quotes
-from pipaid.errors import ExchangeError, Unavailable
+from pipaid.errors import Unavailable
 from pipaid.model.candle import Candle, CandleBuilder, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import market_step
@@ -33,8 +33,6 @@ POSITION_EVERY_MS: Final = 3_600_000
 # How often the feed looks at the time, and how much later than that it may be.
 TURN_S: Final = 0.5
 LOOP_GAP_MAX_S: Final = 1.0
-# The world's trouble, not ours: what was not answered is asked again.
-OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 # Histories are big while they are read, and what many of them took at once would hardly be given back.
 OPENING_MAX: Final = 2
 

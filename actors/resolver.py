@@ -10,9 +10,8 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from actors.actor import DeskFact, OrderNews
+from actors.actor import OUTAGES, DeskFact, OrderNews
 from pipaid.engine.quotes import Quotes
-from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.money import ZERO
 from pipaid.model.order import Execution, Fill, Order, OrderFact, OrderStatus
 from pipaid.seams import Clock
@@ -28,8 +27,6 @@ FILLS_MARGIN_MS: Final = 60_000
 ASK_EVERY_S: Final = 0.5
 ASKED_AT_ONCE: Final = 50
 ENDED: Final = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE, OrderFact.REFUSE})
-# The world's trouble, not ours: what was not answered is asked again.
-OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 
 
 @define(eq=False)
