@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import partial
+from itertools import chain, repeat
 from typing import Final, Protocol, TypeVar
 
 from attrs import define, field
@@ -126,19 +127,18 @@ class Hub:
 
         Nothing is delivered between the return and the caller's next wait, so its acknowledgement can come first.
         """
-        if strategy_id != WILDCARD and isinstance(since, dict):
-            since = since.get(strategy_id)
-        wanted = self._wanted_past(tap, strategy_id, since)
-        whole_past = strategy_id == WILDCARD and since == 0
-        short = () if whole_past else await self._cut_short(wanted)
+        known = self._known(tap, strategy_id, since)
+        short = await self._cut_short(known)
+        # Only now: a strategy created while the journal was asked is to be read as well.
+        unknown = self._unknown(tap, strategy_id, since) - known.keys()
         if tap not in self._taps:
             return Resumption()
         tap.subscriptions[strategy_id] = ext
         self._place(tap, strategy_id)
-        for key, after_seq in wanted.items():
+        for key, after_seq in chain(known.items(), zip(unknown, repeat(0))):
             tap.forget(key)
             # Even who seems up to date reads once: more may have been published since the journal was asked.
-            tap.begin_replay(key, Gate(after_seq=after_seq, whole_past=whole_past))
+            tap.begin_replay(key, Gate(after_seq=after_seq, whole_past=key in unknown))
         return Resumption(short)
 
     def unsubscribe(self, tap: Tap, strategy_id: str) -> bool:
@@ -189,17 +189,28 @@ class Hub:
         told = [event for event in events if ext or not event.opt_in]
         return Delivery(lost, (bundle_of(told),) if told else ())
 
-    def _wanted_past(self, tap: Tap, strategy_id: str, since: int | dict[str, int] | None) -> dict[str, int]:
-        if since is None:
-            return {}
+    def _known(self, tap: Tap, strategy_id: str, since: int | dict[str, int] | None) -> dict[str, int]:
+        """Return the number up to which the subscriber knows a strategy's events, for each that it says so of."""
         if strategy_id != WILDCARD:
-            assert isinstance(since, int)
-            return {strategy_id: since}
-        if isinstance(since, int):
-            if since != 0:
-                raise InvalidParameter("under * since_seq is 0 for everything retained, or an object of numbers")
-            return dict.fromkeys(self.owners.strategies_of(tap.account), 0)
+            seq = since.get(strategy_id) if isinstance(since, dict) else since
+            return {} if seq is None else {strategy_id: seq}
+        if not isinstance(since, dict):
+            return {}
         return {key: seq for key, seq in since.items() if self._may_see(tap, key)}
+
+    def _unknown(self, tap: Tap, strategy_id: str, since: int | dict[str, int] | None) -> Set[str]:
+        """Return the strategies of which the subscriber wants whatever is retained, among them ones it knows."""
+        if strategy_id != WILDCARD or since is None:
+            return frozenset()
+        rest = since.get(WILDCARD) if isinstance(since, dict) else since
+        if rest is None:
+            return frozenset()
+        if rest != 0:
+            raise InvalidParameter(
+                'under * since_seq is 0 for everything retained, or an object of numbers in which "*":0 may stand for '
+                "the strategies that it does not name"
+            )
+        return frozenset(self.owners.strategies_of(tap.account))
 
     def _may_see(self, tap: Tap, strategy_id: str) -> bool:
         owner = self.owners.owner_of(strategy_id)

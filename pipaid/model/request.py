@@ -93,7 +93,10 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000, description="a whole number 
 Seq = Annotated[int, Meta(ge=0)]
 Since = Annotated[
     Seq | Annotated[dict[Id, Seq], Meta(max_length=SINCE_STRATEGIES_MAX)],
-    Meta(description='the number of the last event already known, or under "*" an object of such numbers by strategy'),
+    Meta(
+        description='the number of the last event already known; under "*" an object of such numbers by strategy, '
+        'in which "*":0 may stand for the ones it does not name, or 0 for everything retained'
+    ),
 ]
 ScopeName = Literal[
     "strategies:read", "strategies:write", "backtest:read", "backtest:write", "webhooks:read", "webhooks:write",

@@ -186,6 +186,20 @@ async def test_under_the_wildcard_numbers_are_given_by_strategy_and_absent_means
             await scene.hub.subscribe(tap, "*", since=7)
 
 
+async def test_a_client_may_go_on_where_it_was_and_hear_all_of_who_came_since(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        for _ in range(3):
+            await scene.emit(ONE, TWO, FOREIGN)
+        tap = scene.hub.open(ACCOUNT)
+        resumption = await scene.hub.subscribe(tap, "*", since={ONE: 2, "*": 0})
+        await scene.emit(ONE)
+
+        assert resumption.oldest_seqs == ()
+        assert sorted(await scene.hear(tap, 5)) == [(ONE, 3), (ONE, 4), (TWO, 1), (TWO, 2), (TWO, 3)]
+        with pytest.raises(InvalidParameter, match="may stand for the strategies that it does not name"):
+            await scene.hub.subscribe(tap, "*", since={ONE: 2, "*": 1})
+
+
 async def test_who_is_up_to_date_or_ahead_hears_what_comes(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
         await scene.emit(ONE)

@@ -123,10 +123,6 @@ class Checks:
         if found != [(frame,)]:
             self.violate(f"S1 event {seq} of {strategy_id} was shown, and the journal holds {found}")
 
-    def strategies(self) -> list[str]:
-        """Return the ids of the strategies that the journal holds."""
-        return [key for (key,) in self._fetch("SELECT key FROM entity WHERE entity = ? ORDER BY key", ("strategy",))]
-
     def let_go(self) -> None:
         """Close the journal, whose files are about to change under everybody."""
         if self._connection is not None:

@@ -63,7 +63,7 @@ class Person:
 
     async def _begin(self, stream: trio.SocketStream) -> None:
         # Whoever names no number for a strategy hears of it from now on.
-        since: Any = {**dict.fromkeys(self.world.checks.strategies(), 0), **self.last} or 0
+        since = {"*": 0, **self.last}
         await stream.send_all(ask_line(TAIL, "events.tail", {"id": "*", "since_seq": since}, None))
 
     async def _listen(self, stream: trio.SocketStream) -> None:
