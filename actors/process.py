@@ -11,9 +11,11 @@ import sqlite3
 import sys
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Final, cast
 
 import trio
+from attrs import define
 
 from actors.actor import Phase, said_by, told_cause
 from actors.daemon import JOURNAL, Daemon
@@ -46,6 +48,8 @@ PASSING: Final = frozenset(
         errno.EADDRINUSE,
     }
 )  # fmt: skip
+# What would end a process that does not heed it yet, or any more.
+HELD_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR2)
 PASSING_AT_SQLITE: Final = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_BUSY", "SQLITE_LOCKED")
 
 
@@ -56,6 +60,8 @@ def run() -> None:
     parser.add_argument("--state", type=Path, default=None, help="where the journal lives (default: daemon.state_dir)")
     asked = parser.parse_args()
     faulthandler.enable()
+    for number in HELD_SIGNALS:
+        signal.signal(number, Held())
     world = World()
     try:
         overrides = {} if asked.state is None else {"daemon.state_dir": str(asked.state)}
@@ -211,10 +217,24 @@ async def _end(daemon: Daemon) -> None:
     daemon.supervisor.stop()
 
 
+@define(eq=False)
+class Held:
+    """Stands where a signal is not heeded yet, and remembers that it came; or any more, and cuts nothing short."""
+
+    came: bool = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take the signal."""
+        self.came = True
+
+
 async def _heed_signals(daemon: Daemon, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """SIGTERM and SIGINT end in order, a second one at once; SIGHUP reloads; SIGUSR2 is the kill switch."""
-    heeded = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
-    with trio.open_signal_receiver(*heeded) as arriving:
+    before = {number: signal.getsignal(number) for number in HELD_SIGNALS}
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *HELD_SIGNALS) as arriving:
+        for early, held in before.items():
+            if isinstance(held, Held) and held.came:
+                signal.raise_signal(early)
         async with trio.open_nursery() as nursery:
             task_status.started()
             async for number in arriving:

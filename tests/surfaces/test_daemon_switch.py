@@ -196,6 +196,40 @@ def test_a_reload_takes_the_log_level_and_names_what_waits_for_a_restart(tmp_pat
         assert daemon.ask("status")["log_level"] == "debug"
 
 
+def test_the_kill_switch_and_a_reload_may_come_before_the_daemon_is_ready(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.spawn()
+    try:
+        daemon.wait_for(lambda: catches(daemon.pid, signal.SIGUSR2) and catches(daemon.pid, signal.SIGHUP))
+        os.kill(daemon.pid, signal.SIGUSR2)
+        os.kill(daemon.pid, signal.SIGHUP)
+
+        daemon.wait_for(lambda: daemon.said("daemon.ready"))
+        daemon.wait_for(lambda: daemon.said("daemon.reloaded"))
+        daemon.wait_for(lambda: daemon.ask("kill.get")["is_active"])
+    finally:
+        daemon.end_all()
+
+
+def test_a_reload_that_comes_while_the_daemon_ends_does_not_cut_it_short(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        process = daemon.process
+        assert process is not None
+        os.kill(daemon.pid, signal.SIGTERM)
+        while process.poll() is None:
+            os.kill(daemon.pid, signal.SIGHUP)
+            time.sleep(0.0005)
+
+        assert process.returncode == 0, daemon.tail()
+        assert daemon.said("daemon.stopped")
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a signal does not end a process any more."""
+    (line,) = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("SigCgt:")]
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("how", ["operation", "signal"])
 def test_a_reload_of_a_broken_config_is_refused_and_changes_nothing(tmp_path: Path, how: str) -> None:
     with running(tmp_path) as daemon:
