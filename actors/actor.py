@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar, cast
 
@@ -19,6 +20,7 @@ from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
+from pipaid.model.position import CloseReason
 from pipaid.model.record import Batch
 from pipaid.model.strategy import Tally
 from pipaid.signals.series import Condition
@@ -30,6 +32,8 @@ Answer = TypeVar("Answer")
 MAILBOX_MAX: Final = 1_024
 # A venue may accept a request until so long after it was sent.
 REQUEST_WINDOW_MS: Final = 5_000
+CLOSE_DEADLINE_S: Final = 30.0
+CANCEL_DEADLINE_S: Final = 10.0
 # The world's trouble, not ours: what was not answered is asked again.
 OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 RESTARTS_MAX: Final = 5
@@ -225,8 +229,8 @@ class Writer(Protocol):
 class Carrier(Protocol):
     """The gateway as strategy actors see it."""
 
-    def send(self, approved: Approved, proof: Committed) -> None:
-        """Take an order that risk approved and the journal holds."""
+    def send(self, approved: Approved, proof: Committed, decided_s: float) -> None:
+        """Take an order that risk approved and the journal holds; it was decided on at that monotonic moment."""
         ...
 
     def cancel(self, order: Order, proof: Committed) -> None:
@@ -319,6 +323,43 @@ class Employed(Inbox, Swept, Protocol):
     async def until(self, condition: Callable[[Session], bool]) -> None:
         """Wait until something holds of the session."""
         ...
+
+
+async def close_positions_of(actor: Employed, reason: CloseReason, closing: str) -> bool:
+    """Close every position and enter nothing any more; tell whether the venue confirmed it in time."""
+
+    def close(session: Session) -> Effects:
+        session.entries_closed = closing
+        return session.close_positions(reason)
+
+    await actor.perform(close)
+    with trio.move_on_after(CLOSE_DEADLINE_S):
+        await actor.until(lambda session: not _entering(session))
+        # An entry may have been filled before its withdrawal reached the venue: what it opened is closed as well.
+        await actor.perform(close)
+        await actor.until(lambda session: not session.positions)
+        return True
+    return False
+
+
+async def end_orders_of(actor: Employed) -> bool:
+    """Withdraw all that works, what protects last; tell whether the venue confirmed every end in time."""
+
+    def withdraw(session: Session, *, entries_only: bool) -> Effects:
+        session.entries_closed = "ending"
+        return session.withdraw("engine", entries_only=entries_only)
+
+    with trio.move_on_after(CANCEL_DEADLINE_S):
+        await actor.perform(partial(withdraw, entries_only=True))
+        await actor.until(lambda session: not _entering(session))
+        await actor.perform(partial(withdraw, entries_only=False))
+        await actor.until(lambda session: not session.orders)
+        return True
+    return False
+
+
+def _entering(session: Session) -> bool:
+    return any(not order.reduce_only for order in session.orders.values())
 
 
 @frozen(kw_only=True)

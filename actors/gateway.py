@@ -26,6 +26,9 @@ NEWS_MAX: Final = 256
 LATE_MAX: Final = 8_192
 SENT_KEPT: Final = 16_384
 WITHDRAWN_AT_ONCE: Final = 1_000
+REQUESTS_AT_ONCE: Final = 16
+# At most so many of them enter: however long they hang, there is a way out.
+ENTRIES_AT_ONCE: Final = 12
 ENDS: Final = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE})
 
 
@@ -103,6 +106,7 @@ class Delivery:
 class Gateway:
     """Carry one desk's orders: cancellations and reducing orders first, then entries, each in the order given.
 
+    Unless the desk answers at once, up to REQUESTS_AT_ONCE are under way side by side, of one lot one after the other.
     What comes back goes to the strategy whose mark the order bears, or whose lot it is about; what is nobody's goes to
     `stray`. The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it
     says why, no entry leaves any more, and those that wait are refused with the reason as proof, for they were never
@@ -131,12 +135,16 @@ class Gateway:
     _exits: deque[Order] = field(factory=deque[Order])
     _entries: deque[Order] = field(factory=deque[Order])
     _carried: dict[str, str] = field(factory=dict[str, str])
-    _taken_s: dict[str, float] = field(factory=dict[str, float])
+    _decided_s: dict[str, float] = field(factory=dict[str, float])
     _cancelling: set[str] = field(factory=set[str])
     # Of what was sent not long ago the answer may not have been booked yet.
     _gone_out: OrderedDict[str, None] = field(factory=OrderedDict[str, None])
     # What was taken back before its cancellation was durable: that one is not sent a second time.
     _withdrawn: OrderedDict[str, None] = field(factory=OrderedDict[str, None])
+    # The lots about which a request is under way, how many of these enter, and who carries them.
+    _busy: set[str] = field(factory=set[str])
+    _entering: int = 0
+    _lanes: int = 0
     _work: trio.Event = field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -151,16 +159,22 @@ class Gateway:
         """Tell whether an order or its cancellation waits to be sent, or is being sent."""
         return client_id in self._carried or client_id in self._cancelling
 
-    def send(self, approved: Approved, proof: Committed) -> None:
-        """Take an order; the proof of its commit is demanded because nothing else may be sent."""
+    def send(self, approved: Approved, proof: Committed, decided_s: float) -> None:
+        """Take an order that was decided on at a moment of the monotonic clock.
+
+        The proof of its commit is demanded because nothing else may be sent.
+        """
+        order = approved.order
         assert proof.n > 0, "an order is sent only after the commit of its intent"
-        self._carried[approved.order.client_order_id] = ""
-        self._taken_s[approved.order.client_order_id] = self.clock.monotonic_s()
-        self._put(self._exits if approved.order.reduce_only else self._entries, approved.order)
+        assert order.dry_run is self.dry, f"an order of the other mode was brought to {self.name}"
+        self._carried[order.client_order_id] = ""
+        self._decided_s[order.client_order_id] = decided_s
+        self._put(self._exits if order.reduce_only else self._entries, order)
 
     def cancel(self, order: Order, proof: Committed) -> None:
         """Take a cancellation."""
         assert proof.n > 0, "a cancellation is sent only after its commit"
+        assert order.dry_run is self.dry, f"a cancellation of the other mode was brought to {self.name}"
         self._cancelling.add(order.client_order_id)
         self._put(self._cancels, order)
 
@@ -174,8 +188,6 @@ class Gateway:
         if not self.stopped:
             return
         resting = deque(order for order in orders if not order.reduce_only and self._may_rest(order))
-        for order in resting:
-            _remember(self._withdrawn, order.client_order_id)
         if resting:
             log.warning("entries.withdrawn", desk=self.name, orders=len(resting), reason=self.stopped)
         async with trio.open_nursery() as nursery:
@@ -190,7 +202,9 @@ class Gateway:
 
     async def _withdraw_all(self, resting: deque[Order]) -> None:
         while resting:
-            await self._withdraw_one(resting.popleft())
+            order = resting.popleft()
+            _remember(self._withdrawn, order.client_order_id)
+            await self._withdraw_one(order)
 
     def _put(self, queue: deque[Order], order: Order) -> None:
         assert self.waiting < QUEUE_MAX, f"more than {QUEUE_MAX} orders wait for {self.name}"
@@ -200,6 +214,10 @@ class Gateway:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what comes and listen to the desk, until cancelled."""
+        self._busy.clear()
+        self._entering = self._lanes = 0
+        if self.waiting:
+            self._work.set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.delivery.run)
             nursery.start_soon(self._listen)
@@ -207,27 +225,58 @@ class Gateway:
             while True:
                 await self._work.wait()
                 self._work = trio.Event()
-                await self._drain()
+                if self.desk.capabilities.answers_at_once and not self._lanes:
+                    while await self._carry_out(NEWS_MAX):
+                        pass
+                    continue
+                for _ in range(min(self.waiting, REQUESTS_AT_ONCE - self._lanes)):
+                    self._lanes += 1
+                    nursery.start_soon(self._go_along)
 
-    async def _drain(self) -> None:
-        """Send all that waits; news of what was sent at once go out together, one letter a strategy."""
+    async def _go_along(self) -> None:
+        """Carry one thing out after the other while there is any that need not wait for another."""
+        try:
+            while await self._carry_out(1):
+                pass
+        finally:
+            self._lanes -= 1
+
+    async def _carry_out(self, orders_max: int) -> bool:
+        """Send so many orders at most; news of them go out together, one letter a strategy. Tell if there was any."""
         news: dict[str, list[tuple[str, OrderFact, str]]] = {}
         units = 0
         try:
-            while self.waiting and units < NEWS_MAX:
-                if self._cancels:
-                    await self._cancel_one()
-                    continue
-                order = (self._exits or self._entries).popleft()
-                units += 1
-                fact, detail = await self._send_one(order)
+            while units < orders_max and (taken := self._take()) is not None:
+                order, cancelling = taken
+                enters = not cancelling and not order.reduce_only
+                self._busy.add(order.position_id)
+                self._entering += enters
+                try:
+                    if cancelling:
+                        await self._cancel_one(order)
+                        continue
+                    units += 1
+                    fact, detail = await self._send_one(order)
+                finally:
+                    self._busy.discard(order.position_id)
+                    self._entering -= enters
                 news.setdefault(order.strategy_id, []).append((order.client_order_id, fact, detail))
         finally:
             for strategy_id, facts in news.items():
                 self.delivery.hand(strategy_id, OrderNews(tuple(facts)))
             self.activity.end(units)
-            if self.waiting:
-                self._work.set()
+        return bool(units)
+
+    def _take(self) -> tuple[Order, bool] | None:
+        """Take what is to be sent next, and tell whether it is a cancellation; what is about a busy lot waits."""
+        for queue in (self._cancels, self._exits, self._entries):
+            if queue is self._entries and self._entering >= ENTRIES_AT_ONCE:
+                break
+            for place, order in enumerate(queue):
+                if order.position_id not in self._busy:
+                    del queue[place]
+                    return order, queue is self._cancels
+        return None
 
     async def _send_one(self, order: Order) -> tuple[OrderFact, str]:
         client_id = order.client_order_id
@@ -238,17 +287,19 @@ class Gateway:
             return await self._place(order)
         finally:
             del self._carried[client_id]
-            self._taken_s.pop(client_id, None)
+            self._decided_s.pop(client_id, None)
 
     def _too_late(self, entry: Order) -> str:
         """Return why an entry that was good when it was decided on must not go out any more, or nothing."""
         if self.stopped:
             return self.stopped
-        if entry.symbol in self.quotes.stale:
+        if self.quotes.is_stale(entry.symbol):
             return "its price has become stale"
-        waited_s = self.clock.monotonic_s() - self._taken_s[entry.client_order_id]
+        if self.quotes.is_frozen(self.name, entry.symbol):
+            return f"what is held of {entry.symbol} is in dispute since it was decided on"
+        waited_s = self.clock.monotonic_s() - self._decided_s[entry.client_order_id]
         if waited_s > self.wait_max_s:
-            return f"it waited {waited_s:.1f} s, which is longer than a request is good for"
+            return f"it was decided on {waited_s:.1f} s ago, which is longer than a request is good for"
         return ""
 
     async def _place(self, order: Order) -> tuple[OrderFact, str]:
@@ -276,8 +327,7 @@ class Gateway:
         self.doubt(order, expires_at_ms)
         return OrderFact.LOSE, outcome.detail
 
-    async def _cancel_one(self) -> None:
-        order = self._cancels.popleft()
+    async def _cancel_one(self, order: Order) -> None:
         client_id = order.client_order_id
         try:
             if client_id in self._carried:
@@ -290,8 +340,8 @@ class Gateway:
             self._cancelling.discard(client_id)
             self.activity.end()
 
-    async def _withdraw_one(self, order: Order) -> None:
-        """Ask for a cancellation. Only the desk's execution ends the order; a refusal says nothing about its fate.
+    async def _withdraw_one(self, order: Order) -> Outcome:
+        """Ask for a cancellation and return the answer, which says nothing of the order's fate: its execution does.
 
         A venue refuses because the order has ended, or because it has not come yet: it is asked which. Should it still
         work a while later, the auditor has the cancellation asked for again.
@@ -305,6 +355,7 @@ class Gateway:
                 self._withdrawn.pop(order.client_order_id, None)
                 if isinstance(outcome, Unknown) or not self.desk.capabilities.acts_in_call:
                     self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
+        return outcome
 
     async def _listen(self) -> None:
         async for update in self.desk.updates():

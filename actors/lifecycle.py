@@ -12,7 +12,17 @@ import msgspec
 import trio
 from attrs import define
 
-from actors.actor import Employed, Guard, Phase, Writer, told_cause
+from actors.actor import (
+    CANCEL_DEADLINE_S,
+    CLOSE_DEADLINE_S,
+    Employed,
+    Guard,
+    Phase,
+    Writer,
+    close_positions_of,
+    end_orders_of,
+    told_cause,
+)
 from pipaid.engine.definition import check_definition, definition_number
 from pipaid.engine.effects import Effects, strategy_record
 from pipaid.engine.session import Session
@@ -28,8 +38,6 @@ from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.strategy import Action, Run, Status, Strategy, StrategyDefinition, advance
 from pipaid.seams import World
 
-CLOSE_DEADLINE_S: Final = 30.0
-CANCEL_DEADLINE_S: Final = 10.0
 # Longer than the longest back-off.
 UP_DEADLINE_S: Final = 45.0
 STRATEGIES_MAX: Final = 100_000
@@ -218,7 +226,7 @@ class Lifecycle:
         with self.roster.transition(member, Action.PAUSE):
             closed = True
             if close_positions:
-                closed = await self._close_all(member, CloseReason.PAUSE_CLOSE, "pausing")
+                closed = await close_positions_of(_actor(member), CloseReason.PAUSE_CLOSE, "pausing")
 
             def become_paused(session: Session) -> Effects:
                 after = self._after(session.strategy, Action.PAUSE)
@@ -241,13 +249,21 @@ class Lifecycle:
             return member.strategy
 
     async def stop(self, account: str | None, id: str, *, close_positions: bool) -> Strategy:
-        """End a strategy for good; what it still holds is reported and no longer managed."""
+        """End a strategy for good, once none of its orders can be filled; what it still holds is no longer managed."""
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.STOP):
-            closed = True
-            if close_positions:
-                closed = await self._close_all(member, CloseReason.STOP_CLOSE, "stopping")
-            await self._cancel_all(member)
+            if close_positions and not await close_positions_of(_actor(member), CloseReason.STOP_CLOSE, "stopping"):
+                await self._keep_on(member)
+                raise ExchangeError(
+                    f"the venue did not confirm every close within {CLOSE_DEADLINE_S:.0f} s; the strategy is "
+                    f"{member.strategy.status}, not stopped, and the closing orders stay in force; stop it again later"
+                )
+            if not await end_orders_of(_actor(member)):
+                await self._keep_on(member)
+                raise ExchangeError(
+                    f"the venue did not confirm the end of every order within {CANCEL_DEADLINE_S:.0f} s; the strategy "
+                    f"is {member.strategy.status}, not stopped, and enters nothing; stop it again later"
+                )
             left: list[str] = []
 
             def become_stopped(session: Session) -> Effects:
@@ -267,10 +283,6 @@ class Lifecycle:
             run = member.strategy.run
             # Nobody looks after them any more, so they must not count in the comparison with the venue either.
             self.forget_lots(run is None or run.dry_run, left)
-            if not closed:
-                raise ExchangeError(
-                    f"the venue did not confirm every close within {CLOSE_DEADLINE_S:.0f} s; the strategy is stopped"
-                )
             return member.strategy
 
     async def reset(self, account: str | None, id: str) -> Strategy:
@@ -297,7 +309,11 @@ class Lifecycle:
             if not dry and _held(member) and member.strategy.status is not Status.STOPPED:
                 raise InvalidState(f"{_held(member)} live positions are open; close them before deleting the strategy")
             if member.actor is not None:
-                await self._cancel_all(member)
+                if not await end_orders_of(member.actor):
+                    await self._keep_on(member)
+                    raise InvalidState(
+                        "orders of it may still be filled: the venue has not confirmed their end; delete it again later"
+                    )
                 await self.roster.dismiss(member)
             rows = await self.writer.read(
                 lambda reader: [
@@ -380,6 +396,9 @@ class Lifecycle:
         before = member.strategy.run
         if before is not None and before.dry_run != run.dry_run and _held(member):
             raise InvalidState("positions of the other mode are open; close them before changing between dry and live")
+        session = member.actor.session if member.actor is not None and member.actor.loaded else None
+        if session is not None and any(order.dry_run != run.dry_run for order in session.orders.values()):
+            raise InvalidState("orders of the other mode may still be filled; wait until each is known to have ended")
 
     def _after(self, strategy: Strategy, action: Action, *, ended: bool = False) -> Strategy:
         run = strategy.run
@@ -424,29 +443,23 @@ class Lifecycle:
         raise Unavailable("the strategy is being restarted after a failure; try again")
 
     async def _perform(self, member: Membership, act: Callable[[Session], Effects]) -> None:
-        assert member.actor is not None, "a running strategy has an actor"
-        await member.actor.perform(act)
+        await _actor(member).perform(act)
 
-    async def _close_all(self, member: Membership, reason: CloseReason, closing: str) -> bool:
-        def close(session: Session) -> Effects:
-            session.entries_closed = closing
-            return session.close_positions(reason)
+    async def _keep_on(self, member: Membership) -> None:
+        """Let a strategy that could not be ended look after what it holds, and enter nothing."""
 
-        await self._perform(member, close)
-        assert member.actor is not None
-        with trio.move_on_after(CLOSE_DEADLINE_S):
-            await member.actor.until(lambda session: not _entering(session))
-            # An entry may have been filled before its withdrawal reached the venue: what it opened is closed as well.
-            await self._perform(member, close)
-            await member.actor.until(lambda session: not session.positions)
-            return True
-        return False
+        def become(session: Session) -> Effects:
+            before = session.strategy
+            pauses = before.status is Status.DEPLOYED
+            after = self._after(before, Action.PAUSE) if pauses else before
+            effects = session.become(after, withdraw_entries="engine", guard=True)
+            if pauses:
+                effects.event(
+                    Paused(status=after.status.value, close_positions=False, open_positions=len(session.positions))
+                )
+            return effects
 
-    async def _cancel_all(self, member: Membership) -> None:
-        await self._perform(member, lambda session: session.withdraw("engine", entries_only=False))
-        assert member.actor is not None
-        with trio.move_on_after(CANCEL_DEADLINE_S):
-            await member.actor.until(lambda session: not session.orders)
+        await self._perform(member, become)
 
 
 class _Claim:
@@ -470,8 +483,9 @@ class _Claim:
             del self._names[self._key]
 
 
-def _entering(session: Session) -> bool:
-    return any(not order.reduce_only for order in session.orders.values())
+def _actor(member: Membership) -> Employed:
+    assert member.actor is not None, "a running strategy has an actor"
+    return member.actor
 
 
 def _held(member: Membership) -> int:

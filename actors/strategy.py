@@ -102,6 +102,7 @@ class StrategyActor:
     crashed: BaseException | None = None
     changed: trio.Event | None = None
     _outdated: bool = False
+    _decided_s: float = 0.0
     _booked: deque[str] = field(factory=partial(deque[str], maxlen=BOOKED_KEPT))
 
     waiting_max: int = MAILBOX_MAX
@@ -197,7 +198,7 @@ class StrategyActor:
         if isinstance(outcome, Committed):
             try:
                 for each in effects:
-                    self._carry(each, outcome)
+                    self._carry(each, outcome, self._decided_s)
             except Exception as trouble:  # noqa: BLE001 - the recorder calls this and must not fall with one strategy
                 self._crash(trouble)
         else:
@@ -210,7 +211,7 @@ class StrategyActor:
     def _guarded(self, occasion: Occasion) -> Effects | None:
         session = self.session
         try:
-            started = self.clock.monotonic_s()
+            started = self._decided_s = self.clock.monotonic_s()
             effects = session.on_price(occasion) if isinstance(occasion, Touch) else session.on_candle(occasion)
         except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch, for code that the sweep calls
             self.missed[occasion] = None
@@ -437,21 +438,21 @@ class StrategyActor:
         """Make a decision durable, then visible."""
         if effects is None or effects.empty:
             return
+        decided_s = self.clock.monotonic_s()
         committed = await self.writer.commit(effects.batch())
-        self._carry(effects, committed)
+        self._carry(effects, committed, decided_s)
 
-    def _carry(self, effects: Effects, proof: Committed) -> None:
+    def _carry(self, effects: Effects, proof: Committed, decided_s: float) -> None:
         self._show()
         if effects.strategy_changed:
             self.on_become(effects.strategy)
         self._booked.extend(booked.fill.id for booked in effects.fills)
         for stray in effects.strays:
             self.on_stray(stray)
-        carrier = self.carriers(self.session.dry_run)
         for order in effects.cancel:
-            carrier.cancel(order, proof)
+            self.carriers(order.dry_run).cancel(order, proof)
         for approved in effects.place:
-            carrier.send(approved, proof)
+            self.carriers(approved.order.dry_run).send(approved, proof, decided_s)
         for symbol in sorted(self.session.interest_changed):
             self.on_interest(self, symbol)
         self.session.interest_changed.clear()

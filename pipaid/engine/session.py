@@ -215,8 +215,11 @@ class Session(Wishes):
                 self._exit(Exit(position_id=position.id, reason=reason))
             return self._finish(force=True)
 
-    def become(self, strategy: Strategy, *, withdraw_entries: str = "") -> Effects:
-        """Take on a changed strategy record (status, run, fault); the caller adds the event that tells of it."""
+    def become(self, strategy: Strategy, *, withdraw_entries: str = "", guard: bool = False) -> Effects:
+        """Take on a changed strategy record (status, run, fault); the caller adds the event that tells of it.
+
+        With `guard`, what protects its lots rests again, should it have been withdrawn before.
+        """
         self.strategy = strategy
         self.interest_changed.update(strategy.in_effect.symbols)
         with self._deciding():
@@ -224,6 +227,9 @@ class Session(Wishes):
             self._effects.strategy_changed = True
             if withdraw_entries:
                 self._withdraw(withdraw_entries, entries_only=True)
+            if guard:
+                for position in list(self.positions.values()):
+                    self._guard(position, AGAIN)
             return self._finish(force=True)
 
     # Deciding.

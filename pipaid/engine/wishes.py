@@ -278,12 +278,14 @@ class Wishes(Holdings):
     def _order(self, number: int, **fields: Any) -> Order:
         strategy = self.strategy
         run = strategy.run
+        lot = self.positions.get(fields["position_id"])
         return Order(
             id=order_id(strategy.id, number),
             client_order_id=client_order_id(strategy.account, strategy.id, number),
             strategy_id=strategy.id,
             account=strategy.account,
-            dry_run=self.dry_run,
+            # A late fill of the run before may have opened a lot of the other mode: its exits belong there.
+            dry_run=self.dry_run if lot is None else lot.dry_run,
             run_id=run.id if run is not None else "",
             leverage=self.leverage,
             market_step=self.quotes.step,

@@ -114,10 +114,12 @@ class UnreliableDesk:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Return what the venue can do through this line: while requests may be late, they do not act in the call."""
+        """Return what the venue can do through this line: requests may be late, and answers may stay away."""
         able = self.venue.capabilities
         if able.acts_in_call and (self._arrivals or self.faults.may(Fault.LATE)):
-            return msgspec.structs.replace(able, acts_in_call=False)
+            able = msgspec.structs.replace(able, acts_in_call=False)
+        if able.answers_at_once and self.timeout_s and any(map(self.faults.may, REQUEST_FAULTS)):
+            able = msgspec.structs.replace(able, answers_at_once=False)
         return able
 
     # What the venue shows and is shown.

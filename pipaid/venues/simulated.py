@@ -43,6 +43,7 @@ CAPABILITIES: Final = Capabilities(
     id_unique="open",
     request_expiry=False,
     acts_in_call=True,
+    answers_at_once=True,
     lookup_by_client_id=True,
     fills_since=True,
     countdown_cancel=False,

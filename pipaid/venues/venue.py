@@ -18,12 +18,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     `acts_in_call` says that a request is carried out, or is lost, before the call that makes it returns: none is ever
     under way afterwards. Without it, a request can be accepted until it expires, and where requests do not expire
-    (`request_expiry`), at any time. What a desk cannot do (`lookup`, `fills_since`) is not asked of it.
+    (`request_expiry`), at any time. `answers_at_once` says that nobody has to wait for an answer. What a desk cannot
+    do (`lookup`, `fills_since`) is not asked of it.
     """
 
     id_unique: Literal["forever", "open", "none"]
     request_expiry: bool
     acts_in_call: bool = False
+    answers_at_once: bool = False
     lookup_by_client_id: bool
     fills_since: bool
     countdown_cancel: bool

@@ -21,7 +21,8 @@ from pipaid.wire.activity import Activity
 from tests.builders import make_order
 
 PROOF = Committed(n=1, events=())
-EXPIRING = msgspec.structs.replace(CAPABILITIES, request_expiry=True, acts_in_call=False)
+EXPIRING = msgspec.structs.replace(CAPABILITIES, request_expiry=True, acts_in_call=False, answers_at_once=False)
+PROMPT = msgspec.structs.replace(EXPIRING, answers_at_once=True)
 SILENCE = Unknown("no answer in time")
 
 Say = Callable[[Order], Outcome]
@@ -81,7 +82,7 @@ class HandDesk:
     """A desk that answers as a test says: each call waits for `gate`, and is written down with its order's id."""
 
     activity: Activity
-    capabilities: Capabilities = EXPIRING
+    capabilities: Capabilities = PROMPT
     calls: list[str] = field(factory=list[str])
     place_with: Say = field(default=lambda _: Confirmed())
     cancel_with: Say = field(default=lambda _: Confirmed())

@@ -118,6 +118,8 @@ class Home:
     templates: dict[str, type[Template]]
     intensity: Intensity = field(factory=Intensity)
     lockstep: bool = False
+    # Whether the one desk is that of the dry runs.
+    dry: bool = True
     make_desk: Callable[[SimulatedDesk], Desk] = field(default=lambda desk: desk)
     kill_file: Path | None = None
     market: HandMarket = field(factory=HandMarket)
@@ -201,7 +203,7 @@ class Home:
         self.bucket = Unassigned(name="paper", writer=self.recorder)
         self.gateway = Gateway(
             name="paper",
-            dry=True,
+            dry=self.dry,
             desk=self.desk,
             quotes=self.quotes,
             clock=self.world.clock,
@@ -230,8 +232,8 @@ class Home:
             clock=self.world.clock,
             writer=self.recorder,
             bucket=self.bucket,
-            working=partial(self.roster.working_orders, dry=True),
-            lots=partial(self.roster.lots, dry=True),
+            working=partial(self.roster.working_orders, dry=self.dry),
+            lots=partial(self.roster.lots, dry=self.dry),
             carries=self.gateway.carries,
             doubts=self.resolver.doubts,
             doubt=self.resolver.doubt,
@@ -266,7 +268,7 @@ class Home:
     async def deploy(self, name: str = "a strategy", **fields: Any) -> Strategy:
         """Create a strategy and let it run on paper, up to what it does at once."""
         strategy = await self.draft(name, **fields)
-        await self.lifecycle.deploy(None, strategy.id, capital=None, leverage=None, dry_run=True)
+        await self.lifecycle.deploy(None, strategy.id, capital=None, leverage=None, dry_run=self.dry)
         await self.settle()
         return self.member(strategy.id).strategy
 

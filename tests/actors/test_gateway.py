@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import actors.gateway as gateway_module
 from actors.actor import OrderNews
-from actors.gateway import Gateway
+from actors.gateway import ENTRIES_AT_ONCE, REQUESTS_AT_ONCE, Gateway
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Approved
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, Side
@@ -23,7 +23,7 @@ from pipaid.venues.simulated import CAPABILITIES
 from pipaid.venues.venue import Outcome, Reconnected, Refused
 from pipaid.wire.activity import Activity
 from tests.actors.controls import SetClock
-from tests.actors.desks import PROOF, SILENCE, Box, HandDesk, approved, leaving
+from tests.actors.desks import EXPIRING, PROOF, SILENCE, Box, HandDesk, approved, leaving
 from tests.builders import START_MS, STRATEGY_ID, SYMBOL, execution, make_fill, make_order
 
 pytestmark = pytest.mark.usefixtures("logged")
@@ -72,7 +72,7 @@ class Post:
 
     def send(self, *orders: Approved) -> None:
         for each in orders:
-            self.gateway.send(each, PROOF)
+            self.gateway.send(each, PROOF, self.clock.monotonic_s())
 
     @property
     def heard(self) -> list[str]:
@@ -119,6 +119,60 @@ async def test_what_comes_during_a_call_takes_its_place_by_rank() -> None:
         await post.quiet()
 
     assert post.desk.calls == ["pp0001", "-pp0004", "pp0003", "pp0002"]
+
+
+def slow_post() -> Post:
+    """Return a gateway whose desk is waited for."""
+    post = Post()
+    post.desk.capabilities = EXPIRING
+    post.desk.gate = trio.Event()
+    return post
+
+
+async def test_an_answer_that_stays_away_holds_nobody_else_up() -> None:
+    post = slow_post()
+    async with post.running():
+        post.send(approved(1, position_id="pos_1"))
+        await wait_all_tasks_blocked()
+        post.send(leaving(2, position_id="pos_2"), approved(3, position_id="pos_3"))
+        post.gateway.cancel(make_order(4, position_id="pos_4"), PROOF)
+        await wait_all_tasks_blocked()
+
+        assert sorted(post.desk.calls) == ["-pp0004", "pp0001", "pp0002", "pp0003"]
+        post.desk.gate.set()
+
+
+async def test_of_one_lot_one_request_is_under_way_at_a_time() -> None:
+    post = slow_post()
+    async with post.running():
+        post.send(approved(1, position_id="pos_1"))
+        await wait_all_tasks_blocked()
+        # Asked about an order that has not come yet, a venue would know nothing, and take it afterwards.
+        post.gateway.cancel(make_order(1, position_id="pos_1"), PROOF)
+        post.send(leaving(2, position_id="pos_1"))
+        await wait_all_tasks_blocked()
+        assert post.desk.calls == ["pp0001"]
+
+        post.desk.gate.set()
+        await post.quiet()
+        assert post.desk.calls == ["pp0001", "-pp0001", "pp0002"]
+
+
+async def test_however_many_entries_hang_there_is_a_way_out() -> None:
+    post = slow_post()
+    async with post.running():
+        post.send(*(approved(number, position_id=f"pos_{number}") for number in range(1, 101)))
+        await wait_all_tasks_blocked()
+        assert len(post.desk.calls) == ENTRIES_AT_ONCE
+
+        post.send(*(leaving(number, position_id=f"pos_{number}") for number in range(201, 301)))
+        await wait_all_tasks_blocked()
+        assert len(post.desk.calls) == REQUESTS_AT_ONCE
+        assert post.desk.calls[ENTRIES_AT_ONCE:] == ["pp0201", "pp0202", "pp0203", "pp0204"]
+
+        post.desk.gate.set()
+        await post.quiet()
+        assert len(set(post.desk.calls)) == len(post.desk.calls) == 200
 
 
 async def test_an_order_whose_cancellation_overtakes_it_is_never_sent() -> None:
@@ -419,6 +473,6 @@ async def test_what_waits_for_a_strategy_that_is_dismissed_is_put_aside() -> Non
 async def test_nothing_is_sent_without_the_proof_of_a_commit() -> None:
     post = Post()
     with pytest.raises(AssertionError):
-        post.gateway.send(approved(1), Committed(n=0, events=()))
+        post.gateway.send(approved(1), Committed(n=0, events=()), 0.0)
 
     assert post.gateway.waiting == 0

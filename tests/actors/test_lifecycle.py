@@ -7,16 +7,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.lifecycle import CLOSE_DEADLINE_S
+from actors.actor import CLOSE_DEADLINE_S
 from pipaid.errors import DuplicateName, ExchangeError, InvalidParameter, InvalidState, NotFound, PipaidError
-from pipaid.model.order import Order
+from pipaid.model.order import Order, OrderStatus, OrderType
 from pipaid.model.position import Position
 from pipaid.model.strategy import Status, Strategy
 from pipaid.storage.store import JournalRefused
+from pipaid.venues.simulated import SimulatedDesk
+from tests.actors.desks import EXPIRING, SILENCE, LossyDesk
 from tests.actors.homes import ACCOUNT, Home, at_home
 from tests.actors.test_strategy import Watched
 from tests.builders import OTHER, SYMBOL, enter, limit, make_definition, plan, scripted
@@ -31,16 +34,6 @@ async def holding(home: Home, **fields: Any) -> Strategy:
     await home.trade()
     assert len(home.lots(strategy.id)) == 1
     return strategy
-
-
-async def live(home: Home) -> Strategy:
-    """Deploy a strategy that is not on paper and opens one lot."""
-    draft = await home.draft()
-    await home.lifecycle.deploy(None, draft.id, capital=None, leverage=None, dry_run=False)
-    await home.close()
-    await home.trade()
-    assert len(home.lots(draft.id)) == 1
-    return home.member(draft.id).strategy
 
 
 def stored(home: Home, strategy: Strategy) -> Strategy:
@@ -172,8 +165,8 @@ async def test_of_commands_at_once_one_wins_and_the_others_are_told(
 
 
 async def test_a_command_waits_for_a_strategy_that_is_being_mended(tmp_path: Path, autojump_clock: MockClock) -> None:
-    async with at_home(tmp_path, scripted(on_candle=plan([enter()]))) as home:
-        strategy = await live(home)
+    async with at_home(tmp_path, scripted(on_candle=plan([enter()])), dry=False) as home:
+        strategy = await holding(home)
         await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
         home.actor(strategy.id)._crash(ValueError("a crash from anywhere"))
 
@@ -288,11 +281,93 @@ async def test_a_close_that_is_not_confirmed_is_told_and_takes_effect(
             await getattr(home.lifecycle, command)(ACCOUNT, strategy.id, close_positions=True)
 
         assert trio.current_time() - before >= CLOSE_DEADLINE_S
-        assert stored(home, strategy).status.value == {"pause": "paused", "stop": "stopped"}[command]
-        if command == "pause":
-            assert [order.reduce_only for order in home.orders(strategy.id)] == [True]
-            await home.trade()
-            assert home.lots(strategy.id) == []
+        # Stopped is for good; until what closes it is through, somebody has to look after it.
+        assert stored(home, strategy).status is Status.PAUSED
+        assert [order.reduce_only for order in home.orders(strategy.id)] == [True]
+        await home.trade()
+        assert home.lots(strategy.id) == []
+        if command == "stop":
+            await home.lifecycle.stop(ACCOUNT, strategy.id, close_positions=True)
+            assert stored(home, strategy).status is Status.STOPPED
+
+
+def doubtful(home_of: dict[str, LossyDesk]) -> Callable[[SimulatedDesk], LossyDesk]:
+    """Make a desk where every order is on its way for longer than anybody waits, and put it where a test finds it."""
+
+    def make(venue: SimulatedDesk) -> LossyDesk:
+        able = msgspec.structs.replace(EXPIRING, request_expiry=False)
+        home_of["desk"] = LossyDesk(venue, default="late", capabilities=able)
+        return home_of["desk"]
+
+    return make
+
+
+@pytest.mark.parametrize("command", ["stop", "delete"])
+async def test_nobody_walks_away_from_an_order_that_may_still_be_filled(
+    command: str, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    desks: dict[str, LossyDesk] = {}
+    entering = scripted(on_candle=plan([limit("100", stop_price=Decimal(90))]))
+    async with at_home(tmp_path, entering, make_desk=doubtful(desks)) as home:
+        strategy = await home.deploy()
+        await home.close()
+        assert [order.status for order in home.orders(strategy.id)] == [OrderStatus.UNKNOWN]
+        if command == "delete":
+            await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
+
+        with pytest.raises((ExchangeError, InvalidState), match="confirm"):
+            await leave(home, command, strategy)
+
+        assert stored(home, strategy).status is Status.PAUSED
+        assert home.books[True].orders == 1
+        # It arrives and is filled after all: whoever wanted it still looks after it.
+        desks["desk"].default = ""
+        await desks["desk"].arrive()
+        await home.trade("100")
+        assert [lot.quantity for lot in home.lots(strategy.id)] == [1]
+        assert [order.type for order in home.orders(strategy.id)] == [OrderType.STOP]
+        assert home.bucket.found == {}
+
+        await leave(home, command, strategy)
+
+
+async def leave(home: Home, command: str, strategy: Strategy) -> None:
+    """End a strategy one way or the other."""
+    if command == "stop":
+        await home.lifecycle.stop(ACCOUNT, strategy.id, close_positions=False)
+    else:
+        await home.lifecycle.delete(ACCOUNT, strategy.id)
+
+
+async def test_what_protects_rests_again_when_an_end_is_not_confirmed(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    desks: dict[str, LossyDesk] = {}
+    entering = scripted(on_candle=plan([enter(stop_price=Decimal(90))]))
+    async with at_home(tmp_path, entering, make_desk=doubtful(desks)) as home:
+        desks["desk"].default = ""
+        strategy = await holding(home)
+        desks["desk"].cancels.append(SILENCE)
+        with pytest.raises(ExchangeError, match="end of every order"):
+            await home.lifecycle.stop(ACCOUNT, strategy.id, close_positions=False)
+
+        stops = [order for order in home.orders(strategy.id) if order.type is OrderType.STOP]
+        assert [order.cancelling for order in stops] == [True, False]
+        await home.trade("89")
+        assert home.lots(strategy.id) == []
+
+
+async def test_the_mode_does_not_change_while_an_order_may_still_be_filled(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    entering = scripted(on_candle=plan([limit("100", stop_price=Decimal(90))]))
+    async with at_home(tmp_path, entering, make_desk=doubtful({})) as home:
+        strategy = await home.deploy()
+        await home.close()
+        await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
+
+        with pytest.raises(InvalidState, match="orders of the other mode may still be filled"):
+            await home.lifecycle.deploy(ACCOUNT, strategy.id, capital=None, leverage=None, dry_run=False)
 
 
 async def test_stop_cancels_reports_what_is_left_and_leaves_no_dispute(
@@ -341,8 +416,8 @@ async def test_paper_positions_go_with_their_strategy(tmp_path: Path, autojump_c
 async def test_live_positions_forbid_deleting_until_the_strategy_is_stopped(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with at_home(tmp_path, scripted(on_candle=plan([enter()]))) as home:
-        strategy = await live(home)
+    async with at_home(tmp_path, scripted(on_candle=plan([enter()])), dry=False) as home:
+        strategy = await holding(home)
         await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
         with pytest.raises(InvalidState, match="close them before deleting"):
             await home.lifecycle.delete(ACCOUNT, strategy.id)

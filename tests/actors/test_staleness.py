@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -19,13 +20,15 @@ from actors.recorder import Recorder
 from actors.watchdog import Guard
 from pipaid.engine.quotes import Quotes
 from pipaid.model.candle import MarketTrade
+from pipaid.model.record import Batch
+from pipaid.storage.store import Committed
 from pipaid.venues.venue import Closed
 from pipaid.wire.activity import Activity
 from tests.actors.desks import approved, leaving
-from tests.actors.homes import HandMarket
+from tests.actors.homes import HandMarket, at_home
 from tests.actors.test_gateway import Post
 from tests.actors.test_lookout import SteppedClock
-from tests.builders import START_MS, STRATEGY_ID, SYMBOL, make_candle
+from tests.builders import START_MS, STRATEGY_ID, SYMBOL, enter, make_candle, plan, scripted
 from tests.storage.journals import open_journal
 
 pytestmark = pytest.mark.usefixtures("logged")
@@ -143,7 +146,38 @@ async def test_an_entry_that_waited_longer_than_a_request_is_good_for_is_not_sen
         told = await refused(post)
 
     assert post.desk.calls == ["pp0001", "pp0003"]
-    assert told == ["never sent: it waited 5.1 s, which is longer than a request is good for"]
+    assert told == ["never sent: it was decided on 5.1 s ago, which is longer than a request is good for"]
+
+
+async def test_an_entry_whose_commit_hung_is_not_sent(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([enter()]))) as home:
+        strategy = await home.deploy()
+        commit = home.recorder.commit
+
+        async def hang(batch: Batch) -> Committed:
+            await trio.sleep(REQUEST_WINDOW_MS / 1_000 + 1)
+            return await commit(batch)
+
+        home.actor(strategy.id).writer = cast("Any", SimpleNamespace(commit=hang, read=home.recorder.read))
+        await home.actor(strategy.id).perform(lambda session: session.on_trigger())
+        await home.settle()
+
+        assert home.gateway.sent == 0
+        assert home.orders(strategy.id) == []
+
+
+async def test_an_entry_on_a_symbol_that_came_into_dispute_while_it_waited_is_not_sent() -> None:
+    post = Post()
+    post.desk.gate = trio.Event()
+    async with post.running():
+        post.send(leaving(1), approved(2), leaving(3))
+        await wait_all_tasks_blocked()
+        post.gateway.quotes.frozen["paper"] = frozenset({SYMBOL})
+
+        told = await refused(post)
+
+    assert post.desk.calls == ["pp0001", "pp0003"]
+    assert told == [f"never sent: what is held of {SYMBOL} is in dispute since it was decided on"]
 
 
 async def test_an_entry_whose_price_became_stale_while_it_waited_is_not_sent() -> None:

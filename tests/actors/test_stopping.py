@@ -132,6 +132,28 @@ async def test_one_that_is_not_answered_is_in_doubt() -> None:
     assert sorted(post.doubts) == ["pp0001", "pp0002"]
 
 
+async def test_what_was_not_asked_for_before_the_deadline_is_still_cancelled_by_its_strategy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_module, "WITHDRAWN_AT_ONCE", 2)
+    post = Post()
+    post.gateway.stopped = "a drill"
+    post.desk.gate = trio.Event()
+    entries = [resting(number) for number in range(1, 5)]
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(post.gateway.withdraw, entries)
+            await wait_all_tasks_blocked()
+            scope.cancel()
+    post.desk.gate.set()
+    async with post.running():
+        for order in entries:
+            post.gateway.cancel(order, PROOF)
+        await post.quiet()
+
+    assert sorted(post.desk.calls[2:]) == ["-pp0001", "-pp0002", "-pp0003", "-pp0004"]
+
+
 async def test_an_entry_that_was_on_its_way_is_taken_back_when_it_arrives() -> None:
     post = Post()
     post.desk.gate = trio.Event()

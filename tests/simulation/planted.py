@@ -163,31 +163,16 @@ def latch_lost_on_restart() -> Patches:
 
 def cancel_done_on_unknown_order() -> Patches:
     """Take the refusal of a cancellation for the end of the order."""
-    cancel = Gateway._cancel_one
+    withdraw = Gateway._withdraw_one
 
-    async def done(self: Any) -> None:
-        order = self._cancels[0]
-        desk = self.desk
-        outcomes: list[Outcome] = []
-
-        class Overheard:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(desk, name)
-
-            async def cancel(self, order: Order) -> Outcome:
-                outcomes.append(await desk.cancel(order))
-                return outcomes[-1]
-
-        self.desk = Overheard()
-        try:
-            await cancel(self)
-        finally:
-            self.desk = desk
-        if outcomes and isinstance(outcomes[0], Refused):
-            ended = OrderNews(((order.client_order_id, OrderFact.CANCEL, outcomes[0].proof),))
+    async def done(self: Any, order: Order) -> Outcome:
+        outcome = await withdraw(self, order)
+        if isinstance(outcome, Refused):
+            ended = OrderNews(((order.client_order_id, OrderFact.CANCEL, outcome.proof),))
             self.delivery.hand(order.strategy_id, ended)
+        return outcome
 
-    return [(Gateway, "_cancel_one", done)]
+    return [(Gateway, "_withdraw_one", done)]
 
 
 def lease_not_fenced() -> Patches:

@@ -83,6 +83,7 @@ def capabilities_of(chance: Random) -> Capabilities:
         id_unique=chance.choice(("forever", "open", "none")),
         request_expiry=chance.random() < 0.7,
         acts_in_call=False,
+        answers_at_once=False,
     )
 
 
