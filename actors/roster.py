@@ -240,13 +240,14 @@ class Roster:
         ]
 
     def lots(self, *, dry: bool) -> list[Position]:
-        """Return the open lots of all who run on paper, or of all who do not."""
+        """Return the open lots of all who run now, on paper or not."""
         sessions = [member.known for member in self.members.values()]
         return [
             position
             for session in sessions
-            if session is not None and session.dry_run is dry
+            if session is not None
             for position in session.positions.values()
+            if position.dry_run is dry
         ]
 
     def became(self, strategy: Strategy) -> None:

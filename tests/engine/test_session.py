@@ -309,6 +309,20 @@ def test_a_fill_after_its_lot_was_closed_is_a_lot_of_its_own() -> None:
     assert (lot.quantity, bench.working[0].type) == (Decimal("0.6"), OrderType.STOP)
 
 
+def test_a_lot_that_a_late_fill_opened_in_the_other_mode_is_left_in_its_own() -> None:
+    bench, _ = listening(limit("95", stop_price=Decimal(90)))
+    bench.end(bench.placed[0])
+    before = ended_order(bench)
+
+    # Since then the strategy was deployed in the other mode.
+    bench.session.adopt(msgspec.structs.replace(before, dry_run=not before.dry_run))
+    bench.fill(bench.placed[0], id="late")
+
+    (lot,) = bench.lots
+    assert [(order.type, order.dry_run) for order in bench.working] == [(OrderType.STOP, lot.dry_run)]
+    assert lot.dry_run is not bench.session.dry_run
+
+
 def test_what_leaves_a_lot_that_is_gone_is_booked_and_belongs_to_nobody() -> None:
     bench, _ = listening(limit("95", stop_price=Decimal(90)))
     bench.fill(bench.placed[0])
