@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 from typing import Final, Protocol, TypeVar
 
 from attrs import define, field
@@ -20,6 +20,8 @@ REPLAY_FRAMES: Final = 256
 # One question to the journal asks for the bounds of at most so many strategies.
 BOUNDS_MAX: Final = 1_024
 LOOKED_THROUGH_AT_ONCE: Final = 16
+# Who asks for everything retained gets the past of at most so many deleted strategies.
+DELETED_MAX: Final = 16_384
 
 K = TypeVar("K", str, str | None)
 
@@ -127,18 +129,23 @@ class Hub:
 
         Nothing is delivered between the return and the caller's next wait, so its acknowledgement can come first.
         """
-        known = self._known(tap, strategy_id, since)
+        named, everything = _asked(strategy_id, since)
+        known = {key: seq for key, seq in named.items() if strategy_id != WILDCARD or self._may_see(tap, key)}
+        retained = self.owners.strategies_of(tap.account) if everything else ()
+        deleted = await self._deleted(tap.account, [key for key in named if key not in known], everything=everything)
+        known |= {key: named[key] for key in deleted if key in named}
         short = await self._cut_short(known)
-        # Only now: a strategy created while the journal was asked is to be read as well.
-        unknown = self._unknown(tap, strategy_id, since) - known.keys()
+        # Once more: a strategy created while the journal was asked is to be read as well.
+        fresh = self.owners.strategies_of(tap.account) if everything else ()
         if tap not in self._taps:
             return Resumption()
         tap.subscriptions[strategy_id] = ext
         self._place(tap, strategy_id)
-        for key, after_seq in chain(known.items(), zip(unknown, repeat(0))):
+        unknown = dict.fromkeys(chain(retained, fresh, deleted), 0)
+        for key, after_seq in (unknown | known).items():
             tap.forget(key)
             # Even who seems up to date reads once: more may have been published since the journal was asked.
-            tap.begin_replay(key, Gate(after_seq=after_seq, whole_past=key in unknown))
+            tap.begin_replay(key, Gate(after_seq=after_seq, whole_past=key not in known))
         return Resumption(short)
 
     def unsubscribe(self, tap: Tap, strategy_id: str) -> bool:
@@ -189,32 +196,19 @@ class Hub:
         told = [event for event in events if ext or not event.opt_in]
         return Delivery(lost, (bundle_of(told),) if told else ())
 
-    def _known(self, tap: Tap, strategy_id: str, since: int | dict[str, int] | None) -> dict[str, int]:
-        """Return the number up to which the subscriber knows a strategy's events, for each that it says so of."""
-        if strategy_id != WILDCARD:
-            seq = since.get(strategy_id) if isinstance(since, dict) else since
-            return {} if seq is None else {strategy_id: seq}
-        if not isinstance(since, dict):
-            return {}
-        return {key: seq for key, seq in since.items() if self._may_see(tap, key)}
-
-    def _unknown(self, tap: Tap, strategy_id: str, since: int | dict[str, int] | None) -> Set[str]:
-        """Return the strategies of which the subscriber wants whatever is retained, among them ones it knows."""
-        if strategy_id != WILDCARD or since is None:
-            return frozenset()
-        rest = since.get(WILDCARD) if isinstance(since, dict) else since
-        if rest is None:
-            return frozenset()
-        if rest != 0:
-            raise InvalidParameter(
-                'under * since_seq is 0 for everything retained, or an object of numbers in which "*":0 may stand for '
-                "the strategies that it does not name"
-            )
-        return frozenset(self.owners.strategies_of(tap.account))
-
     def _may_see(self, tap: Tap, strategy_id: str) -> bool:
         owner = self.owners.owner_of(strategy_id)
         return owner is not None and tap.account in (None, owner)
+
+    async def _deleted(self, account: str | None, ids: list[str], *, everything: bool) -> list[str]:
+        """Return which of these the journal still knows as the account's, with all other deleted ones if asked."""
+        found: list[str] = []
+        for start in range(0, len(ids), BOUNDS_MAX):
+            some = ids[start : start + BOUNDS_MAX]
+            found += await self.journal.read(partial(_owned, strategy_ids=some, account=account))
+        if everything:
+            found += await self.journal.read(partial(_all_deleted, account=account))
+        return found
 
     async def _cut_short(self, wanted: dict[str, int]) -> tuple[tuple[str, int], ...]:
         """Return the oldest retained number of each strategy whose wanted past is gone in part.
@@ -280,6 +274,32 @@ def _number_of(reader: Reader, strategy_id: str, seq: int) -> int:
         # Extended events that follow the number before come first.
         passed_n = page[-1].n
     return 0
+
+
+def _asked(strategy_id: str, since: int | dict[str, int] | None) -> tuple[dict[str, int], bool]:
+    """Return the number up to which a subscriber knows each strategy that it names, and whether it wants the rest."""
+    if strategy_id != WILDCARD:
+        seq = since.get(strategy_id) if isinstance(since, dict) else since
+        return ({} if seq is None else {strategy_id: seq}), False
+    named = dict(since) if isinstance(since, dict) else {}
+    rest = named.pop(WILDCARD, None) if isinstance(since, dict) else since
+    if rest not in (None, 0):
+        raise InvalidParameter(
+            'under * since_seq is 0 for everything retained, or an object of numbers in which "*":0 may stand for '
+            "the strategies that it does not name"
+        )
+    return named, rest == 0
+
+
+def _owned(reader: Reader, *, strategy_ids: list[str], account: str | None) -> list[str]:
+    rows = [reader.get("strategy", key) for key in strategy_ids]
+    return [row.key for row in rows if row is not None and account in (None, row.owner)]
+
+
+def _all_deleted(reader: Reader, *, account: str | None) -> list[str]:
+    """Return the deleted strategies of an account, or of all, that were created last: their events outlive them."""
+    page = reader.page("strategy", owner=account, state="deleted", before=None, limit=DELETED_MAX)
+    return [row.key for row in page]
 
 
 def _bounds_of(reader: Reader, *, strategy_ids: list[str]) -> list[tuple[int, int]]:

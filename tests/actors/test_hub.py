@@ -16,12 +16,14 @@ from attrs import define, field
 
 from actors.hub import BUNDLE_FRAMES_MAX, REPLAY_FRAMES, Hub
 from actors.recorder import Recorder
+from pipaid.engine.effects import strategy_record
 from pipaid.errors import InvalidParameter
 from pipaid.model.record import Batch
 from pipaid.seams import SystemClock, SystemDisk
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import StoredEvent
 from pipaid.wire.tap import RING_FRAMES_MAX, Delivery, Tap
+from tests.builders import START_MS, make_strategy
 from tests.surfaces.streams import ACCOUNT, Owners, cancelled, resumed, strategy_ids
 
 ONE, TWO = strategy_ids(2)
@@ -35,9 +37,17 @@ class Scene:
     hub: Hub
     recorder: Recorder
     journal: SqliteJournal
+    owners: Owners
 
     async def emit(self, *strategies: str, opt_in: bool = False) -> None:
         await self.recorder.commit(Batch(events=[(resumed if opt_in else cancelled)(key) for key in strategies]))
+
+    async def delete(self, key: str) -> None:
+        """Delete a strategy as the lifecycle does: its row stays, and nobody is its owner any more."""
+        account = self.owners.accounts.pop(key)
+        await self.recorder.commit(
+            Batch(records=[strategy_record(make_strategy(id=key, account=account, deleted_at_ms=START_MS))])
+        )
 
     async def hear(self, tap: Tap, count: int) -> list[tuple[str, int]]:
         """Take so many events, and nothing that was lost."""
@@ -78,11 +88,12 @@ async def open_scene(folder: Path, *, threaded: bool = True, clock: SystemClock 
     clock = clock or SystemClock()
     journal = SqliteJournal.open(folder / "journal.db", disk=SystemDisk(), clock=clock, pid=os.getpid())
     recorder = Recorder(journal, publish=lambda events: hub.publish(events), clock=clock, threaded=threaded)
-    hub = Hub(recorder, Owners({ONE: ACCOUNT, TWO: ACCOUNT, FOREIGN: "acct_other"}))
+    owners = Owners({ONE: ACCOUNT, TWO: ACCOUNT, FOREIGN: "acct_other"})
+    hub = Hub(recorder, owners)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(recorder.run)
-            yield Scene(hub, recorder, journal)
+            yield Scene(hub, recorder, journal, owners)
             nursery.cancel_scope.cancel()
     finally:
         journal.close()
@@ -198,6 +209,27 @@ async def test_a_client_may_go_on_where_it_was_and_hear_all_of_who_came_since(tm
         assert sorted(await scene.hear(tap, 5)) == [(ONE, 3), (ONE, 4), (TWO, 1), (TWO, 2), (TWO, 3)]
         with pytest.raises(InvalidParameter, match="may stand for the strategies that it does not name"):
             await scene.hub.subscribe(tap, "*", since={ONE: 2, "*": 1})
+
+
+@pytest.mark.parametrize("account", [ACCOUNT, None])
+async def test_a_strategy_deleted_while_its_client_was_away_is_told_to_its_end(
+    tmp_path: Path, account: str | None
+) -> None:
+    async with open_scene(tmp_path) as scene:
+        await scene.emit(ONE, FOREIGN, ONE, FOREIGN, ONE, TWO)
+        for key in (ONE, FOREIGN):
+            await scene.delete(key)
+        deleted = [(ONE, 2), (ONE, 3)] + [(FOREIGN, 2)] * (account is None)
+        one, all_of_it = scene.hub.open(account), scene.hub.open(account)
+        await scene.hub.subscribe(one, "*", since={ONE: 1, FOREIGN: 1, TWO: 1, "strat_000000ff": 3})
+        await scene.hub.subscribe(all_of_it, "*", since={ONE: 1, "*": 0})
+        assert set(one.gates) == set(all_of_it.gates) == {ONE, TWO, *[FOREIGN] * (account is None)}
+        await scene.emit(TWO)
+
+        assert sorted(await scene.hear(one, len(deleted) + 1)) == sorted([*deleted, (TWO, 2)])
+        unnamed = [(FOREIGN, 1)] * (account is None)
+        expected = sorted([*deleted, *unnamed, (TWO, 1), (TWO, 2)])
+        assert sorted(await scene.hear(all_of_it, len(expected))) == expected
 
 
 async def test_who_is_up_to_date_or_ahead_hears_what_comes(tmp_path: Path) -> None:
