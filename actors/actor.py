@@ -281,6 +281,7 @@ class Employed(Inbox, Swept, Protocol):
 
     session: Session
     shown: tuple[Tally, int]
+    shown_orders: int
     loaded: bool
     known: bool
     waiting_max: int

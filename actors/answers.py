@@ -15,8 +15,10 @@ from pipaid.engine.assembly import Memory
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
 from pipaid.engine.explanation import Past, explain, memory_at
+from pipaid.engine.holdings import reserve_of, seniority
 from pipaid.engine.params import params_schema
 from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import exposure_of
 from pipaid.engine.session import Session
 from pipaid.engine.statistics import strategy_statistics
 from pipaid.engine.template import Template
@@ -24,7 +26,7 @@ from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError
 from pipaid.model import paging, reply, report, request
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_millis
-from pipaid.model.money import ZERO, plain, quote_text
+from pipaid.model.money import plain, quote_text
 from pipaid.model.order import Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
@@ -187,14 +189,7 @@ class Answers:
         """List its orders."""
         member = self.roster.member(caller.account, asked.id)
         rows, cursor = await self._page("order", asked.id, asked, state=asked.state, time_field="placed_at")
-        # What the venue acknowledged since the last commit is known to the session only.
-        known = member.session.orders if member.session is not None else {}
-        orders = [
-            msgspec.structs.replace(order, status=OrderStatus.OPEN)
-            if order.status is OrderStatus.INTENDED and _acknowledged(known.get(order.client_order_id))
-            else order
-            for order in _decoded(rows, Order)
-        ]
+        orders = _as_acknowledged(_decoded(rows, Order), member.session)
         return reply.OrderPage(data=tuple(map(reply.order_object, orders)), next_cursor=cursor)
 
     async def strategy_positions(self, caller: Asker, asked: request.StrategyPositions) -> reply.PositionPage:
@@ -233,22 +228,23 @@ class Answers:
         return strategy_statistics(asked.id, asked.mode, _decoded(rows, Position), tally, marks=marks)
 
     async def strategy_state(self, caller: Asker, asked: request.Addressed) -> report.StrategyState:
-        """Show what it holds and remembers."""
+        """Show what it holds and remembers, all of it durable: what waits for the disk may be undone."""
         member = self.roster.member(caller.account, asked.id)
-        seq = await self.writer.read(lambda reader: reader.last_seq(asked.id))
+        seq, kept = await self.writer.read(partial(_kept, strategy_id=asked.id))
         session = member.session
         symbols: tuple[report.SymbolState, ...] = ()
         limits: dict[str, str | None] = {}
+        entries = [(order, reserve_of(order)) for order in kept.orders if not order.reduce_only]
         if session is not None:
-            symbols = tuple(self._symbol_state(session, symbol) for symbol in session.strategy.in_effect.symbols)
+            symbols = tuple(self._symbol_state(session, kept, name) for name in session.strategy.in_effect.symbols)
             limits = {name: _text(value) for name, value in msgspec.to_builtins(session.limits).items()}
         return report.StrategyState(
             id=asked.id,
             status=member.strategy.status.value,
             may_not_enter=session.may_not_enter() if session is not None else member.strategy.status.value,
             limits=limits,
-            exposure=quote_text(session.exposure() if session is not None else ZERO),
-            evaluations=session.brain.runs_made if session is not None else 0,
+            exposure=quote_text(exposure_of(kept.positions, entries, orders=len(kept.orders)).total),
+            evaluations=kept.brain.runs_made,
             restarts=member.restarts,
             last_seq=seq,
             symbols=symbols,
@@ -317,21 +313,21 @@ class Answers:
     def _position(self, position: Position) -> reply.PositionObject:
         return reply.position_object(position, self.quotes.price(position.symbol) or None)
 
-    def _symbol_state(self, session: Session, symbol: str) -> report.SymbolState:
+    def _symbol_state(self, session: Session, kept: Memory, symbol: str) -> report.SymbolState:
         series = session.series[symbol]
         price = self.quotes.price(symbol)
-        evaluated_ms = session.brain.evaluated.get(symbol)
-        state = session.template.state.get(symbol)
+        evaluated_ms = kept.brain.evaluated.get(symbol)
+        orders = _as_acknowledged((order for order in kept.orders if order.symbol == symbol), session)
         return report.SymbolState(
             symbol=symbol,
             price=plain(price) if price else None,
             capital=quote_text(session.capital[symbol]),
-            state=msgspec.to_builtins(state) if state is not None else {},
+            state=kept.brain.state.get(symbol, {}),
             features={
                 f"{feature.name}{list(feature.params)}": series.feature(feature).value for feature in session.features
             },
-            positions=tuple(self._position(lot) for lot in session.positions.values() if lot.symbol == symbol),
-            orders=tuple(reply.order_object(order) for order in session.orders.values() if order.symbol == symbol),
+            positions=tuple(self._position(lot) for lot in kept.positions if lot.symbol == symbol),
+            orders=tuple(map(reply.order_object, orders)),
             evaluated_at=iso_millis(evaluated_ms) if evaluated_ms else None,
         )
 
@@ -368,8 +364,31 @@ def _evaluated_at(reader: Reader, *, strategy_id: str, symbol: str, at_ms: int) 
     return None
 
 
+def _as_acknowledged(orders: Iterable[Order], session: Session | None) -> list[Order]:
+    """Return orders with what the venue acknowledged since the last commit, which is known to the session only."""
+    known = session.orders if session is not None else {}
+    return [
+        msgspec.structs.replace(order, status=OrderStatus.OPEN)
+        if order.status is OrderStatus.INTENDED and _acknowledged(known.get(order.client_order_id))
+        else order
+        for order in orders
+    ]
+
+
 def _acknowledged(order: Order | None) -> bool:
     return order is not None and order.status is OrderStatus.OPEN
+
+
+def _kept(reader: Reader, *, strategy_id: str) -> tuple[int, Memory]:
+    """Return the number of a strategy's newest event, and what is durable of its memory since then at least."""
+    seq, brain = reader.last_seq(strategy_id), reader.get("brain", strategy_id)
+    orders = _decoded(reader.rows("order", owner=strategy_id, state="working"), Order)
+    positions = _decoded(reader.rows("position", owner=strategy_id, state="open"), Position)
+    return seq, Memory(
+        brain=msgspec.json.decode(brain.data, type=Brain) if brain is not None else Brain(),
+        orders=tuple(sorted(orders, key=lambda order: order.client_order_id)),
+        positions=tuple(sorted(positions, key=seniority)),
+    )
 
 
 def _memory_at(reader: Reader, *, strategy_id: str, at_ms: int) -> Memory:

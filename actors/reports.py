@@ -126,8 +126,7 @@ class Reports:
             tally, held, unrealised = member.figures()
             positions += held
             total += tally.pnl + unrealised
-            if member.actor is not None and member.actor.loaded:
-                orders += len(member.actor.session.orders)
+            orders += member.actor.shown_orders if member.actor is not None else 0
         conditions = self.conditions.current()
         return report.DaemonStatus(
             version=__version__,

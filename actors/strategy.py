@@ -98,6 +98,7 @@ class StrategyActor:
     loaded: bool = False
     known: bool = False
     shown: tuple[Tally, int] = field(factory=lambda: (Tally(), 0))
+    shown_orders: int = 0
     retired: bool = False
     crashed: BaseException | None = None
     changed: trio.Event | None = None
@@ -460,6 +461,7 @@ class StrategyActor:
     def _show(self) -> None:
         """Take note of what is durable now: nothing else of the session's figures is told to anybody."""
         self.shown = (self.session.brain.tally, len(self.session.positions))
+        self.shown_orders = len(self.session.orders)
 
     def _tell_change(self) -> None:
         if self.changed is not None:

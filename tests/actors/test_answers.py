@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 from attrs import define
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.answers import Answers
+from actors.recorder import Recorder
 from actors.watchdog import Guard
 from pipaid.errors import InvalidParameter, InvalidState, NotFound
 from pipaid.model import request
 from pipaid.model.instrument import Timeframe
+from pipaid.model.money import quote_text
 from pipaid.model.strategy import Status
 from tests.actors.homes import ACCOUNT, Home, at_home
+from tests.actors.test_reports import NOTHING, reporting
 from tests.builders import OTHER, SYMBOL, enter, limit, plan, scripted
 
 pytestmark = pytest.mark.usefixtures("logged")
@@ -48,6 +51,10 @@ def answering(home: Home) -> Answers:
         books=home.books.__getitem__,
         guard=Guard(home.world.clock),
     )
+
+
+def write_nothing(_: Recorder) -> None:
+    """Be a disk that hangs."""
 
 
 async def all_pages(ask: Callable[..., Any], make: Callable[..., Any], **fields: Any) -> list[Any]:
@@ -182,6 +189,33 @@ async def test_the_state_of_a_halted_strategy_is_shown_like_any_other(
         assert [len(symbol.positions) for symbol in after.symbols] == [1, 0]
         assert after.may_not_enter == "error"
         assert (await answers.strategy_get(ME, asked)).stats.open_positions == 1
+
+
+async def test_a_decision_that_waits_for_the_disk_is_shown_to_nobody(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([limit("90")], [limit("80")]))) as home:
+        strategy = await home.deploy()
+        await home.close()
+        answers, reports, asked = answering(home), reporting(home), request.Addressed(id=strategy.id)
+        before = await answers.strategy_state(ME, asked)
+        with monkeypatch.context() as hanging:
+            hanging.setattr(Recorder, "_write_waiting", write_nothing)
+            await home.end_minute()
+            await wait_all_tasks_blocked()
+            assert len(home.session(strategy.id).orders) == 2
+            waiting = await answers.strategy_state(ME, asked)
+            assert (await reports.status(ME, NOTHING)).working_orders == 1
+        home.recorder._lot.unpark_all()
+        await home.settle()
+        after = await answers.strategy_state(ME, asked)
+
+        assert waiting == before
+        assert [len(state.symbols[0].orders) for state in (before, waiting, after)] == [1, 1, 2]
+        assert [state.evaluations for state in (before, waiting, after)] == [1, 1, 2]
+        assert Decimal(before.exposure) < Decimal(after.exposure)
+        assert after.exposure == quote_text(home.session(strategy.id).exposure())
+        assert (await reports.status(ME, NOTHING)).working_orders == 2
 
 
 async def test_an_evaluation_can_be_looked_at(tmp_path: Path, autojump_clock: MockClock) -> None:
