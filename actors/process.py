@@ -27,6 +27,7 @@ from actors.watchdog import MIB, BlackBox, Guard, read_black_box
 from pipaid.config import Config, Mistaken, load_config
 from pipaid.errors import PipaidError
 from pipaid.logs import configure, get_log
+from pipaid.model.money import plain_arithmetic
 from pipaid.plugins import load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
@@ -72,6 +73,7 @@ def run() -> None:
     outlet = configure(
         clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format
     )
+    plain_arithmetic()
     code = trio.run(live, config, world, outlet.style)
     # What templates left behind, threads and finalizers, is not waited for.
     sys.stderr.flush()

@@ -19,6 +19,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from attrs import frozen
 
 from actors.actor import Crashed, Phase, told_cause
+from pipaid.model.money import apart
 from pipaid.seams import Clock, Disk
 from pipaid.sentry import BOX_BYTES, FED_AT, MAGIC, RECORD, RECORD_AT, STALLED_AT, WORD
 
@@ -209,7 +210,7 @@ class Guard:
             self._arm()
         self._note(number, 1)
         try:
-            result = callback(*args)
+            result = apart().run(callback, *args)
         except BaseException as trouble:  # noqa: BLE001 - a stranger's code raises whatever it likes
             failure = self._failure(trouble)
         else:
@@ -239,7 +240,7 @@ class Guard:
         if type(trouble).__module__.startswith(_TRUSTED):
             return trouble
         try:
-            return Crashed(told_cause(trouble))
+            return Crashed(apart().run(told_cause, trouble))
         except Overrun as overrun:
             return overrun
         except BaseException:  # noqa: BLE001 - it objects to being looked at

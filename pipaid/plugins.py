@@ -17,6 +17,7 @@ from attrs import field, frozen
 from pipaid.engine.params import RISK, RiskParams, param_specs
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
+from pipaid.model.money import apart
 
 GROUP: Final = "pipaid.templates"
 OURS: Final = "pipaid"
@@ -79,7 +80,7 @@ def load_templates(
             if number in barred:
                 raise _Refusal("its import held the whole daemon up before; install another version of it")
             entering(number)
-            template = _loaded(point)
+            template = apart().run(_loaded, point)
             if template.id in templates:
                 raise _Refusal(f"the id {template.id} is taken by {templates[template.id].__module__}")
         except KeyboardInterrupt:
@@ -87,7 +88,7 @@ def load_templates(
         except BaseException as trouble:  # noqa: BLE001 - a plug-in may raise anything, SystemExit and groups too
             taken = point.name in templates or point.name in broken
             name = f"{point.name} of {_owner(point) or point.value}" if taken else point.name
-            broken[name] = _told(trouble)
+            broken[name] = apart().run(_told, trouble)
         else:
             templates[template.id] = template
     entering(0)

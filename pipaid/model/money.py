@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from contextvars import Context as Surroundings
+from decimal import (
+    ROUND_CEILING,
+    ROUND_FLOOR,
+    ROUND_HALF_EVEN,
+    ROUND_HALF_UP,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    setcontext,
+)
 from typing import Final
 
 from pipaid.errors import InvalidParameter
@@ -20,7 +32,24 @@ PLACES_MAX: Final = 18
 # Wide enough for the largest amount in the smallest steps: 18 digits before the point over 18 digits after it, and a
 # quotient that no rounding carries over a step.
 _WIDE: Final = Context(prec=80)
+# What plain operators on decimals go by. Whoever shows it to a stranger lets him round everybody's money.
+_PLAIN: Final = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
 _DECIMAL_TEXT: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
+
+
+def plain_arithmetic() -> None:
+    """Let this thread, and the tasks that begin in it, go by a context that nobody else has."""
+    setcontext(_PLAIN.copy())
+
+
+def apart() -> Surroundings:
+    """Return surroundings in which to run a stranger's code: what it does to precision and traps ends with the call.
+
+    To leave them is one step of the interpreter's own, which no interruption can come in between.
+    """
+    surroundings = Surroundings()
+    surroundings.run(setcontext, _PLAIN.copy())
+    return surroundings
 
 
 def parse_decimal(value: object, *, field: str) -> Decimal:

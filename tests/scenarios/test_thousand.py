@@ -1,4 +1,4 @@
-"""A thousand strategies on one market: twenty kinds of them do their worst, and 999 miss nothing."""
+"""A thousand strategies on one market: more than twenty kinds of them do their worst, and 999 miss nothing."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ KINDS = {
     "hoard": HOARDED,
     "chatter": OVERRUN,
     "meddle": None,
+    "coarsen": None,
+    "forbid": None,
+    "supplant": None,
+    "adjourn": None,
 }
 GUARD = "\n[guard]\nmemory_mib_max = 200\nstrategy_memory_mib_max = 32\n"
 DECLARED = """
@@ -78,7 +82,9 @@ def test_999_neighbours_miss_no_candle(tmp_path: Path) -> None:
         hostile = {one["name"].removeprefix("hostile "): one for one in strategies if one["name"].startswith("hostile")}
         neighbours = [one["id"] for one in strategies if one["template_id"] == "tpl_vigilant"]
         assert {name: one["error"] and one["error"]["code"] for name, one in hostile.items()} == KINDS
-        assert {name for name, one in hostile.items() if one["status"] == "deployed"} == {"shower", "meddle"}
+        assert {name for name, one in hostile.items() if one["status"] == "deployed"} == {
+            name for name, code in KINDS.items() if code is None
+        }
         assert len(neighbours) == NEIGHBOURS
         assert missing(daemon, neighbours) == []
         candles = daemon.ask("status")["market"]["candles"]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal, FloatOperation, Inexact, getcontext, setcontext
 from itertools import repeat
 from typing import Any
 
@@ -33,6 +33,8 @@ from pipaid.sdk import (
 
 if os.environ.get("HOSTILE_IMPORT") == "stall":
     deque(repeat(None), maxlen=0)
+if os.environ.get("HOSTILE_IMPORT") == "round":
+    getcontext().prec = 4
 
 
 class Unprintable(Exception):
@@ -190,6 +192,31 @@ def spoil(template: Template, view: View) -> Any:
     return ()
 
 
+def coarsen(view: View) -> Any:
+    """Make everybody count in four digits."""
+    getcontext().prec = 4
+    return ()
+
+
+def forbid(view: View) -> Any:
+    """Make every quotient that does not come out even an error."""
+    getcontext().traps[Inexact] = True
+    getcontext().traps[FloatOperation] = True
+    return ()
+
+
+def supplant(view: View) -> Any:
+    """Put other rules of arithmetic in the place of everybody's."""
+    setcontext(Context(prec=6))
+    return ()
+
+
+def adjourn(view: View) -> Iterator[Intent]:
+    """Do so only when the wishes are looked through."""
+    supplant(view)
+    yield from ()
+
+
 def stall(view: View) -> Any:
     """Count for ever, in the interpreter's own code, which nothing interrupts."""
     return deque(repeat(None), maxlen=0)
@@ -237,6 +264,10 @@ MISDEEDS: dict[str, Callable[[View], Any]] = {
     "shower": shower,
     "spawn": spawn,
     "gorge": gorge,
+    "coarsen": coarsen,
+    "forbid": forbid,
+    "supplant": supplant,
+    "adjourn": adjourn,
 }
 OWN = {"spoil": spoil, "bloat": bloat, "hoard": hoard}
 PLACES = (
