@@ -265,8 +265,11 @@ class Answers:
             reason = f"must not be later than venue time {iso_millis(self.quotes.now_ms)}"
             raise InvalidParameter(f"at {reason}", details=(("at", reason),))
         series = await self.past(symbol, strategy.in_effect.timeframe, at_ms)
+        since_ms = at_ms if series.last is None else min(series.last.close_time_ms, at_ms)
+        seen = partial(_evaluated, strategy_id=strategy.id, symbol=symbol, since_ms=since_ms, until_ms=at_ms)
+        kept = await self.writer.read(seen)
+        at_ms = at_ms if kept is None else kept.at_ms
         memory = await self.writer.read(partial(_memory_at, strategy_id=strategy.id, at_ms=at_ms))
-        kept = await self.writer.read(partial(_evaluated_at, strategy_id=strategy.id, symbol=symbol, at_ms=at_ms))
         book = self.books(strategy.run is None or strategy.run.dry_run)
         past = Past(
             at_ms=at_ms,
@@ -275,8 +278,7 @@ class Answers:
             instrument=self.instruments()[symbol],
             caps=book.caps,
             blocked=book.blocked or book.tripped,
-            run_id=kept.id if kept is not None else None,
-            start=kept is not None and kept.cause == "deploy",
+            kept=kept,
         )
         template = self.catalogue.get(strategy.in_effect.template_id)
         try:
@@ -354,12 +356,12 @@ class Answers:
         return rows[: asked.limit], paging.encode_cursor(last.sort, last.key, filters=filters, unit_us=unit)
 
 
-def _evaluated_at(reader: Reader, *, strategy_id: str, symbol: str, at_ms: int) -> Evaluation | None:
-    """Return the evaluation that was kept of a symbol in the second that a moment falls into, if one was."""
-    second_ms = at_ms - at_ms % 1_000
-    rows = reader.page("run", owner=strategy_id, state=None, before=(second_ms + 1_000, ""), limit=SYMBOLS_MAX)
+def _evaluated(reader: Reader, *, strategy_id: str, symbol: str, since_ms: int, until_ms: int) -> Evaluation | None:
+    """Return the last evaluation that was kept of a symbol between two moments, seconds counted whole."""
+    first_ms, end_ms = since_ms - since_ms % 1_000, until_ms - until_ms % 1_000 + 1_000
+    rows = reader.page("run", owner=strategy_id, state=None, before=(end_ms, ""), limit=SYMBOLS_MAX)
     for evaluation in _decoded(rows, Evaluation):
-        if evaluation.symbol == symbol and evaluation.at_ms >= second_ms:
+        if evaluation.symbol == symbol and evaluation.at_ms >= first_ms:
             return evaluation
     return None
 

@@ -45,6 +45,7 @@ def decision_in_words(why: Why) -> str:
     """Return the decision as a sentence, with the gates that stood in its way."""
     refused = [gate for gate in why.gates if gate.verdict == "refused"]
     text = why.decision or "hold"
+    refused = [gate for gate in refused if f"refused by {gate.gate}:" not in text]
     if refused:
         reasons = ", ".join(f"{gate.gate} (value {gate.value}, limit {gate.limit})" for gate in refused)
         text = f"{text}; refused by {reasons}"

@@ -10,7 +10,10 @@ from pipaid.model.reply import OrderObject, PositionObject, Reply
 
 
 class GateVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gate said of one wish: `passed`, `refused` or `off`, with its limit and the value it saw."""
+    """What one gate said of one wish, with its limit and the value it saw.
+
+    It is `passed`, `refused`, `off`, or `not recollected` where nobody knows any more what the whole account held.
+    """
 
     gate: str
     verdict: str

@@ -14,9 +14,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.answers import Answers
 from actors.recorder import Recorder
 from actors.watchdog import Guard
+from pipaid.engine.risk import Caps
 from pipaid.errors import InvalidParameter, InvalidState, NotFound
 from pipaid.model import request
 from pipaid.model.instrument import Timeframe
+from pipaid.model.moment import parse_iso
 from pipaid.model.money import quote_text
 from pipaid.model.strategy import Status
 from tests.actors.homes import ACCOUNT, Home, at_home
@@ -255,6 +257,61 @@ async def test_why_refuses_what_it_cannot_look_back_on(tmp_path: Path, autojump_
             with pytest.raises(InvalidState, match="not again"):
                 await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id))
         assert home.member(strategy.id).failures.total == 0
+
+
+async def test_why_says_of_each_refused_entry_what_the_stream_said(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [enter()])) as home:
+        home.books[True].caps = Caps(exposure_max=Decimal(250), open_positions_max=9)
+        ids = [(await home.deploy(f"number {number}")).id for number in range(3)]
+        await home.close()
+        await home.trade()
+        await home.close()
+        answers = answering(home)
+        compared = 0
+        for each in ids:
+            for blocked in home.frames(each, "risk_blocked"):
+                told = blocked["data"]
+                at = parse_iso(blocked["ts"])
+                why = await answers.strategy_why(ME, request.StrategyWhy(id=each, at=at))
+                (refused,) = [gate for gate in why.gates if gate.verdict == "refused"]
+                assert (refused.gate, refused.value, refused.limit) == (told["rule"], told["value"], told["limit"])
+                assert why.decision == f"refused by {told['rule']}: {told['value']} against {told['limit']}"
+                assert why.run_id is not None
+                compared += 1
+        assert compared == 4, "one entry of three is refused by the first candle, all by the second"
+
+
+async def test_why_is_not_certain_of_an_entry_of_which_nothing_was_recorded(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    wishes: list[Any] = []
+    async with at_home(tmp_path, scripted(on_candle=lambda _: list(wishes))) as home:
+        home.books[True].caps = Caps(exposure_max=Decimal(250))
+        strategy = await home.deploy()
+        await home.close()
+        wishes.append(enter())
+        why = await answering(home).strategy_why(ME, request.StrategyWhy(id=strategy.id))
+
+        (gate,) = [gate for gate in why.gates if gate.gate == "account_exposure"]
+        assert (gate.verdict, gate.value) == ("not recollected", "this strategy alone: 101")
+        assert why.decision.startswith("it would enter with a market buy of 1 BTCUSDT, unless the account's caps")
+
+
+async def test_why_keeps_to_the_record_whatever_became_of_the_strategy_since(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [enter()])) as home:
+        home.books[True].caps = Caps(exposure_max=Decimal(250))
+        strategy = await home.deploy()
+        await home.close()
+        entered_ms = home.quotes.now_ms
+        await home.trade()
+        await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
+        home.books[True].blocked = "not today"
+        why = await answering(home).strategy_why(ME, request.StrategyWhy(id=strategy.id, at=entered_ms + 900))
+
+        assert why.decision == "ordered buy 1 BTCUSDT"
+        assert {gate.verdict for gate in why.gates} == {"passed", "off"}
 
 
 async def test_templates_are_listed_and_unknown_ones_are_named_as_such(
