@@ -242,13 +242,8 @@ class Roster:
     def lots(self, *, dry: bool) -> list[Position]:
         """Return the open lots of all who run now, on paper or not."""
         sessions = [member.known for member in self.members.values()]
-        return [
-            position
-            for session in sessions
-            if session is not None
-            for position in session.positions.values()
-            if position.dry_run is dry
-        ]
+        lots = (lot for session in sessions if session is not None for lot in session.positions.values())
+        return [lot for lot in lots if lot.dry_run is dry]
 
     def became(self, strategy: Strategy) -> None:
         """Take note of a strategy's record as soon as it is durable."""
