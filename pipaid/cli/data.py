@@ -1,0 +1,140 @@
+"""The verbs about recorded candles: bring files in, show what there is, find what is missing or wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from pipaid.cli.exits import Exit
+from pipaid.cli.terminal import Terminal
+
+FOLDER: Final = Path("var") / "candles"
+LOCAL: Final = "local"
+Folder = Annotated[Path, typer.Option("--data", help="the folder of the candles", metavar="DIR")]
+Venue = Annotated[str, typer.Option("--venue", help="the venue the candles are of", metavar="NAME")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command."""
+    from pipaid.cli.verbs import add_verb
+
+    data = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bring recorded candles in and look at them")
+    for name, verb in (("import", bring_in), ("list", show), ("check", check)):
+        add_verb(data, name, verb)
+    app.add_typer(data, name="data")
+
+
+def bring_in(
+    terminal: Terminal,
+    files: Annotated[
+        list[Path], typer.Argument(help="files of candles or market trades: CSV, gzipped or zipped", metavar="FILE...")
+    ],
+    *,
+    venue: Venue = LOCAL,
+    symbol: Annotated[
+        str, typer.Option("--symbol", help="whose they are (default: as the file's name begins)", metavar="NAME")
+    ] = "",
+    timeframe: Annotated[
+        str, typer.Option("--timeframe", help="their length (default: told by their times)", metavar="1m|5m|…")
+    ] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="take the new candles where old ones differ")] = False,
+    data: Folder = FOLDER,
+) -> int:
+    """Bring files of candles in, each whole or not at all.
+
+    A file is read, checked and joined with what is there of its symbol; one that cannot be true is refused by row.
+    """
+    import msgspec
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from pipaid.errors import InvalidParameter, PipaidError
+    from pipaid.model.instrument import Timeframe
+    from pipaid.seams import SystemDisk
+    from pipaid.storage.candles import CandleStore
+    from pipaid.venues.importing import read_candles
+
+    if timeframe and timeframe not in list(Timeframe):
+        raise InvalidParameter(f"timeframe {timeframe!r}: one of {', '.join(Timeframe)} expected")
+    store, disk, refused = CandleStore(data), SystemDisk(), 0
+    quiet = len(files) < 2 or terminal.as_json or not terminal.console.is_terminal
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=terminal.console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("importing", total=len(files))
+        for path in files:
+            try:
+                candles = read_candles(disk, path, symbol=symbol, timeframe=Timeframe(timeframe) if timeframe else None)
+                header = store.add(venue, candles, replace=replace)
+            except (PipaidError, OSError) as trouble:
+                refused += 1
+                told = trouble.message if isinstance(trouble, PipaidError) else f"{path}: {trouble.strerror}"
+                terminal.warn(f"refused: {told}")
+            else:
+                if terminal.as_json:
+                    terminal.say_json(msgspec.json.encode(header))
+                else:
+                    whose = f"{header.symbol} {header.timeframe}"
+                    terminal.say(f"{path.name}: {len(candles)} candles of {whose}, {header.rows} in all")
+            progress.advance(task)
+    return Exit.REFUSED if refused else Exit.OK
+
+
+def show(terminal: Terminal, data: Folder = FOLDER) -> None:
+    """Show which candles there are, and from when to when."""
+    import msgspec
+
+    from pipaid.cli.drawing import drawn
+    from pipaid.cli.sheet import Column, Kind, listing, moment
+    from pipaid.model.moment import iso_seconds
+    from pipaid.storage.candles import CandleStore
+
+    headers = CandleStore(data).names()
+    if terminal.as_json:
+        terminal.say_json(msgspec.json.encode(headers))
+        return
+    if not headers:
+        terminal.say(f"no candles in {data}; `pipaid data import FILE` brings some in")
+        return
+    columns = (
+        Column("VENUE", lambda one: one.venue),
+        Column("SYMBOL", lambda one: one.symbol),
+        Column("TIMEFRAME", lambda one: one.timeframe),
+        Column("CANDLES", lambda one: one.rows, Kind.NUMBER),
+        Column("FROM", lambda one: moment(iso_seconds(one.first_ms))),
+        Column("TO", lambda one: moment(iso_seconds(one.last_ms))),
+    )
+    terminal.show(drawn([listing("", headers, columns)]))
+
+
+def check(
+    terminal: Terminal,
+    symbols: Annotated[list[str] | None, typer.Argument(help="which (default: all)", metavar="SYMBOL...")] = None,
+    data: Folder = FOLDER,
+) -> int:
+    """Find gaps, duplicates, impossible candles and damaged files, each by its time."""
+    import msgspec
+
+    from pipaid.errors import NotFound
+    from pipaid.storage.candles import CandleStore
+
+    store = CandleStore(data)
+    headers = [header for header in store.names() if not symbols or header.symbol in symbols]
+    missing = set(symbols or ()) - {header.symbol for header in headers}
+    if missing:
+        raise NotFound(f"no candles of {', '.join(sorted(missing))} in {data}; `pipaid data list` shows what there is")
+    count = 0
+    for header in headers:
+        store.verify(header)
+        faults = store.read(header.venue, header.symbol, header.timeframe).faults()
+        count += len(faults)
+        whose = f"{header.venue} {header.symbol} {header.timeframe}"
+        if terminal.as_json:
+            told = [{"time_ms": each.time_ms, "kind": each.kind, "what": each.what} for each in faults]
+            terminal.say_json(msgspec.json.encode({**msgspec.to_builtins(header), "faults": told}))
+            continue
+        found = f"{len(faults)} fault{'' if len(faults) == 1 else 's'}" if faults else "no fault"
+        terminal.say(f"{whose}: {header.rows} candles, {found}")
+        for fault in faults:
+            terminal.say(f"  {fault}")
+    return Exit.REFUSED if count else Exit.OK

@@ -1,0 +1,98 @@
+"""Files of candles or market trades, as venues and collectors publish them, read into columns."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from pipaid.errors import InvalidParameter
+from pipaid.model.columns import Candles
+from pipaid.model.instrument import MINUTE_MS, Timeframe
+from pipaid.seams import Disk
+from pipaid.venues.files import CANDLE, TIMES, Recording, numbers, recording
+
+PARQUET: Final = ".parquet"
+NAMED: Final = r"(?P<symbol>[A-Z0-9]{2,})"
+
+
+def read_candles(disk: Disk, path: Path, *, symbol: str = "", timeframe: Timeframe | None = None) -> Candles:
+    """Read a file of candles or of market trades; without a symbol or a timeframe, its name and its rows tell them.
+
+    CSV with a header, gzipped, zipped or neither; the venue's published files without one; parquet if pyarrow is
+    there. Raise InvalidParameter naming file and row for what cannot be read or cannot be true.
+    """
+    if path.suffix == PARQUET:
+        return _parquet(path, symbol, timeframe)
+    opened = recording(disk, path, "(?P<symbol>)" if symbol else NAMED)
+    symbol = symbol or opened.symbol
+    if opened.kind == "funding":
+        raise InvalidParameter(f"{path}: these are funding rates, not candles")
+    if not opened.lines:
+        raise InvalidParameter(f"{path}: the file has a header and no rows")
+    table = numbers(opened)
+    try:
+        if opened.kind == "trades":
+            return _minutes(symbol, table)
+        time_ms, first, high, low, last, volume = table.T
+        return Candles.from_rows(
+            symbol, timeframe, time_ms=time_ms, open=first, high=high, low=low, close=last, volume=volume
+        )
+    except InvalidParameter as refused:
+        raise InvalidParameter(f"{path} ({_rows(opened)}): {refused.message}", details=refused.details) from None
+
+
+def _minutes(symbol: str, table: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Candles:
+    """Make minute candles of market trades; a minute without any has none."""
+    times = table[:, 0].astype(np.int64)
+    if np.any(np.diff(times) < 0):
+        raise InvalidParameter(f"{symbol}: trade {int(np.flatnonzero(np.diff(times) < 0)[0]) + 1}: the time goes back")
+    minutes = times - times % MINUTE_MS
+    starts = np.flatnonzero(np.diff(minutes, prepend=-1))
+    price, size = table[:, 1], table[:, 2]
+    # Sums of recorded sizes are rounded to what such sizes have of decimals.
+    volume = np.array(
+        [float(sum((Decimal(str(each)) for each in part), Decimal(0))) for part in np.split(size, starts[1:])]
+    )
+    return Candles.from_rows(
+        symbol,
+        Timeframe.M1,
+        time_ms=minutes[starts],
+        open=price[starts],
+        high=np.maximum.reduceat(price, starts),
+        low=np.minimum.reduceat(price, starts),
+        close=price[np.append(starts[1:], len(price)) - 1],
+        volume=volume,
+    )
+
+
+def _parquet(path: Path, symbol: str, timeframe: Timeframe | None) -> Candles:
+    try:
+        parquet: Any = import_module("pyarrow.parquet")
+    except ImportError:
+        raise InvalidParameter(f"{path}: parquet files need pyarrow: pip install pyarrow") from None
+    match = re.match(NAMED, path.name)
+    if not symbol and match is None:
+        raise InvalidParameter(f"{path}: no symbol in the name; give it with --symbol")
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as trouble:
+        raise InvalidParameter(f"{path}: {trouble}") from None
+    time = next((name for name in TIMES if name in table.column_names), None)
+    missing = [name for name in CANDLE if name not in table.column_names]
+    if time is None or missing:
+        raise InvalidParameter(
+            f"{path}: the columns {', '.join(table.column_names)[:200]} lack {', '.join(missing) or 'a time'}; "
+            f"{TIMES[0]}, {', '.join(CANDLE)} are needed"
+        )
+    columns = {name: table.column(name).to_numpy() for name in CANDLE}
+    asked = symbol or (match["symbol"] if match is not None else "")
+    return Candles.from_rows(asked, timeframe, time_ms=table.column(time).to_numpy(), **columns)
+
+
+def _rows(opened: Recording) -> str:
+    return f"candle 0 is row {opened.first_line}"

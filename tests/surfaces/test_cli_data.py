@@ -1,0 +1,116 @@
+"""`pipaid data` on real files: everything the venue publishes goes in, and what is wrong is named by file and row."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.surfaces.daemons import Ended, pipaid
+
+HEADER = "open_time_ms,open,high,low,close,volume"
+# Three minutes of a perpetual as collected, and one as the venue publishes it.
+ROWS = (
+    "1748169180000,107731.0,107740.3,107720.0,107740.2,33.116",
+    "1748169240000,107740.3,107758.0,107740.2,107757.9,41.322",
+    "1748169300000,107757.9,107758.0,107722.1,107722.1,50.705",
+)
+PUBLISHED = (
+    "1577836800000,7195.24000000,7196.25000000,7183.14000000,7186.68000000,51.64281200,1577836859999,"
+    "371233.51835535,493,19.59823000,140888.41428273,0"
+)
+
+
+def data(folder: Path, *words: str) -> Ended:
+    return pipaid("data", *words, "--data", str(folder / "candles"))
+
+
+def written(path: Path, *rows: str, header: str | None = HEADER) -> str:
+    """Write a file, packed as its name says; return its path."""
+    text = "\n".join((*((header,) if header is not None else ()), *rows, "")).encode()
+    if path.suffix == ".gz":
+        text = gzip.compress(text)
+    elif path.suffix == ".zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(f"{path.stem}.csv", text)
+        text = buffer.getvalue()
+    path.write_bytes(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["BTCUSDT-1m.csv", "BTCUSDT-1m-2025.csv.gz", "BTCUSDT-1m-2025-05.zip"])
+def test_files_go_in_however_they_are_packed(tmp_path: Path, name: str) -> None:
+    done = data(tmp_path, "import", written(tmp_path / name, *ROWS), "--venue", "binance-usdm")
+
+    assert (done.code, done.out) == (0, f"{name}: 3 candles of BTCUSDT 1m, 3 in all\n"), done.err
+    listed = msgspec.json.decode(data(tmp_path, "list", "--json").out)
+    assert [(each["venue"], each["symbol"], each["rows"], each["price_decimals"]) for each in listed] == [
+        ("binance-usdm", "BTCUSDT", 3, 1)
+    ]
+    assert data(tmp_path, "check").out == "binance-usdm BTCUSDT 1m: 3 candles, no fault\n"
+
+
+def test_the_published_layout_has_no_header_and_market_trades_become_minutes(tmp_path: Path) -> None:
+    published = written(tmp_path / "BTCUSDT-1m-2020-01-01.csv", PUBLISHED, header=None)
+    trades = written(
+        tmp_path / "ETHUSD-trades.csv.gz",
+        "1625097621647,2274.53,0.5,1", "1625097650000,2275.1,0.25,0", "1625097700000,2270,1,1",
+        header="time_ms,price,size,is_buyer_maker",
+    )  # fmt: skip
+    done = data(tmp_path, "import", published, trades)
+
+    assert done.out.splitlines() == [
+        "BTCUSDT-1m-2020-01-01.csv: 1 candles of BTCUSDT 1m, 1 in all",
+        "ETHUSD-trades.csv.gz: 2 candles of ETHUSD 1m, 2 in all",
+    ]
+
+
+def test_a_wrong_file_is_named_with_its_row_and_harms_no_other(tmp_path: Path) -> None:
+    good = written(tmp_path / "BTCUSDT-1m-a.csv", *ROWS)
+    letters = written(tmp_path / "ETHUSDT-1m-b.csv", ROWS[0], "1748169240000,1,2,x,1,1")
+    order = written(tmp_path / "ETHUSDT-1m-c.csv", *ROWS[::-1])
+    quotes = written(tmp_path / "ETHUSDT-1m-d.csv", "1,2", header="time_s,bid")
+    nobody = written(tmp_path / "1m.csv", *ROWS)
+    torn = tmp_path / "ETHUSDT-1m-e.zip"
+    torn.write_bytes(b"PK\x03\x04 torn")
+    done = data(tmp_path, "import", letters, order, quotes, nobody, str(torn), str(tmp_path / "ETHUSDT-none.csv"), good)
+
+    assert done.code != 0
+    assert done.out == "BTCUSDT-1m-a.csv: 3 candles of BTCUSDT 1m, 3 in all\n"
+    told = done.err.splitlines()
+    assert len(told) == 6, done.err
+    for line, expected in zip(
+        told,
+        ("row 3: 'x' is no number", "candle 0 is row 2", "neither that of candles", "no symbol in the name",
+         "not a zip file", "No such file"),
+        strict=True,
+    ):  # fmt: skip
+        assert expected in line, line
+    assert "candle 1 at 2025-05-25T10:34:00Z: the time goes back" in told[1]
+
+
+def test_what_differs_is_refused_until_it_is_to_replace(tmp_path: Path) -> None:
+    data(tmp_path, "import", written(tmp_path / "BTCUSDT-1m-a.csv", *ROWS))
+    other = written(tmp_path / "BTCUSDT-1m-b.csv", ROWS[0], ROWS[1].replace("107757.9", "107750"))
+
+    refused = data(tmp_path, "import", other)
+    assert "import with --replace to take the new ones" in refused.err
+    assert data(tmp_path, "import", other, "--replace").code == 0
+
+
+def test_gaps_are_listed_and_make_the_check_fail(tmp_path: Path) -> None:
+    data(tmp_path, "import", written(tmp_path / "BTCUSDT-1m.csv", ROWS[0], ROWS[2]), "--timeframe", "1m")
+    done = data(tmp_path, "check", "BTCUSDT")
+
+    assert done.code != 0
+    assert done.out.splitlines() == [
+        "local BTCUSDT 1m: 2 candles, 1 fault",
+        "  candle 1 at 2025-05-25T10:35:00Z: 1 candle is missing since 2025-05-25T10:33:00Z",
+    ]
+    assert "no candles of NOPE" in data(tmp_path, "check", "NOPE").err
+    assert "one of 1m, 5m" in data(tmp_path, "import", str(tmp_path / "BTCUSDT-1m.csv"), "--timeframe", "2m").err
