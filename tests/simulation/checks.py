@@ -13,23 +13,32 @@ import trio
 from attrs import define, field
 
 from actors.daemon import JOURNAL, Daemon
+from pipaid.engine.effects import Brain
 from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.record import Batch, Record
+from pipaid.model.report import StrategyState
 from pipaid.model.strategy import Status, Strategy
+from tests.simulation.allowed import Allowed
+from tests.simulation.seams import START_MS
 from tests.simulation.venue import Ledger
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 VIOLATIONS_MAX = 20
+# So long a durable event may be on its way to who listens.
+HEARD_S = 2.0
 # What the configuration allows, and the steps in which the watch over it looks.
 AGE_MS_MAX = 10_000 + 2_500
 # A venue whose requests never expire is asked twice, the second time a minute after the first.
 DOUBT_S_MAX = 90
 # Exposure is reserved at a price with a margin; what a market order is filled at may be a little off.
 TOLERANCE = Decimal("1.01")
+# Why a strategy may be in error: the operator halted it.
+HALTED = "SIM_HALT"
+ENDED = (Status.STOPPED,)
 
 
 @define(eq=False)
@@ -37,6 +46,7 @@ class Checks:
     """Collect violations; each says what was promised and what happened."""
 
     world: World
+    allowed: Allowed
     violations: list[str] = field(factory=list[str])
     sent_ids: dict[str, int] = field(factory=dict[str, int])
     intended: set[str] = field(factory=set[str])
@@ -71,6 +81,8 @@ class Checks:
                 self.violate(f"entry {order.id} was sent although the kill switch is thrown")
             if order.strategy_id in person.paused:
                 self.violate(f"entry {order.id} was sent although its strategy is paused")
+        if order.strategy_id in self.world.operator.ended:
+            self.violate(f"order {order.id} was sent although its strategy has ended")
 
     def committing(self, batches: Sequence[Batch]) -> None:
         """A daemon has committed: nobody has taken the journal, no entry rests on old data, no end was invented."""
@@ -104,17 +116,47 @@ class Checks:
             status = msgspec.json.decode(data, type=Order).status
             if status in (OrderStatus.ABSENT, OrderStatus.REJECTED):
                 self.violate(f"O4 order {order.id} was booked as {status} before the venue took it")
-        caps = self.world.plan.caps
+        if not order.reduce_only:
+            self._check_caps(ledger, order)
+
+    def _check_caps(self, ledger: Ledger, order: Order) -> None:
+        """Count what the venue knows against the caps: whoever was decided on last counted all the others."""
+        decided_s = (order.placed_at_ms - START_MS) / 1000
         lots = ledger.lots()
         entries = [each for each in ledger.book.orders() if not each.order.reduce_only]
         waiting = {each.order.position_id for each in entries} - {lot.id for lot in lots}
-        count = len(lots) + len(waiting)
-        if caps.open_positions_max is not None and count > caps.open_positions_max:
-            self.violate(f"M2 {count} positions are possible, {caps.open_positions_max} allowed, by {order.id}")
         value = sum((lot.quantity * lot.entry_value / lot.entry_quantity for lot in lots), ZERO)
         value += sum((each.remaining * each.order.price for each in entries), ZERO)
-        if caps.exposure_max is not None and value > caps.exposure_max * TOLERANCE:
-            self.violate(f"M2 {value:.2f} are at risk, {caps.exposure_max} allowed, by {order.id}")
+        for name, count, what in (
+            ("max_open_positions", len(lots) + len(waiting), "positions are possible"),
+            ("open_orders_max", len(entries), "entries work"),
+            ("exposure_max", value / TOLERANCE, "are at risk"),
+        ):
+            allowed = self.allowed.loosest(name, decided_s)
+            if allowed is not None and count > allowed:
+                self.violate(f"M2 {count:.2f} {what}, {allowed} allowed, by {order.id}")
+
+    def stated(self, state: StrategyState) -> None:
+        """Somebody was told of the inside of a strategy: no crash may undo any of it."""
+        for order in (order for symbol in state.symbols for order in symbol.orders):
+            rows = self._fetch("SELECT data FROM entity WHERE entity = 'order' AND key = ?", (order.id,))
+            if not rows or msgspec.json.decode(rows[0][0], type=Order).filled < Decimal(order.filled_qty):
+                self.violate(
+                    f"S1 order {order.id} with {order.filled_qty} filled was stated, and the journal has {rows}"
+                )
+        deleted = self._fetch(
+            "SELECT 1 FROM entity WHERE entity = 'strategy' AND key = ? AND state = 'deleted'", (state.id,)
+        )
+        for lot in (lot for symbol in state.symbols for lot in symbol.positions):
+            if not deleted and not self._is_durable("position", lot.id):
+                self.violate(f"S1 position {lot.id} was stated, and the journal does not hold it")
+        for (data,) in self._fetch("SELECT data FROM entity WHERE entity = 'brain' AND key = ?", (state.id,)):
+            made = msgspec.json.decode(data, type=Brain).runs_made
+            if made < state.evaluations:
+                self.violate(f"S1 {state.evaluations} evaluations of {state.id} were stated, {made} are in the journal")
+        ((last_seq,),) = self._fetch("SELECT max(sort) FROM record WHERE entity = 'event' AND owner = ?", (state.id,))
+        if (last_seq or 0) < state.last_seq:
+            self.violate(f"S1 event {state.last_seq} of {state.id} was stated, and {last_seq} is the last")
 
     def shown(self, strategy_id: str, seq: int, frame: bytes) -> None:
         """An event was seen by somebody: it must be in the journal, just so."""
@@ -150,6 +192,17 @@ class Checks:
             if post.auditor.frozen:
                 self.violate(f"{post.name}: still frozen {sorted(post.auditor.frozen)}, {post.auditor.amounts}")
 
+        await self._everything_heard()
+
+    async def _everything_heard(self) -> None:
+        """Whoever follows all events has heard of each, whatever became of its strategy meanwhile."""
+        last = dict(self._fetch("SELECT owner, max(sort) FROM record WHERE entity = 'event' GROUP BY owner", ()))
+        await trio.sleep(HEARD_S)
+        for strategy_id, seq in last.items():
+            heard = self.world.person.last.get(strategy_id, 0)
+            if heard < seq and self.world.person.listening:
+                self.violate(f"S3 {strategy_id}: event {seq} was never heard of, {heard} was the last")
+
     def at_the_end(self) -> None:
         """Compare the journal with the venue's ledger."""
         rows = self._journal()
@@ -159,11 +212,18 @@ class Checks:
             assert isinstance(ledger, Ledger)
             self._compare_fills(ledger, [each for each in rows["fill"] if each.dry_run is dry])
             self._compare_orders(ledger, orders)
-            self._compare_positions(ledger, [each for each in rows["position"] if each.dry_run is dry])
+            looked_after = {each.id for each in rows["strategy"] if each.status not in ENDED and not each.deleted_at_ms}
+            lots = [each for each in rows["position"] if each.dry_run is dry and each.strategy_id in looked_after]
+            self._compare_positions(ledger, lots)
+            for each in ledger.book.orders():
+                if each.order.strategy_id not in looked_after:
+                    self.violate(f"order {each.order.id} works at the venue, and its strategy has ended")
         for (strategy_id, seq), frame in self.world.person.shown.items():
             self.shown(strategy_id, seq, frame)
+        for state in self.world.operator.states:
+            self.stated(state)
         for strategy in rows["strategy"]:
-            if strategy.status is Status.ERROR:
+            if strategy.status is Status.ERROR and strategy.fault is not None and strategy.fault.code != HALTED:
                 self.violate(f"strategy {strategy.definition.name} is in error: {strategy.fault}")
 
     def _compare_fills(self, ledger: Ledger, booked: list[BookedFill]) -> None:

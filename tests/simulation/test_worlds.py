@@ -14,6 +14,7 @@ import trio
 
 from pipaid.model.fault import Fault
 from tests.simulation.judging import Verdict, judged, silenced, told
+from tests.simulation.operator import WISHES
 from tests.simulation.planted import PLANTED, first_found
 from tests.simulation.world import Scene
 
@@ -37,7 +38,7 @@ FOUND = {
     "stale candle accepted": 10,
     "unknown booked as rejected": 11,
 }
-COMMANDS = ("kill.activate", "kill.deactivate", "strategy.deploy", "strategy.pause", "strategy.trigger")
+COMMANDS = ("kill.activate", "kill.deactivate", "strategy.deploy", "strategy.pause", "strategy.trigger", *WISHES)
 DEATHS = ("send", "sent", "cancel", "commit", "in the commit", "committed", "witness", "answer", "question", "report")
 
 DIGESTS = """

@@ -34,7 +34,9 @@ from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalLost
 from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.venue import Capabilities, Closed
+from tests.simulation.allowed import Allowed
 from tests.simulation.checks import Checks
+from tests.simulation.operator import Operator
 from tests.simulation.person import Person
 from tests.simulation.seams import (
     START_MS,
@@ -57,7 +59,7 @@ CALM_S = 120
 LIVES_MAX = 40
 NOTES_KEPT = 40
 # What can be left out besides kinds of faults.
-DEATHS, PERSON, DISTURBANCES = "deaths", "person", "disturbances"
+DEATHS, PERSON, OPERATOR, DISTURBANCES = "deaths", "person", "operator", "disturbances"
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -111,6 +113,7 @@ class World:
     folder: Path
     checks: Checks = field(init=False)
     person: Person = field(init=False)
+    operator: Operator = field(init=False)
     instruments: dict[str, Instrument] = field(init=False)
     prices: dict[str, Prices] = field(init=False)
     faults: Faults = field(init=False)
@@ -138,10 +141,27 @@ class World:
             dry: open_ledger(self.instruments, self.faults, self.plan.capabilities, timeout_s=10.0)
             for dry in (True, False)
         }
-        self.checks = Checks(self)
+        caps = self.plan.caps
+        self.checks = Checks(
+            self,
+            Allowed.of(
+                {
+                    "exposure_max": caps.exposure_max,
+                    "max_open_positions": caps.open_positions_max,
+                    "open_orders_max": caps.open_orders_max,
+                    "orders_per_minute_max": caps.orders_per_minute_max,
+                }
+            ),
+        )
         self.person = Person(self, Random(f"{seed} person"))
+        self.operator = Operator(self, Random(f"{seed} operator"))
         for ledger in self.ledgers:
             ledger.on_taken = partial(self.checks.taken, ledger)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Return what is traded."""
+        return SYMBOLS
 
     @property
     def ledgers(self) -> list[Ledger]:
@@ -165,6 +185,8 @@ class World:
                 nursery.start_soon(self._tick)
                 if PERSON not in self.plan.scene.without:
                     nursery.start_soon(self.person.attend)
+                if OPERATOR not in self.plan.scene.without:
+                    nursery.start_soon(self.operator.attend)
                 nursery.start_soon(self._disturb)
                 while trio.current_time() < self.plan.scene.faulty_s and self.lives < LIVES_MAX:
                     await self._live(*self._ends_at())
