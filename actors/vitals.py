@@ -14,7 +14,7 @@ from attrs import define, field
 
 from pipaid import sentry
 from pipaid.logs import get_log
-from pipaid.seams import Clock
+from pipaid.seams import Clock, unshared
 from pipaid.wire.systemd import Notifier
 
 LOOKS_PER_PERIOD: Final = 4
@@ -100,6 +100,8 @@ class Sentinel:
             self._process = subprocess.Popen(  # noqa: S603 - our own file and our own arguments
                 [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
             )
+            assert self._process.stdin is not None
+            unshared(self._process.stdin)
         except OSError as trouble:
             # There is another look, and the service manager looks on as well.
             get_log().error("sentry.missing", reason=str(trouble))

@@ -10,8 +10,11 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from functools import cache
+from inspect import currentframe
 from pathlib import Path
 from types import FrameType
 from typing import Final, TypeVar, TypeVarTuple
@@ -27,6 +30,12 @@ TICK_S: Final = 0.005
 # A tick in which a callback used less than this share of it: it waited for something.
 IDLE_SHARE: Final = 0.1
 MIB: Final = 1024 * 1024
+# What outlives the call that begins it, by the audit event that tells of it, and what it is called.
+BEGINNINGS: Final = {
+    **dict.fromkeys(("_thread.start_new_thread", "_thread.start_joinable_thread"), "threads"),
+    **dict.fromkeys(("os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"), "processes"),
+}
+IMPORTING: Final = "<frozen importlib._bootstrap>"
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -145,7 +154,7 @@ class Guard:
 
     What goes wrong in a call comes out as an error of ours: a stranger's exception can run code of its own as soon as
     anybody asks it for its text, and keeps alive whatever its frames held. An interruption that was swallowed comes out
-    at the end of the call.
+    at the end of the call. No call begins a thread or a process: that would go on where no guard looks.
     """
 
     def __init__(
@@ -189,6 +198,7 @@ class Guard:
         if threading.current_thread() is not threading.main_thread():
             self.limitation = "callbacks are not guarded: signals reach the main thread, and this is another one"
             return
+        _forbid_beginnings()
         self._before = signal.signal(signal.SIGALRM, self._on_tick)
         self._armed = False
         self._open = True
@@ -337,6 +347,36 @@ def _guarded_frame(frame: FrameType | None) -> FrameType | None:
     while frame is not None and frame.f_code is not _GUARDED:
         frame = frame.f_back
     return frame
+
+
+@cache
+def _forbid_beginnings() -> None:
+    """See to it that no guarded call begins a thread or a process; once, for the interpreter keeps its hooks."""
+    begin = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        # Before Python 3.12 no event tells of it.
+        _forbid("_thread.start_new_thread", ())
+        begin(self)
+
+    threading.Thread.start = start  # type: ignore[method-assign] # every way to a thread but the lowest leads through it
+    sys.addaudithook(_forbid)
+
+
+def _forbid(event: str, _: object) -> None:
+    """Refuse a beginning inside a guarded call, unless a library that is being imported there needs it."""
+    begun = BEGINNINGS.get(event)
+    if begun is None:
+        return
+    frame = currentframe()
+    while frame is not None and frame.f_code is not _GUARDED:
+        if frame.f_code.co_filename == IMPORTING:
+            return
+        frame = frame.f_back
+    if frame is not None:
+        raise RuntimeError(
+            f"a template may not start {begun}: they outlive the callback, and every strategy pays for them"
+        )
 
 
 def _nothing(*_: int) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
+from weakref import WeakSet
 
 from attrs import define, field
 
@@ -158,6 +159,32 @@ class Env(Protocol):
         ...
 
 
+class Described(Protocol):
+    """Something open."""
+
+    def fileno(self) -> int:
+        """Return its descriptor, or -1 once it is closed."""
+        ...
+
+
+# What a child that is forked and goes on without another program would hold for us, even after our end.
+_UNSHARED: Final[WeakSet[Described]] = WeakSet()
+
+
+def unshared(opened: Described) -> None:
+    """Have a forked child close this at once; whatever locks hang on it stay the parent's."""
+    _UNSHARED.add(opened)
+
+
+def _close_in_child() -> None:
+    for opened in _UNSHARED:
+        with suppress(OSError, ValueError):
+            os.close(opened.fileno())
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 class SystemClock:
     """The machine's clocks."""
 
@@ -236,7 +263,9 @@ class SystemDisk:
         except BaseException:
             os.close(descriptor)
             raise
-        return _SystemHeldFile(descriptor)
+        held = _SystemHeldFile(descriptor)
+        unshared(held)
+        return held
 
     def exists(self, path: Path) -> bool:
         try:
@@ -255,9 +284,12 @@ class SystemDisk:
         return figures.f_bavail * figures.f_frsize
 
 
-@define
+@define(eq=False)
 class _SystemHeldFile:
     _descriptor: int
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def read(self) -> bytes:
         return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
@@ -270,7 +302,8 @@ class _SystemHeldFile:
         os.fsync(self._descriptor)
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -293,7 +326,10 @@ class SystemNet:
     async def listen_tcp(self, host: str, port: int) -> list[trio.SocketListener]:
         import trio
 
-        return await trio.open_tcp_listeners(port, host=host)
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        for listener in listeners:
+            unshared(listener.socket)
+        return listeners
 
     async def listen_unix(self, path: Path, *, mode: int) -> trio.SocketListener:
         import trio
@@ -314,6 +350,7 @@ class SystemNet:
         except BaseException:
             sock.close()
             raise
+        unshared(sock)
         return trio.SocketListener(sock)
 
     async def connect_unix(self, path: Path) -> trio.SocketStream:

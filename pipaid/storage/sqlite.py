@@ -23,6 +23,7 @@ COUNTS_MAX: Final = 16_384
 MARK_EVERY_US: Final = 60_000_000
 # However short the time that records are kept, they go in so many portions at least.
 MARKS_KEPT_MIN: Final = 60
+PROCESSES: Final = Path("/proc")
 ROWS_PER_STATEMENT_MAX: Final = 64
 TAIL_CHECKED: Final = 1_000
 
@@ -71,6 +72,10 @@ class SqliteJournal(SqliteReader):
         except BlockingIOError:
             holder = decode_witness(disk.read(witness_path(path)))
             who = f"process {holder.pid}" if holder else "another process"
+            if holder and not disk.exists(PROCESSES / str(holder.pid)) and disk.exists(PROCESSES / "self"):
+                raise JournalHeld(
+                    f"{who} is gone, but one that it started holds the journal {path}: end that"
+                ) from None
             raise JournalHeld(f"{who} holds the journal {path}: one daemon per state directory") from None
         try:
             mark_every_us = min(MARK_EVERY_US, kept_us // MARKS_KEPT_MIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Context, Decimal, Inexact, getcontext, setcontext
+from importlib import import_module
 from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import trio
@@ -397,6 +402,35 @@ def test_what_a_callback_does_to_the_arithmetic_of_decimals_ends_with_it(guard: 
         guard.run(4, fail_with, Coarse())
     assert getcontext() is ours
     assert Decimal(1) / 3 == third == guard.run(6, Decimal(1).__truediv__, 3)
+
+
+@pytest.mark.parametrize(
+    ("begin", "what"),
+    [
+        (lambda: threading.Thread(target=endless, daemon=True).start(), "threads"),
+        (lambda: ThreadPoolExecutor().submit(endless), "threads"),
+        (lambda: get_context("fork").Process(target=time.sleep, args=(60,)).start(), "processes"),
+        (lambda: subprocess.Popen(["sleep", "60"]), "processes"),
+        (lambda: os.posix_spawn("/bin/sleep", ["sleep", "60"], {}), "processes"),
+    ],
+)
+def test_a_callback_begins_neither_thread_nor_process(guard: Guard, begin: Callable[[], object], what: str) -> None:
+    threads = threading.active_count()
+
+    with pytest.raises(Crashed, match=f"^RuntimeError: a template may not start {what}: .* \\(in "):
+        guard.run(1, begin)
+
+    assert threading.active_count() == threads
+
+
+def test_a_library_that_is_imported_in_a_callback_may_begin_a_thread(
+    guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import threading\nthread = threading.Thread(target=abs, args=(1,))\nthread.start()\nthread.join()\n"
+    (tmp_path / "begins_a_thread.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    assert guard.run(1, import_module, "begins_a_thread").thread.ident
 
 
 def test_a_callback_is_forgiven_what_was_not_its_own_doing(guard: Guard) -> None:

@@ -13,10 +13,22 @@ import msgspec
 import pytest
 
 from pipaid.model.record import Batch, Record
+from pipaid.seams import SystemDisk
 from pipaid.storage.inspect import verify
 from pipaid.storage.sqlite import ROWS_PER_STATEMENT_MAX, SqliteJournal
 from pipaid.storage.store import Committed, JournalHeld, JournalLost, JournalTaken
-from tests.storage.journals import add, committed, drop, journal_path, numbered, open_journal, opt_in, put, refused
+from tests.storage.journals import (
+    HandClock,
+    add,
+    committed,
+    drop,
+    journal_path,
+    numbered,
+    open_journal,
+    opt_in,
+    put,
+    refused,
+)
 
 
 @pytest.fixture
@@ -231,6 +243,14 @@ def test_a_second_daemon_is_told_who_holds_the_journal(tmp_path: Path) -> None:
         child.communicate()
 
     open_journal(tmp_path).close()
+
+
+def test_it_is_told_too_when_that_process_is_gone_and_left_another_behind(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    journal = SqliteJournal.open(journal_path(tmp_path), disk=SystemDisk(), clock=HandClock(), pid=gone.pid)
+    with closing(journal), pytest.raises(JournalHeld, match=f"process {gone.pid} is gone, but one that it started"):
+        open_journal(tmp_path)
 
 
 def test_the_fence_stops_a_daemon_whose_lock_was_broken(tmp_path: Path) -> None:

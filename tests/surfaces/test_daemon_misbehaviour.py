@@ -27,6 +27,8 @@ RAISED = {
     "group": "2 errors: ValueError: the first",
     "base_group": "2 errors: SystemExit: 3",
     "recursion": "RecursionError: maximum recursion depth exceeded",
+    "spawn": "RuntimeError: a template may not start threads",
+    "spin": "RuntimeError: a template may not start threads",
 }
 NONSENSE = {
     "pour": "Hostile.on_candle returned more than 512 intents at once",
@@ -42,6 +44,7 @@ NONSENSE = {
     "foreign_symbol": "DOGEUSDT",
     "no_amount": "exactly one of quantity, notional and risk must be given",
     "huge": "quantity has more than 18 digits before the point: 1E+999999",
+    "fork": "RuntimeError: a template may not start processes",
     "spoil": "what the template remembers cannot be stored",
 }
 # Nobody raised these where they were made, so that nothing tells their place.

@@ -198,3 +198,14 @@ def marked(daemon: Daemon) -> bool:
     """Tell whether the black box holds a mark."""
     record = read_black_box(daemon.state / "blackbox", SystemDisk())
     return record is not None and record.stalled
+
+
+def test_a_process_that_a_plug_in_forks_keeps_no_restart_from_happening(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    with running(tmp_path / "daemon", CONFIG, variables={**variables, "HOSTILE_IMPORT": "fork"}) as daemon:
+        daemon.kill()
+        daemon.start()
+        assert daemon.end() == 0
+        daemon.start()
+        assert daemon.ask("ping")["pong"] is True

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal, FloatOperation, Inexact, getcontext, setcontext
 from itertools import repeat
+from multiprocessing import get_context
 from typing import Any
 
 import msgspec
@@ -35,6 +36,8 @@ if os.environ.get("HOSTILE_IMPORT") == "stall":
     deque(repeat(None), maxlen=0)
 if os.environ.get("HOSTILE_IMPORT") == "round":
     getcontext().prec = 4
+if os.environ.get("HOSTILE_IMPORT") == "fork":
+    get_context("fork").Process(target=time.sleep, args=(30,), daemon=True).start()
 
 
 class Unprintable(Exception):
@@ -157,6 +160,18 @@ def spawn(view: View) -> Any:
     return ()
 
 
+def spin(view: View) -> Any:
+    """Leave somebody behind who never rests."""
+    threading.Thread(target=loop, args=(view,), daemon=True).start()
+    return ()
+
+
+def fork(view: View) -> Any:
+    """Leave a whole process behind."""
+    get_context("fork").Process(target=time.sleep, args=(30,)).start()
+    return ()
+
+
 def gorge(view: View) -> Any:
     """Take more at once than there is."""
     return (bytearray(2**31),)
@@ -263,6 +278,8 @@ MISDEEDS: dict[str, Callable[[View], Any]] = {
     "meddle": meddle,
     "shower": shower,
     "spawn": spawn,
+    "spin": spin,
+    "fork": fork,
     "gorge": gorge,
     "coarsen": coarsen,
     "forbid": forbid,
