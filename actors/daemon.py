@@ -293,6 +293,7 @@ class Daemon:
             tls=tls_context(config),
             given=listeners(activated(world.env.variables(), pid=world.env.pid())),
             conditions=self.conditions,
+            streaming=config.stream.enabled,
         )
         self.upkeep = Upkeep(
             world=world,
@@ -401,6 +402,8 @@ class Daemon:
         tree += [ChildSpec(name=f"resolver/{post.name}", start=post.resolver.run) for post in posts]
         tree += [ChildSpec(name=f"auditor/{post.name}", start=post.auditor.run) for post in posts]
         tree += [
+            # A start that cannot have its sockets ends before it trades.
+            ChildSpec(name="doors", start=self.doors.hold),
             ChildSpec(name="declarer", start=self.declarer.run, restart="transient"),
             ChildSpec(name="feed", start=self.feed.run, restart="transient"),
             ChildSpec(name="control", start=self._serve_control),

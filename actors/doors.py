@@ -10,7 +10,7 @@ from ssl import Purpose, SSLContext, create_default_context
 from typing import Any, Final, Protocol
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from pipaid.config import Config
 from pipaid.logs import get_log
@@ -84,7 +84,11 @@ class PatientListener(trio.abc.Listener[trio.SocketStream]):
 
 @define(eq=False)
 class Doors:
-    """Open each door once; `given` are sockets of the service manager by name, which win over anything configured."""
+    """Open each door once; `given` are sockets of the service manager by name, which win over anything configured.
+
+    They are all bound before anything trades, because a start that fails on one of them must not have traded; whoever
+    connects before the servers begin waits. A server that begins again opens its own anew.
+    """
 
     world: World
     folder: Path
@@ -94,10 +98,30 @@ class Doors:
     tls: SSLContext | None
     given: Mapping[str, list[trio.SocketListener]]
     conditions: Watched
+    streaming: bool = True
     stream_port: int = 0
+    _control: dict[str, list[PatientListener]] = field(factory=dict[str, list[PatientListener]], init=False)
+    _stream: list[trio.SocketListener] = field(factory=list[trio.SocketListener], init=False)
+
+    async def hold(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Bind all, and let go in the end of those that no server took."""
+        try:
+            self._control = await self._open_control()
+            if self.streaming:
+                self._stream = await self._open_stream()
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            for each in (*(patient.inner for found in self._control.values() for patient in found), *self._stream):
+                each.socket.close()
+            self._control, self._stream = {}, []
 
     async def control(self) -> dict[str, list[PatientListener]]:
         """Return the listeners of the two control sockets by name."""
+        found, self._control = self._control, {}
+        return found or await self._open_control()
+
+    async def _open_control(self) -> dict[str, list[PatientListener]]:
         found: dict[str, list[PatientListener]] = {}
         try:
             for name in (CONTROL, OBSERVE):
@@ -112,7 +136,8 @@ class Doors:
 
     async def stream(self) -> list[trio.abc.Listener[Any]]:
         """Return the listeners of the event stream, behind TLS if there is a certificate."""
-        plain = self.given.get(STREAM) or await self._listen()
+        plain, self._stream = self._stream, []
+        plain = plain or await self._open_stream()
         self.stream_port = plain[0].socket.getsockname()[1]
         get_log().info("stream.listening", host=self.host, port=self.stream_port, tls=self.tls is not None)
         patient = [self._patient(each) for each in plain]
@@ -123,7 +148,9 @@ class Doors:
     def _patient(self, listener: trio.SocketListener) -> PatientListener:
         return PatientListener(listener, self.world.clock, self.conditions)
 
-    async def _listen(self) -> list[trio.SocketListener]:
+    async def _open_stream(self) -> list[trio.SocketListener]:
+        if self.given.get(STREAM):
+            return self.given[STREAM]
         try:
             return await self.world.net.listen_tcp(self.host, self.port)
         except OSError as trouble:

@@ -95,6 +95,37 @@ def test_a_port_that_is_taken_is_told_and_may_be_tried_again(tmp_path: Path) -> 
         assert "Traceback" not in daemon.log.read_text()
 
 
+DECLARED = """
+[[strategy]]
+name = "buys"
+template_id = "tpl_dca"
+symbols = ["BTCUSDT"]
+timeframe = "1m"
+capital = "5000.00"
+deploy = true
+params = { interval = "5m", buy_amount = "200" }
+"""
+
+
+def test_a_start_that_cannot_listen_has_not_traded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "buys.toml").write_text(DECLARED, encoding="utf-8")
+        config = f'[daemon]\nstrategies = ["buys.toml"]\n{BRISK}'
+        daemon = Daemon(tmp_path, config, {"PIPAID__STREAM__PORT": str(port)})
+        daemon.spawn()
+        assert daemon.exit_code() == EX_TEMPORARY
+        assert daemon.digest()["strategies"] == []
+        assert not daemon.said("daemon.ready")
+
+    daemon.variables["PIPAID__STREAM__PORT"] = "0"
+    try:
+        daemon.start()
+        daemon.wait_for(lambda: daemon.ask("strategy.list")["data"][0]["stats"]["open_positions"])
+    finally:
+        daemon.end_all()
+
+
 # The journal.
 
 
