@@ -395,7 +395,9 @@ class Lifecycle:
     def _check_mode(self, member: Membership, run: Run) -> None:
         before = member.strategy.run
         if before is not None and before.dry_run != run.dry_run and _held(member):
-            raise InvalidState("positions of the other mode are open; close them before changing between dry and live")
+            was, flag = ("a dry run", "--dry-run") if before.dry_run else ("on its account", "--no-dry-run")
+            way = f"close them before changing that, or go on as it was: `pipaid deploy {member.strategy.id} {flag}`"
+            raise InvalidState(f"positions of the other mode are open: it was {was}; {way}")
         session = member.actor.session if member.actor is not None and member.actor.loaded else None
         if session is not None and any(order.dry_run != run.dry_run for order in session.orders.values()):
             raise InvalidState("orders of the other mode may still be filled; wait until each is known to have ended")

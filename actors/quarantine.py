@@ -58,7 +58,10 @@ def _fault(journal: Journal, strategy: Strategy, suspect: Strategy, phase: Phase
         what = f"it held the whole daemon up {doing} and never came back, until the watchdog ended the daemon"
     else:
         what = f"another strategy of {template_id} held the whole daemon up {doing}, and it was not the first"
-    remedy = f"mend {template_id} or its params, then `pipaid reset` and `pipaid deploy` release it"
+    remedy = (
+        f"`pipaid strategy reset {strategy.id}` releases it, once {template_id} is mended; change its params "
+        f"after that if they were the cause, then `pipaid deploy {strategy.id}`"
+    )
     return Fault(
         code=QUARANTINED, message=f"{what}; it is in quarantine: {remedy}", at_ms=_venue_ms(journal, strategy.id)
     )

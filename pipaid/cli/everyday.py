@@ -14,9 +14,10 @@ REFRESH_S: Final = 1.0
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
+    from pipaid.cli.deploying import resume
     from pipaid.cli.verbs import add_verb
 
-    for name, verb in (("demo", demo), ("top", top), ("apply", apply)):
+    for name, verb in (("demo", demo), ("top", top), ("apply", apply), ("resume", resume)):
         add_verb(app, name, verb)
 
 

@@ -22,7 +22,10 @@ Reading = Callable[[Any], Any]
 Completion = Callable[[str], list[str]]
 # What the type of a field does not say.
 ABOUT: Final[Mapping[tuple[str, str], str]] = {
-    ("strategy.deploy", "dry_run"): "simulate on live data; no order leaves the process",
+    ("strategy.deploy", "dry_run"): (
+        "as a dry run: orders are filled on paper inside the daemon; or on its account "
+        "[default: as in its last run; at first on its account]"
+    ),
     ("events.tail", "ext"): "also the extended events (risk_blocked, resumed, lagged)",
 }
 

@@ -64,7 +64,7 @@ def add_operation(app: typer.Typer, operation: Operation) -> None:
     """Add one operation as a command."""
 
     def verb(terminal: Terminal, **typed: Any) -> int | None:
-        return _carried_out(terminal, operation, typed)
+        return carry_out(terminal, operation, typed)
 
     own = parameters_of(operation)
     app.command(operation.name.rpartition(".")[2], help=f"{operation.summary}.")(as_command(verb, own))
@@ -153,13 +153,18 @@ def _complain(terminal: Terminal, trouble: PipaidError) -> None:
     terminal.warn("\n".join([f"error: {trouble.code}: {printable(lines[0])}", *map(printable, lines[1:])]))
 
 
-def _carried_out(terminal: Terminal, operation: Operation, typed: dict[str, Any]) -> int | None:
+def carry_out(terminal: Terminal, operation: Operation, typed: dict[str, Any]) -> int | None:
+    """Ask for an operation as it was typed, print what is answered, and return the exit code if it is not 0."""
     follow_pages = typed.pop(ALL, False)
     args = args_of(operation, typed)
     if addresses_strategy(operation):
         from pipaid.cli.naming import strategy_id
 
         args["id"] = strategy_id(terminal, args["id"])
+    if operation.name == "strategy.deploy":
+        from pipaid.cli.deploying import in_its_mode
+
+        args = in_its_mode(terminal, args)
     if operation.streaming:
         from pipaid.cli.tail import follow
 

@@ -61,6 +61,22 @@ TRANSITIONS: Final[dict[tuple[Status, Action], Status]] = {
     (Status.ERROR, Action.RESET): Status.PAUSED,
 }
 
+# What to do about the refusals that people meet most.
+WAYS: Final[dict[tuple[Status, Action], str]] = {
+    (Status.DEPLOYED, Action.UPDATE): "pause it first",
+    (Status.DEPLOYED, Action.DELETE): "pause it first, or stop it for good",
+    (Status.DEPLOYED, Action.DEPLOY): "it trades already; pause it first to deploy it otherwise",
+    (Status.PAUSED, Action.TRIGGER): "deploy it first",
+    (Status.DRAFT, Action.TRIGGER): "deploy it first",
+    (Status.ERROR, Action.DEPLOY): "mend the cause and reset it first: `pipaid strategy reset ID`",
+    (Status.ERROR, Action.UPDATE): "reset it first: `pipaid strategy reset ID`",
+    (Status.ERROR, Action.PAUSE): "mend the cause and reset it, which leaves it paused: `pipaid strategy reset ID`",
+    (Status.ERROR, Action.TRIGGER): "mend the cause and reset it first: `pipaid strategy reset ID`",
+    (Status.STOPPED, Action.DEPLOY): "it was stopped for good; create another one",
+    (Status.STOPPED, Action.UPDATE): "it was stopped for good; create another one",
+    (Status.STOPPED, Action.RESET): "it was stopped for good; create another one",
+}
+
 
 def advance(status: Status, action: Action) -> Status:
     """Return the status after an action; refuse what the table does not hold, naming what is allowed instead."""
@@ -68,7 +84,10 @@ def advance(status: Status, action: Action) -> Status:
         return TRANSITIONS[status, action]
     except KeyError:
         where = sorted(before.value for before, allowed in TRANSITIONS if allowed is action)
-        raise InvalidState(f"cannot {action} a strategy that is {status}; allowed from: {', '.join(where)}") from None
+        allowed = f"allowed from: {', '.join(where)}"
+        way = WAYS.get((status, action))
+        told = f"{allowed}; {way}" if way else allowed
+        raise InvalidState(f"cannot {action} a strategy that is {status}; {told}") from None
 
 
 class StrategyDefinition(msgspec.Struct, frozen=True, kw_only=True):

@@ -170,7 +170,7 @@ async def test_a_command_waits_for_a_strategy_that_is_being_mended(tmp_path: Pat
         await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
         home.actor(strategy.id)._crash(ValueError("a crash from anywhere"))
 
-        with pytest.raises(InvalidState, match="the other mode"):
+        with pytest.raises(InvalidState, match=r"the other mode.*`pipaid deploy strat_.* --no-dry-run`"):
             await home.lifecycle.deploy(ACCOUNT, strategy.id, capital=None, leverage=None, dry_run=True)
         with pytest.raises(InvalidState, match="1 live positions are open"):
             await home.lifecycle.delete(ACCOUNT, strategy.id)

@@ -12,6 +12,7 @@ import pytest
 from pipaid import errors
 from pipaid.cli.terminal import Terminal
 from pipaid.cli.verbs import ended
+from pipaid.model.reply import StrategyObject
 from pipaid.model.report import KeyWithSecret, Pong, Why
 from pipaid.model.request import Request
 from tests.cli.answering import Answering, control, listed, pipaid, strategy
@@ -72,7 +73,7 @@ def test_a_refusal_is_told_with_its_code(tmp_path: Path, refusal: errors.PipaidE
 
 
 def test_programs_get_a_refusal_as_json_with_every_field(tmp_path: Path) -> None:
-    with control(tmp_path) as served:
+    with control(tmp_path, {"strategy.get": lambda asked: strategy()}) as served:
         ended = pipaid(
             "strategy", "deploy", "strat_5e07c1d9", "--capital", "NaN", "--leverage", "99", "--json",
             socket_path=served.path,
@@ -239,14 +240,40 @@ def test_a_daemon_that_ends_under_a_tail_is_told(tmp_path: Path) -> None:
     assert (raw.code, msgspec.json.decode(raw.err)["message"]) == (6, "the daemon ended")
 
 
+def deployable(known: StrategyObject) -> dict[str, Answering]:
+    """Answer what a deployment of this strategy asks."""
+    return {
+        "strategy.get": lambda asked: known,
+        "strategy.deploy": lambda asked: strategy(dry_run=asked.dry_run),
+    }
+
+
 def test_a_run_is_told_by_where_its_orders_go(tmp_path: Path) -> None:
-    answers: dict[str, Answering] = {"strategy.deploy": lambda asked: strategy(dry_run=asked.dry_run)}
-    with control(tmp_path, answers) as served:
+    with control(tmp_path, deployable(strategy(run=None, dry_run=None))) as served:
         simulated = pipaid("deploy", "strat_5e07c1d9", "--dry-run", socket_path=served.path)
         real = pipaid("deploy", "strat_5e07c1d9", socket_path=served.path)
 
     assert simulated.out.endswith("is deployed (dry run)\n")
     assert real.out.endswith("is deployed (on its account)\n")
+
+
+@pytest.mark.parametrize("verb", ["deploy", "resume"])
+def test_a_dry_run_goes_on_as_one_until_its_account_is_named(tmp_path: Path, verb: str) -> None:
+    with control(tmp_path, deployable(strategy(status="paused"))) as served:
+        again = pipaid(verb, "strat_5e07c1d9", socket_path=served.path)
+        changed = pipaid("deploy", "strat_5e07c1d9", "--no-dry-run", socket_path=served.path)
+
+    assert again.out.endswith("is deployed (dry run)\n")
+    assert changed.out.endswith("is deployed (on its account)\n")
+
+
+def test_what_never_ran_is_not_resumed(tmp_path: Path) -> None:
+    with control(tmp_path, deployable(strategy(status="draft", run=None, dry_run=None))) as served:
+        ended = pipaid("resume", "strat_5e07c1d9", socket_path=served.path)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert "never deployed" in ended.err
+    assert [name for name, _ in served.asked] == ["strategy.get"]
 
 
 def test_a_decision_is_explained_in_words(tmp_path: Path) -> None:

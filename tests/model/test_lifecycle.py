@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipaid.errors import InvalidState
-from pipaid.model.strategy import TRANSITIONS, Action, Status, Tally, advance
+from pipaid.model.strategy import TRANSITIONS, WAYS, Action, Status, Tally, advance
 from tests.builders import make_definition, make_strategy
 
 EVERY_PAIR = set(product(Status, Action))
@@ -29,8 +29,16 @@ def test_every_listed_transition_leads_on(status: Status, action: Action) -> Non
 
 
 def test_a_refusal_says_from_where_the_action_is_allowed() -> None:
-    with pytest.raises(InvalidState, match=r"allowed from: draft, paused$"):
-        advance(Status.DEPLOYED, Action.DEPLOY)
+    with pytest.raises(InvalidState, match=r"allowed from: deployed$"):
+        advance(Status.PAUSED, Action.PAUSE)
+
+
+def test_a_refusal_says_what_to_do_about_it() -> None:
+    with pytest.raises(InvalidState, match=r"allowed from: draft, paused; pause it first$"):
+        advance(Status.DEPLOYED, Action.UPDATE)
+    with pytest.raises(InvalidState, match="mend the cause and reset it first: `pipaid strategy reset ID`"):
+        advance(Status.ERROR, Action.DEPLOY)
+    assert not set(WAYS) & set(TRANSITIONS)
 
 
 @pytest.mark.parametrize("action", sorted(set(Action) - {Action.DELETE}))

@@ -45,7 +45,11 @@ def test_a_strategy_lives_its_life_by_name_and_by_id(running: Daemon) -> None:
         (["deploy", "one life", "--dry-run"], "deployed (dry run)"),
         (["pause", strategy_id, "--close-positions"], "paused"),
         (["strategy", "update", "one life", "--leverage", "3"], "paused"),
-        (["deploy", "ONE LIFE"], "deployed (on its account)"),
+        (["deploy", "ONE LIFE"], "deployed (dry run)"),
+        (["pause", "one life"], "paused"),
+        (["resume", "one life"], "deployed (dry run)"),
+        (["pause", "one life", "--close-positions"], "paused"),
+        (["deploy", "one life", "--no-dry-run"], "deployed (on its account)"),
         (["stop", "one life", "--close-positions"], "stopped"),
     ]
     for words, state in steps:
