@@ -227,6 +227,9 @@ class Guard:
             if self._struck is None:
                 return result
             failure = self._struck  # type: ignore[unreachable] # a signal handler sets it meanwhile
+        finally:
+            if self._resident is not None:
+                self._account(self._number, called=True)
         try:
             raise failure
         finally:
@@ -268,10 +271,11 @@ class Guard:
             self._account(0)
 
     def weigh(self, resident: Callable[[], int] | None) -> None:
-        """Ask before each call what is held, and charge whoever was called last with the growth; or do so no more.
+        """Ask before and after each call what is held, and charge whoever is called with the growth; or do so no more.
 
-        What carrying out a call's wishes takes is charged as well. Memory comes and goes by the million bytes, so it is
-        the sum over many calls that tells who hoards.
+        What is taken between two calls is nobody's; what is given back is credited to whoever was called last, because
+        what a call returns is let go of after it. Memory comes and goes by the million bytes, so it is the sum over
+        many calls that tells who hoards.
         """
         self._resident, self._weighed = resident, 0
         self.grown.clear()
@@ -279,18 +283,19 @@ class Guard:
         self._note = self._note_weighed if resident is not None else plain
 
     def _note_weighed(self, number: int, phase: int) -> None:
-        self._account(number)
+        # A check is nobody's call, though it has a number for the box.
+        self._account(self._number)
         if self._box is not None:
             self._box.note(number, phase)
         if self.grown.get(number, 0) > self._hoard_max:
             raise Hoarded(number, self.grown.pop(number))
 
-    def _account(self, number: int) -> None:
+    def _account(self, number: int, *, called: bool = False) -> None:
         assert self._resident is not None
         held = self._resident()
-        last = self._weighed
-        if last:
-            grown = self.grown.get(last, 0) + held - self._held
+        change, last = held - self._held, self._weighed
+        if last and (called or change < 0):
+            grown = self.grown.get(last, 0) + change
             if grown > 0:
                 self.grown[last] = grown
             else:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from attrs import define, field
 from trio.testing import MockClock
 
-from actors.actor import Crashed
+from actors.actor import Crashed, Phase
 from actors.scales import MIB, Scales, memory_limit
 from actors.watchdog import Guard, Hoarded
 from pipaid.errors import Unavailable
@@ -116,6 +117,26 @@ def test_a_hoarder_is_interrupted_at_its_next_call_and_starts_with_a_clean_slate
         guard.run(7, growing(env, 3))
     assert guard.run(8, abs, -1) == 1
     assert guard.run(7, abs, -1) == 1
+
+
+@pytest.mark.parametrize("phase", [None, Phase.LOADING, Phase.CHECKING])
+def test_what_is_taken_between_two_calls_is_nobodys(phase: Phase | None) -> None:
+    env = Heavy(mib=60)
+    guard = Guard(SystemClock(), hoard_max=8 * MIB)
+    call = guard.run if phase is None else partial(guard.run_as, phase)
+    scales_of(env, guard, Told()).look()
+    call(7, growing(env, 2))
+    for _ in range(3):
+        # A client's large answer, a pruning: it comes, and only some of it goes before the next call.
+        env.mib += 100
+        call(7, growing(env, 2))
+    assert guard.grown == ({} if phase is Phase.CHECKING else {7: 8 * MIB})
+
+    env.mib -= 5
+    guard.rest()
+    env.mib -= 5
+
+    assert guard.grown == ({} if phase is Phase.CHECKING else {7: 3 * MIB})
 
 
 def test_below_half_of_the_limit_nobody_is_weighed() -> None:
