@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from math import sqrt
 from types import MappingProxyType
@@ -365,10 +366,10 @@ class Rung:
 
     __slots__ = ("_marks", "previous", "value")
 
-    def __init__(self, prices: Sequence[float], shift: float) -> None:
+    def __init__(self, marks: Sequence[float]) -> None:
         self.value: float | None = None
         self.previous: float | None = None
-        self._marks = [low + shift * (high - low) for low, high in pairwise(prices)]
+        self._marks = marks
 
     def update(self, sample: Sample) -> None:
         """Take the next closed candle."""
@@ -402,14 +403,21 @@ def _channel_low(window: int) -> Indicator:
     return Before(Lowest(window))
 
 
-def _arithmetic_rung(lower: float, upper: float, levels: int, shift: float) -> Indicator:
-    step = (upper - lower) / (levels - 1)
-    return Rung([lower + step * rung for rung in range(levels)], shift)
+def rungs_of(name: str, *ladder: float) -> list[float]:
+    """Return the marks of an `arithmetic_rung` or a `geometric_rung` from its params."""
+    lower, upper, count, shift = ladder
+    levels = int(count)
+    if name == "arithmetic_rung":
+        step = (upper - lower) / (levels - 1)
+        prices = [lower + step * rung for rung in range(levels)]
+    else:
+        ratio = upper / lower
+        prices = [lower * ratio ** (rung / (levels - 1)) for rung in range(levels)]
+    return [low + shift * (high - low) for low, high in pairwise(prices)]
 
 
-def _geometric_rung(lower: float, upper: float, levels: int, shift: float) -> Indicator:
-    ratio = upper / lower
-    return Rung([lower * ratio ** (rung / (levels - 1)) for rung in range(levels)], shift)
+def _rung(name: str, *ladder: float) -> Indicator:
+    return Rung(rungs_of(name, *ladder))
 
 
 def _window(window: float) -> int:
@@ -442,8 +450,8 @@ INDICATORS: Final[Mapping[str, Kind]] = MappingProxyType(
         "lowest": Kind(Lowest, _WINDOW, _window),
         "channel_high": Kind(_channel_high, _WINDOW, _window),
         "channel_low": Kind(_channel_low, _WINDOW, _window),
-        "arithmetic_rung": Kind(_arithmetic_rung, _LADDER, _one),
-        "geometric_rung": Kind(_geometric_rung, _LADDER, _one),
+        "arithmetic_rung": Kind(partial(_rung, "arithmetic_rung"), _LADDER, _one),
+        "geometric_rung": Kind(partial(_rung, "geometric_rung"), _LADDER, _one),
         "period": Kind(
             Period, (Param("period_ms", 1, PERIOD_MS_MAX), Param("offset_ms", -PERIOD_MS_MAX, PERIOD_MS_MAX)), _one
         ),
