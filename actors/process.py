@@ -9,6 +9,7 @@ import gc
 import signal
 import sqlite3
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -74,7 +75,15 @@ def run() -> None:
         clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format
     )
     plain_arithmetic()
-    code = trio.run(live, config, world, outlet.style)
+    try:
+        code = trio.run(live, config, world, outlet.style)
+    except Exception as broken:  # noqa: BLE001 - the loop itself broke, or what surrounds the supervised
+        get_log().error("daemon.broken", reason=told_cause(broken))
+        traceback.print_exception(broken)
+        code = EXIT_TEMPORARY if _passes(broken) else EXIT_INVARIANT
+    finally:
+        # Where the loop itself broke, nothing in it came to its end, and a late tick would end the process its own way.
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
     # What templates left behind, threads and finalizers, is not waited for.
     sys.stderr.flush()
     world.env.leave(code)

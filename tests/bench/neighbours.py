@@ -31,8 +31,8 @@ from tests.bench.population import symbols_of
 
 GROWTH_MS_MAX: Final = 20.0
 CAPITAL: Final = Decimal(5_000)
-# What holds the daemon up for good ends it, and one huge allocation is met outside of this process.
-LETHAL: Final = frozenset({"stall", "gorge"})
+# What holds the daemon up or breaks its loop ends it, and one huge allocation is met outside of this process.
+LETHAL: Final = frozenset({"stall", "unplug", "gorge"})
 # Enough for all the others, so that whoever hoards is noticed soon.
 MEMORY: Final = section.Guard(memory_mib_max=300, strategy_memory_mib_max=32)
 # Two medians may come out the wrong way round.

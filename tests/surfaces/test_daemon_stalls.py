@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from actors.process import EXIT_INVARIANT
 from actors.watchdog import read_black_box
 from pipaid.seams import SystemDisk
 from pipaid.wire.client import ConnectionEnded
@@ -209,3 +210,16 @@ def test_a_process_that_a_plug_in_forks_keeps_no_restart_from_happening(
         assert daemon.end() == 0
         daemon.start()
         assert daemon.ask("ping")["pong"] is True
+
+
+def test_a_daemon_whose_loop_is_broken_says_so_and_is_not_started_again(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    with running(tmp_path / "daemon", CONFIG, variables=variables) as daemon:
+        breaker = daemon.create("breaker", {**SHAPE, "params": {"misdeed": "unplug", "place": "on_candle"}})
+        daemon.ask("strategy.deploy", id=breaker, dry_run=True)
+
+        assert daemon.exit_code() == EXIT_INVARIANT
+        (line,) = daemon.said("daemon.broken")
+        assert line["reason"].startswith("OSError: [Errno 9] Bad file descriptor")
+        daemon.verify()

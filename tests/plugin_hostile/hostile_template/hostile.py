@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Context, Decimal, FloatOperation, Inexact, getcontext, setcontext
 from itertools import repeat
 from multiprocessing import get_context
@@ -177,6 +178,15 @@ def gorge(view: View) -> Any:
     return (bytearray(2**31),)
 
 
+def unplug(view: View) -> Any:
+    """Close what the loop waits on."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventpoll]":
+                os.close(int(name))
+    return ()
+
+
 class Kept(msgspec.Struct, frozen=True):
     """A state far larger than anybody needs."""
 
@@ -281,6 +291,7 @@ MISDEEDS: dict[str, Callable[[View], Any]] = {
     "spin": spin,
     "fork": fork,
     "gorge": gorge,
+    "unplug": unplug,
     "coarsen": coarsen,
     "forbid": forbid,
     "supplant": supplant,
