@@ -28,8 +28,9 @@ from pipaid.model.moment import iso_seconds
 from pipaid.model.report import DaemonStatus
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
-from pipaid.storage.connection import SQLITE_MIN, connect_to_read, witness_path
+from pipaid.storage.connection import SQLITE_MIN, connect_to_read, damaged, gone_by_witness, unusable, witness_path
 from pipaid.storage.schema import SCHEMA, require_known
+from pipaid.storage.store import JournalUnusable
 from pipaid.storage.witness import decode_witness
 from pipaid.wire.client import BlockingClient
 
@@ -130,7 +131,11 @@ def _configuration(patient: _Patient) -> Iterator[Finding]:
         yield _bad("configuration", f"{mistake.place}: {subject}{mistake.wrong}", mistake.remedy)
     if not mistakes:
         own = sum(1 for value in patient.examined.values if value.source != "default")
-        yield _good("configuration", f"no mistakes; {own} of {len(patient.examined.values)} values are not the default")
+        where = patient.examined.file or "the built-in defaults"
+        yield _good(
+            "configuration",
+            f"no mistakes in {where}; {own} of {len(patient.examined.values)} values are not the default",
+        )
 
 
 def _templates(patient: _Patient) -> Iterator[Finding]:
@@ -178,7 +183,7 @@ def _state(patient: _Patient) -> Iterator[Finding]:
     else:
         yield _good("state directory", f"{path} can be written to")
     free = patient.world.disk.free_bytes(parent)
-    told = f"{free / 1024**3:.1f} GiB are free"
+    told = f"{free / 1024**3:.1f} GiB are free" if free >= 1024**3 else f"{free // 1024**2} MiB are free"
     if free < patient.sections.journal.free_bytes_min:
         yield _bad("disk", told, "make room: a journal that cannot be written ends trading")
     elif free < FREE_BYTES_GOOD:
@@ -189,6 +194,9 @@ def _state(patient: _Patient) -> Iterator[Finding]:
 
 def _journal(patient: _Patient) -> Iterator[Finding]:
     path = patient.journal
+    if (missing := gone_by_witness(path, patient.world.disk)) is not None:
+        yield _damaged(missing)
+        return
     if not path.exists():
         yield _good("journal", "there is none yet; the daemon makes it at its first start")
         return
@@ -197,22 +205,24 @@ def _journal(patient: _Patient) -> Iterator[Finding]:
             schema = require_known(connection, path)
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except PipaidError as refusal:
-        yield _bad("journal", refusal.message, "pipaid journal verify")
+        yield _bad("journal", refusal.message, f"pipaid journal verify --state {patient.state_dir}")
         return
     except sqlite3.Error as trouble:
-        yield _bad(
-            "journal", f"{path} cannot be read: {trouble}", "check its owner and mode; then: pipaid journal verify"
-        )
+        yield _damaged(unusable(path, trouble))
         return
     size = f"{path}, {path.stat().st_size / 1024**2:.1f} MiB, schema {schema}"
     if found != "ok":
-        yield _bad(
-            "journal", f"{path} is damaged: {found}", "stop the daemon and restore a backup; keep the damaged file"
-        )
+        yield _damaged(damaged(path, found))
     elif schema < SCHEMA:
         yield _warning("journal", size, f"the next start brings it to schema {SCHEMA} and keeps a backup")
     else:
         yield _good("journal", f"{size}; `pipaid journal verify` checks every record")
+
+
+def _damaged(trouble: JournalUnusable) -> Finding:
+    """Tell what the daemon tells when it refuses to start: what is wrong, and then the way back."""
+    found, _, remedy = trouble.message.partition(". ")
+    return _bad("journal", found, remedy or "check its owner, mode and disk, then start the daemon")
 
 
 def _lock(patient: _Patient) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pipaid.config import examine
 from pipaid.doctor import Finding, Verdict, diagnose
 from pipaid.seams import SystemClock, World
 from pipaid.storage.sqlite import SqliteJournal
-from pipaid.storage.store import Batch, Kind, Record
+from pipaid.storage.store import Batch, JournalCorrupt, Kind, Record
 from tests.worlds import make_world
 
 
@@ -118,11 +118,28 @@ def test_the_lock_is_free_once_the_daemon_has_gone(tmp_path: Path, journal: Path
     assert finding(findings(tmp_path), "lock").found == "free: no daemon runs on this state"
 
 
+def test_a_journal_that_is_gone_is_told_as_the_daemon_tells_it(tmp_path: Path, journal: Path) -> None:
+    journal.unlink()
+    found = finding(findings(tmp_path), "journal")
+
+    world = make_world()
+    with pytest.raises(JournalCorrupt) as refused:
+        SqliteJournal.open(journal, disk=world.disk, clock=world.clock, pid=1)
+    assert found.verdict is Verdict.BAD
+    assert f"{found.found}. {found.remedy}" == refused.value.message
+
+
+def test_the_configuration_that_was_looked_at_is_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "pipaid.toml") in finding(findings(tmp_path), "configuration").found
+
+
 def test_a_damaged_journal_is_bad(tmp_path: Path, journal: Path) -> None:
     data = journal.read_bytes()
     journal.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
 
-    assert finding(findings(tmp_path), "journal").verdict is Verdict.BAD
+    found = finding(findings(tmp_path), "journal")
+    assert found.verdict is Verdict.BAD
+    assert "To go back to a backup: stop the daemon" in found.remedy
 
 
 def test_a_foreign_database_is_bad(tmp_path: Path) -> None:

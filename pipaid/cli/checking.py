@@ -136,7 +136,9 @@ def examine_all(terminal: Terminal, config: Path | None, state: Path | None) -> 
             Column("FOUND", lambda each: each.found, Kind.PROSE, 0),
             Column("REMEDY", lambda each: each.remedy, Kind.PROSE, 0),
         )
-        terminal.show(drawn([listing("", findings, columns, f"{bad} to mend" if bad else "nothing to mend")]))
+        wary = sum(finding.verdict is Verdict.WARNING for finding in findings)
+        told = [f"{bad} to mend"] * bool(bad) + ["1 warning" if wary == 1 else f"{wary} warnings"] * bool(wary)
+        terminal.show(drawn([listing("", findings, columns, ", ".join(told) or "nothing to mend")]))
     return Exit.REFUSED if bad else Exit.OK
 
 

@@ -21,6 +21,7 @@ ConfigFile = Annotated[
         help="a configuration file (default: /etc/pipaid/pipaid.toml, or the built-in defaults)", metavar="[FILE]"
     ),
 ]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="the same as FILE", metavar="FILE")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,7 +58,7 @@ def version(terminal: Terminal) -> None:
         terminal.say("\n".join(f"{name} {number}" for name, number in versions.items()))
 
 
-def check_config(terminal: Terminal, file: ConfigFile = None) -> int:
+def check_config(terminal: Terminal, file: ConfigFile = None, config: ConfigOption = None) -> int:
     """Show every value with its source, and all mistakes.
 
     Each mistake stands with its place and its remedy. The strategies that the configuration declares are checked too.
@@ -65,12 +66,13 @@ def check_config(terminal: Terminal, file: ConfigFile = None) -> int:
     """
     from pipaid.cli.checking import check
 
-    return check(terminal, file)
+    return check(terminal, config or file)
 
 
 def doctor(
     terminal: Terminal,
-    config: Annotated[Path | None, typer.Option("--config", help="the daemon's configuration", metavar="FILE")] = None,
+    file: ConfigFile = None,
+    config: ConfigOption = None,
     state: Annotated[Path | None, typer.Option("--state", help="its state directory", metavar="DIR")] = None,
 ) -> int:
     """Find what is wrong, and say how to mend it.
@@ -79,7 +81,7 @@ def doctor(
     """
     from pipaid.cli.checking import examine_all
 
-    return examine_all(terminal, config, state)
+    return examine_all(terminal, config or file, state)
 
 
 def verify(terminal: Terminal, state: State = STATE) -> int:
@@ -89,15 +91,20 @@ def verify(terminal: Terminal, state: State = STATE) -> int:
     from pipaid.cli.drawing import drawn
     from pipaid.cli.sheet import facts_of
     from pipaid.storage import inspect
+    from pipaid.storage.connection import witness_path
 
-    report = inspect.verify(_journal(state))
+    path = state / JOURNAL_NAME
+    # One that is gone is judged too, if anything is left that vouches for it.
+    report = inspect.verify(path if witness_path(path).exists() else _journal(state))
     if terminal.as_json:
         terminal.say_json(msgspec.json.encode(report))
     else:
-        terminal.show(drawn(facts_of(msgspec.structs.replace(report, problems=()))))
+        terminal.show(drawn(facts_of(report, without=("problems",))))
         for problem in report.problems:
             terminal.warn(f"problem: {problem}")
-        terminal.say("the journal is whole" if report.ok else f"the journal is broken: {len(report.problems)} problems")
+        count = len(report.problems)
+        problems = "1 problem" if count == 1 else f"{count} problems"
+        terminal.say("the journal is whole" if report.ok else f"the journal is broken: {problems}")
     return Exit.OK if report.ok else Exit.REFUSED
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, cast
@@ -153,13 +153,13 @@ def sheets_of(reply: Reply) -> Iterator[Sheet]:
         yield from facts_of(reply)
 
 
-def facts_of(struct: msgspec.Struct, title: str = "") -> Iterator[Sheet]:
-    """Yield the fields of an object as facts, then its lists as tables, each under its name."""
+def facts_of(struct: msgspec.Struct, title: str = "", *, without: Collection[str] = ()) -> Iterator[Sheet]:
+    """Yield the fields of an object as facts, then its lists as tables, each under its name; some are left out."""
     rows: list[tuple[str, str]] = []
     tables: list[Sheet] = []
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
-        if value is msgspec.UNSET:
+        if value is msgspec.UNSET or name in without:
             continue
         if _holds_structs(value):
             tables.extend(_nested(name, value))

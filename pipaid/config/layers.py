@@ -79,6 +79,7 @@ class Examined:
     values: tuple[Effective, ...]
     mistakes: tuple[Mistake, ...]
     sections: Sections
+    file: Path | None = None
 
 
 def load_config(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Config:
@@ -112,10 +113,10 @@ def examine(path: Path | None, world: World, *, overrides: Mapping[str, str] | N
         declarations = ()
     values = (*reading.effective, *_secrets(sections, world))
     if mistakes:
-        return Examined(None, values, tuple(mistakes), sections)
+        return Examined(None, values, tuple(mistakes), sections, path)
     own = {name: getattr(sections, name) for name in attrs.fields_dict(Sections)}
     config = Config(**own, path=path, strategy_files=files, declarations=declarations)
-    return Examined(config, values, (), sections)
+    return Examined(config, values, (), sections, path)
 
 
 def _strategy_files(sections: Sections, world: World) -> tuple[Path, ...]:

@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from pipaid.seams import Disk
 from pipaid.storage.store import JournalCorrupt, JournalUnusable
+from pipaid.storage.witness import Witness, decode_witness
 
 BUSY_TIMEOUT_S: Final = 5.0
 WRITER_CACHE_KIB: Final = 4_096
@@ -72,6 +74,24 @@ def damaged(path: Path, finding: str) -> JournalCorrupt:
         f"To go back to a backup: stop the daemon, move {path.name}, {path.name}-wal and {path.name}-shm aside, "
         f"copy the backup to {path}, and delete {witness_path(path)}, which vouches for the newer state"
     )
+
+
+def gone(path: Path, witness: Witness | None, disk: Disk) -> JournalCorrupt | None:
+    """Return what is wrong with a journal that is missing or empty although there was one, or nothing."""
+    if disk.exists(path) and path.stat().st_size:
+        return None
+    if witness is not None and witness.n:
+        return damaged(path, f"it is missing or empty, but record {witness.n} was durable")
+    # SQLite would take the log for that of another file, and delete it.
+    if disk.exists(log_path(path)) and log_path(path).stat().st_size:
+        return damaged(path, f"it is missing or empty, but its log {log_path(path)} is not")
+    return None
+
+
+def gone_by_witness(path: Path, disk: Disk) -> JournalCorrupt | None:
+    """Return the same, asking the witness that stands beside the journal."""
+    beside = witness_path(path)
+    return gone(path, decode_witness(disk.read(beside)) if disk.exists(beside) else None, disk)
 
 
 def copy_database(source: sqlite3.Connection, target: Path) -> None:

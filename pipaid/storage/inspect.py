@@ -18,7 +18,7 @@ from pipaid.model.position import Position
 from pipaid.model.strategy import Strategy, Tally
 from pipaid.seams import Disk, SystemDisk
 from pipaid.storage.chain import EVENT_ENTITY, OPT_IN_STATE, Linked, breaks
-from pipaid.storage.connection import connect_to_read, copy_database, witness_path
+from pipaid.storage.connection import connect_to_read, copy_database, gone_by_witness, witness_path
 from pipaid.storage.reading import SqliteReader
 from pipaid.storage.schema import RECORDS_WITHOUT_EFFECT, ROWS_THAT_DIFFER, SCHEMA, require_known
 from pipaid.storage.store import JournalUnusable, Row
@@ -79,6 +79,8 @@ class _Brain(msgspec.Struct):
 
 def verify(path: Path, *, disk: Disk | None = None) -> Report:
     """Check all that a journal promises: structure, numbers, hashes, events, tables and the witness."""
+    if (trouble := gone_by_witness(path, disk or SystemDisk())) is not None:
+        return _unreadable(path, trouble.message)
     if not path.is_file():
         return _unreadable(path, f"there is no journal at {path}")
     # The witness is read first: whatever it has seen is in the state that is looked at afterwards.

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pipaid.model.record import Batch
 from pipaid.seams import Clock, Disk, HeldFile
 from pipaid.storage.chain import GENESIS, breaks, ordinal_of
-from pipaid.storage.connection import connect_to_write, damaged, log_path, unusable, witness_path
+from pipaid.storage.connection import connect_to_write, damaged, gone, unusable, witness_path
 from pipaid.storage.reading import NEWEST_EVENT, SqliteReader
 from pipaid.storage.schema import RECORDS_WITHOUT_EFFECT, ROWS_THAT_DIFFER, prepare
 from pipaid.storage.staging import Count, Key, Staging, TableRow, added_keys
@@ -94,12 +94,8 @@ class SqliteJournal(SqliteReader):
         found = held.read()
         witness = decode_witness(found)
         self._warnings = _doubts(path, found, witness)
-        if not (disk.exists(path) and path.stat().st_size):
-            if witness is not None and witness.n:
-                raise damaged(path, f"it is missing or empty, but record {witness.n} was durable")
-            # SQLite would take the log for that of another file, and delete it.
-            if disk.exists(log_path(path)) and log_path(path).stat().st_size:
-                raise damaged(path, f"it is missing or empty, but its log {log_path(path)} is not")
+        if (trouble := gone(path, witness, disk)) is not None:
+            raise trouble
         if not disk.exists(path):
             # SQLite would make it as readable as the umask allows.
             disk.write_atomically(path, b"", mode=0o600)

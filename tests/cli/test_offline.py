@@ -70,7 +70,31 @@ def test_a_broken_journal_is_told_with_its_problems(state: Path) -> None:
     ended = pipaid("journal", "verify", "--state", str(state))
 
     assert ended.code == 1
-    assert "problem: " in ended.err
+    assert ended.err.count("problem: ") == 1
+    assert ended.out.endswith("the journal is broken: 1 problem\n")
+    assert "problems" not in ended.out
+
+
+def test_a_journal_that_is_gone_is_told_by_what_vouches_for_it(state: Path) -> None:
+    (state / "journal.db").unlink()
+
+    ended = pipaid("journal", "verify", "--state", str(state))
+
+    assert ended.code == 1
+    assert "it is missing or empty, but record" in ended.err
+    assert "To go back to a backup" in ended.err
+
+
+def test_a_configuration_is_named_either_way(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("", encoding="utf-8")
+    told = [
+        pipaid(*verb, *named, "--json").out
+        for verb in (("config", "check"), ("doctor",))
+        for named in ((str(file),), ("--config", str(file)))
+    ]
+
+    assert all(str(file) in each for each in told)
 
 
 def test_a_digest_is_one_line(state: Path) -> None:
@@ -170,8 +194,9 @@ def test_the_doctor_finds_what_is_wrong_and_says_how_to_mend_it(tmp_path: Path) 
     findings = msgspec.json.decode(pipaid("doctor", "--config", str(broken), "--json").out)
 
     assert (good.code, bad.code) == (0, 1)
-    assert "nothing to mend" in good.out
-    assert "1 to mend" in bad.out
+    warnings = good.out.count("warning  ")
+    assert good.out.splitlines()[-1] == ("1 warning" if warnings == 1 else f"{warnings} warnings")
+    assert bad.out.splitlines()[-1].startswith("1 to mend, ")
     assert all(each["remedy"] for each in findings["data"] if each["verdict"] != "good")
     assert not (tmp_path / "state").exists()
 
