@@ -252,9 +252,17 @@ class Auditor:
                 ahead.add(client_id)
                 if client_id in self._ahead:
                     self._doubt(order)
-        self._absent, self._ahead, self._kept = absent, ahead, kept
+        self._absent, self._ahead, self._kept = await self._durable(absent, ours), ahead, kept
         await self._ask_about_ended()
         await self._meet(views)
+
+    async def _durable(self, absent: set[str], ours: Mapping[str, Order]) -> set[str]:
+        """Leave out what cannot have come to the venue because its intent still waits for the disk."""
+        intents = {ours[each].id: each for each in sorted(absent) if ours[each].status is OrderStatus.INTENDED}
+        if not intents:
+            return absent
+        known = await self.writer.read(partial(_rows_among, "order", list(intents)))
+        return absent - {client_id for key, client_id in intents.items() if key not in known}
 
     def _doubt(self, order: Order) -> None:
         self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)

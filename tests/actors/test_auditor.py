@@ -43,6 +43,20 @@ async def test_an_order_that_is_not_open_at_two_looks_running_is_in_doubt() -> N
     assert office.doubts == {order.client_order_id: START_MS + 5_000}
 
 
+async def test_an_intent_that_waits_for_the_disk_is_not_missed_at_the_venue() -> None:
+    order = ours(status=OrderStatus.INTENDED)
+    office = Office(working=[order])
+    for _ in range(3):
+        await office.auditor.compare_orders()
+    office.keep("order", order.id, order)
+    await office.auditor.compare_orders()
+    assert office.doubts == {}
+
+    await office.auditor.compare_orders()
+
+    assert office.doubts == {order.client_order_id: START_MS + 5_000}
+
+
 async def test_an_order_in_doubt_is_not_doubted_anew_and_one_being_sent_not_at_all() -> None:
     known, sending = ours(1), ours(2, status=OrderStatus.INTENDED)
     office = Office(working=[known, sending], carried={sending.client_order_id})
