@@ -159,7 +159,16 @@ class _Client:
     async def send(self, lines: bytes) -> None:
         """Write whole lines; a client that does not take them in time is dropped with all it asked to read."""
         if not await self.outlet.send(lines):
+            if self.outlet.stuck:
+                self.drop("it did not take what was written in time")
             self.nursery.cancel_scope.cancel()
+
+    def drop(self, why: str) -> None:
+        """Disconnect it, and let the log say so: it cannot be told any more."""
+        if not self.nursery.cancel_scope.cancel_called:
+            peer = self.caller.peer
+            log.warning("client.dropped", reason=why, pid=peer.pid, uid=peer.uid, tails=len(self.tails))
+        self.nursery.cancel_scope.cancel()
 
 
 @frozen
@@ -405,7 +414,7 @@ class ControlServer:
             while not tail.stopped:
                 delivery = await self.events.take(tail.tap)
                 if tail.tap.too_far_behind:
-                    client.nursery.cancel_scope.cancel()
+                    client.drop("it read its events too slowly")
                 if not tail.stopped and any(not lost.ext for lost in delivery.lost):
                     raise RateLimited("events were lost because this client reads too slowly; resume with since_seq")
                 lines = [] if tail.stopped else self._frames(delivery)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from attrs import frozen
@@ -17,6 +17,8 @@ from pipaid.config import Declaration, load_declarations
 from pipaid.errors import NotFound, PipaidError
 from pipaid.model.reply import StrategyObject
 from pipaid.seams import SystemDisk
+
+AS_IT_WAS: Final = "it was deployed again as it was"
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,7 @@ class _Refused:
     id: str | None
     trouble: PipaidError
     undone: str = ""
+    partly: bool = False
 
 
 def apply_files(terminal: Terminal, files: Sequence[Path], *, dry_run: bool) -> int:
@@ -50,7 +53,7 @@ def apply_files(terminal: Terminal, files: Sequence[Path], *, dry_run: bool) -> 
         terminal.say_json(msgspec.json.encode({"data": applied, "dry_run": dry_run}))
     else:
         show_applied(terminal, applied, dry_run=dry_run)
-    return Exit.REFUSED if any(each.outcome is Outcome.REFUSED for each in applied) else Exit.OK
+    return Exit.REFUSED if any(each.outcome in (Outcome.REFUSED, Outcome.PARTLY) for each in applied) else Exit.OK
 
 
 def apply_declarations(terminal: Terminal, declared: Sequence[Declaration], *, dry_run: bool = False) -> list[Applied]:
@@ -88,10 +91,23 @@ def _carried_out(terminal: Terminal, plan: Plan) -> Applied:
         except NotReachable:
             raise
         except PipaidError as trouble:
-            undone = _redeployed(terminal, plan.existing) if done == ["pause"] else ""
-            return _outcome(plan, _Refused(strategy.id if strategy else None, trouble, undone), done)
+            return _outcome(plan, _left(terminal, plan, strategy, trouble, done=done), done)
         done.append(step.op.rpartition(".")[2])
     return _outcome(plan, None, done, strategy)
+
+
+def _left(
+    terminal: Terminal, plan: Plan, strategy: StrategyObject | None, trouble: PipaidError, *, done: Sequence[str]
+) -> _Refused:
+    """Leave a strategy whose plan was refused half-way as it was, or say what it is now and how to go on."""
+    if strategy is None or not done:
+        return _Refused(strategy.id if strategy else None, trouble)
+    if done == ["pause"]:
+        undone = _redeployed(terminal, plan.existing)
+        return _Refused(strategy.id, trouble, undone, partly=undone != AS_IT_WAS)
+    again = "mend the cause and apply the file again"
+    ways = again if strategy.run is None else f"{again}, or go on as it is: pipaid resume {strategy.id}"
+    return _Refused(strategy.id, trouble, f"it is {strategy.status} now, with what was changed: {ways}", partly=True)
 
 
 def _redeployed(terminal: Terminal, before: StrategyObject | None) -> str:
@@ -104,7 +120,7 @@ def _redeployed(terminal: Terminal, before: StrategyObject | None) -> str:
         terminal.ask("strategy.deploy", StrategyObject, **args)
     except PipaidError as trouble:
         return f"it stays paused, because it could not be deployed again: {trouble.code}: {trouble.message}"
-    return "it was deployed again as it was"
+    return AS_IT_WAS
 
 
 def _outcome(
@@ -116,7 +132,7 @@ def _outcome(
     if refused is not None:
         details = "; ".join(f"{field} {reason}" for field, reason in refused.trouble.details)
         told = details or refused.trouble.message
-        known_id, outcome = refused.id, Outcome.REFUSED
+        known_id, outcome = refused.id, Outcome.PARTLY if refused.partly else Outcome.REFUSED
         why = (*plan.why, f"{refused.trouble.code}: {told}", *filter(None, [refused.undone]))
     return Applied(
         name=plan.declared.name, id=known_id, outcome=outcome, steps=steps, why=why, place=plan.declared.source

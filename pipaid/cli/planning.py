@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     CREATED = "created"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
+    PARTLY = "changed in part"
     REFUSED = "refused"
 
 
@@ -59,6 +60,8 @@ def plan(declared: Declaration, existing: StrategyObject | None) -> Plan:
     status = Status(existing.status)
     if status in (Status.STOPPED, Status.ERROR):
         return _ended(declared, existing, differences)
+    if declared.deploy and (held := _held_otherwise(declared, existing)):
+        return Plan(declared, Outcome.REFUSED, (), (*differences, held), existing)
     steps: list[Step] = []
     why = list(differences)
     deployed = status is Status.DEPLOYED
@@ -91,6 +94,19 @@ def _ended(declared: Declaration, existing: StrategyObject, differences: tuple[s
         cause = f"{existing.error.code}: {existing.error.message}" if existing.error else "its cause is not known"
         why = f"is in error ({cause}): mend the cause, then pipaid strategy reset {existing.id}"
     return Plan(declared, Outcome.REFUSED, (), (why,), existing)
+
+
+def _held_otherwise(declared: Declaration, existing: StrategyObject) -> str:
+    """Say what keeps a strategy in the mode of its last run, or nothing."""
+    run, held = existing.run, existing.stats.open_positions
+    if run is None or run.dry_run == declared.dry_run or not held:
+        return ""
+    was, wanted = ("a dry run", "on its account") if run.dry_run else ("on its account", "a dry run")
+    positions = "1 position is" if held == 1 else f"{held} positions are"
+    return (
+        f"is {was}, declared {wanted}, and {positions} open: close them first "
+        f"(pipaid pause {existing.id} --close-positions), or declare dry_run = {str(run.dry_run).lower()}"
+    )
 
 
 def _definition(declared: Declaration) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from typing import Any, Final
 import msgspec
 
 from pipaid.cli.exits import Exit
+from pipaid.cli.naming import EVERYTHING
 from pipaid.cli.sheet import cell, moment, printable
 from pipaid.cli.terminal import Terminal
-from pipaid.errors import Unavailable
+from pipaid.errors import PipaidError, RateLimited, Unavailable
 
 ID_CHARS: Final = 14
 EVENT_CHARS: Final = 15
+TOO_SLOW: Final = "the events were read too slowly, so the daemon ended this tail"
 
 
 class EventFrame(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,21 +33,50 @@ _decode: Final = msgspec.json.Decoder(EventFrame).decode
 
 
 def follow(terminal: Terminal, args: dict[str, Any]) -> int:
-    """Print events as they happen, until somebody has seen enough; raise Unavailable when the daemon ends before."""
+    """Print events as they happen, until somebody has seen enough.
+
+    Raise Unavailable when the daemon ends before, or cannot wait for whoever reads; it says how to go on.
+    """
     from pipaid.wire.client import ConnectionEnded
 
+    last: dict[str, int] = {}
     with terminal.connect() as client:
         try:
             for frame in client.tail(args["id"], since_seq=args.get("since_seq"), ext=args.get("ext", False)):
+                event = event_of(frame)
+                if event.seq is not None:
+                    last[event.id] = event.seq
                 if terminal.as_json:
                     terminal.say_json(frame)
                 else:
-                    terminal.say(event_line(event_of(frame)))
+                    terminal.say(event_line(event))
+        except RateLimited:
+            raise Unavailable(f"{TOO_SLOW}{_way_on(args['id'], last)}") from None
         except ConnectionEnded:
-            raise Unavailable("the daemon ended") from None
+            why = TOO_SLOW if _answers(terminal) else "the daemon ended"
+            raise Unavailable(f"{why}{_way_on(args['id'], last)}") from None
         except KeyboardInterrupt:
             pass
     return Exit.OK
+
+
+def _answers(terminal: Terminal) -> bool:
+    """Tell whether the daemon that closed a connection runs on."""
+    try:
+        with terminal.connect() as client:
+            client.call("ping")
+    except PipaidError:
+        return False
+    return True
+
+
+def _way_on(asked: str, last: dict[str, int]) -> str:
+    """Say how to go on after the last event that came."""
+    if not last:
+        return ""
+    since = f"'{msgspec.json.encode({**last, '*': 0}).decode()}'" if asked == EVERYTHING else str(last[asked])
+    named = "" if asked == EVERYTHING else f" {asked}"
+    return f"; go on with: pipaid events tail{named} --since-seq {since}"
 
 
 def event_of(frame: bytes) -> EventFrame:

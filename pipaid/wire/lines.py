@@ -79,12 +79,14 @@ class LineReader:
 class Outlet:
     """The sending half of a stream: whole lines, one sender at a time, each within the deadline.
 
-    A stream on which a write was given up half-way is `broken`: it says nothing any more and has to be closed.
+    A stream on which a write was given up half-way is `broken`: it says nothing any more and has to be closed. It is
+    `stuck` if the other side did not take what was written in time, rather than being gone.
     """
 
     stream: trio.abc.SendStream
     write_s: float
     broken: bool = False
+    stuck: bool = False
     _turn: trio.Lock = field(factory=trio.Lock)
 
     async def send(self, lines: bytes) -> bool:
@@ -100,12 +102,13 @@ class Outlet:
 
     async def _write(self, lines: bytes) -> bool:
         self.broken = True
-        with trio.move_on_after(self.write_s):
+        with trio.move_on_after(self.write_s) as patience:
             try:
                 await self.stream.send_all(lines)
             except Gone:
                 return False
             self.broken = False
+        self.stuck = patience.cancelled_caught
         return not self.broken
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ async def flood(control: Control, batches: int) -> None:
 
 
 async def test_a_tail_that_nobody_reads_is_dropped_and_holds_up_nobody(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock, logged: list[MutableMapping[str, Any]]
 ) -> None:
     async with open_control(tmp_path) as control, control.client() as deaf, control.client() as other:
         await begun(deaf, 1)
@@ -168,6 +169,7 @@ async def test_a_tail_that_nobody_reads_is_dropped_and_holds_up_nobody(
 
         assert seqs == list(range(1, 10_001))
         assert (control.server.clients, control.hub.subscribers) == (1, 1)
+        assert [each["event"] for each in logged if each["log_level"] == "warning"] == ["client.dropped"]
 
 
 async def test_a_reader_that_fell_behind_is_told_what_it_lost(tmp_path: Path) -> None:

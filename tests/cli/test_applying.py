@@ -133,10 +133,34 @@ def test_a_strategy_that_cannot_go_on_is_reported_as_paused(tmp_path: Path) -> N
         ended = pipaid("apply", written(tmp_path, leverage=5), "--json", socket_path=served.path)
 
     (applied,) = msgspec.json.decode(ended.out)["data"]
-    assert (ended.code, applied["outcome"], applied["steps"]) == (1, "refused", ["pause"])
+    assert (ended.code, applied["outcome"], applied["steps"]) == (1, "changed in part", ["pause"])
     assert applied["why"][1:] == [
         "INVALID_STATE: not now", "it stays paused, because it could not be deployed again: INVALID_STATE: no",
     ]  # fmt: skip
+
+
+def test_a_change_that_is_refused_half_way_says_what_was_changed_and_how_to_go_on(tmp_path: Path) -> None:
+    strategies = Strategies({strategy().id: strategy()}, refused={"deploy": InvalidState("no room")})
+    with control(tmp_path, strategies.answers()) as served:
+        ended = pipaid("apply", written(tmp_path, leverage=5), socket_path=served.path)
+
+    assert ended.code == 1
+    assert strategies.done == ["pause", "update"]
+    assert "1 changed in part" in ended.out
+    assert "0 refused" in ended.out
+    assert "it is paused now, with what was changed" in ended.out
+    assert f"pipaid resume {strategy().id}" in ended.out
+
+
+@pytest.mark.parametrize("status", ["deployed", "paused"])
+def test_a_mode_that_open_positions_forbid_is_refused_before_anything_is_done(tmp_path: Path, status: str) -> None:
+    strategies = Strategies({strategy().id: strategy(status=status)})
+    other_mode = DECLARED.replace("deploy = {deploy}", "deploy = {deploy}\ndry_run = false")
+    with control(tmp_path, strategies.answers()) as served:
+        ended = pipaid("apply", written(tmp_path, leverage=5, text=other_mode), socket_path=served.path)
+
+    assert (ended.code, strategies.done) == (1, [])
+    assert f"pipaid pause {strategy().id} --close-positions" in ended.out
 
 
 def test_one_that_is_refused_does_not_keep_the_others_from_being_applied(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipaid.cli.planning import Outcome, plan, plans
 from pipaid.config import Declaration
 from pipaid.model.instrument import Timeframe
-from pipaid.model.reply import FaultSummary
+from pipaid.model.reply import FaultSummary, StrategyObject
 from tests.cli.answering import strategy
 
 
@@ -29,6 +29,12 @@ def declared(**changes: Any) -> Declaration:
         "dry_run": True,
     }
     return Declaration(**(fields | changes))
+
+
+def flat() -> StrategyObject:
+    """Return the same strategy without open positions, which keep it in its mode."""
+    known = strategy()
+    return msgspec.structs.replace(known, stats=msgspec.structs.replace(known.stats, open_positions=0))
 
 
 def steps(made: Any) -> list[str]:
@@ -91,7 +97,7 @@ def test_one_that_rests_is_changed_without_a_pause(status: str) -> None:
 
 
 def test_a_dry_run_goes_to_its_account_by_way_of_a_pause() -> None:
-    made = plan(declared(dry_run=False), strategy())
+    made = plan(declared(dry_run=False), flat())
 
     assert steps(made) == ["pause", "deploy"]
     assert made.steps[1].args == {"dry_run": False}
@@ -140,8 +146,10 @@ def test_nothing_is_ever_deleted_or_stopped() -> None:
 
 def test_a_plan_that_was_carried_out_leaves_nothing_to_do() -> None:
     wanted = declared(leverage=3, dry_run=False)
-    before = strategy()
+    before = flat()
     update = plan(wanted, before).steps[1].args
-    after = msgspec.structs.replace(before, dry_run=False, **update)
+    assert before.run is not None
+    run = msgspec.structs.replace(before.run, dry_run=False)
+    after = msgspec.structs.replace(before, dry_run=False, run=run, **update)
 
     assert plan(wanted, after).outcome is Outcome.UNCHANGED

@@ -228,16 +228,38 @@ def test_events_are_printed_one_a_line(tmp_path: Path) -> None:
         "2026-01-02 10:15:01     +7 strat_5e07c1d9 from_the_future what=this",
     ]
     assert raw.out.encode() == b"".join(frame + b"\n" for frame in frames)
-    assert served.asked[0][1] == msgspec.structs.replace(served.asked[1][1], id="strat_5e07c1d9", since_seq=6, ext=True)
+    first, second = [asked for name, asked in served.asked if name == "events.tail"]
+    assert first == msgspec.structs.replace(second, id="strat_5e07c1d9", since_seq=6, ext=True)
 
 
-def test_a_daemon_that_ends_under_a_tail_is_told(tmp_path: Path) -> None:
+def event(seq: int, whose: str = "strat_5e07c1d9") -> bytes:
+    told: dict[str, Any] = {"event": "resumed", "id": whose, "seq": seq, "ts": "2026-01-02T10:15:00.412Z", "data": {}}
+    return msgspec.json.encode(told)
+
+
+def test_a_daemon_that_ends_under_a_tail_is_told_and_how_to_go_on(tmp_path: Path) -> None:
     with control(tmp_path) as served:
-        told = pipaid("events", "tail", socket_path=served.path)
+        silent = pipaid("events", "tail", socket_path=served.path)
         raw = pipaid("events", "tail", "--json", socket_path=served.path)
+    (tmp_path / "another").mkdir()
+    with control(tmp_path / "another", events=(event(6), event(7))) as served:
+        one = pipaid("events", "tail", "strat_5e07c1d9", socket_path=served.path)
+        all_of_them = pipaid("events", "tail", socket_path=served.path)
 
-    assert (told.code, told.out, told.err) == (6, "", "error: UNAVAILABLE: the daemon ended\n")
+    assert (silent.code, silent.out, silent.err) == (6, "", "error: UNAVAILABLE: the daemon ended\n")
     assert (raw.code, msgspec.json.decode(raw.err)["message"]) == (6, "the daemon ended")
+    ended = "error: UNAVAILABLE: the daemon ended; go on with: pipaid events tail"
+    assert one.err == f"{ended} strat_5e07c1d9 --since-seq 7\n"
+    assert all_of_them.err == f'{ended} --since-seq \'{{"strat_5e07c1d9":7,"*":0}}\'\n'
+
+
+def test_a_tail_that_was_ended_by_a_daemon_that_runs_on_was_read_too_slowly(tmp_path: Path) -> None:
+    with control(tmp_path, {"ping": lambda asked: PONG}, events=(event(7),)) as served:
+        told = pipaid("events", "tail", "strat_5e07c1d9", socket_path=served.path)
+
+    assert told.code == 6
+    assert "read too slowly" in told.err
+    assert told.err.endswith("go on with: pipaid events tail strat_5e07c1d9 --since-seq 7\n")
 
 
 def deployable(known: StrategyObject) -> dict[str, Answering]:
