@@ -95,6 +95,11 @@ async def live(config: Config, world: World, style: str) -> int:
     state = config.daemon.state_dir
     try:
         state.mkdir(parents=True, exist_ok=True)
+    except OSError as trouble:
+        why = f"the state directory {state} cannot be made: {trouble.strerror}; name another with --state"
+        log.error("daemon.refused", reason=why)
+        return EXIT_TEMPORARY if _passes(trouble) else EXIT_CONFIGURATION
+    try:
         journal = SqliteJournal.open(
             state / JOURNAL,
             disk=world.disk,

@@ -55,6 +55,9 @@ _NOBODY: Final = ""
 # So many clients are written to between two looks at everything else that goes on.
 WRITES_AT_ONCE: Final = 64
 
+# What a request that does not become a connection is refused with.
+REFUSALS: Final = {each.http_status: each for each in (InsufficientPermission, NotFound)}
+
 
 class Authority(Protocol):
     """Who knows the keys."""
@@ -258,7 +261,7 @@ class _Client:
                 request_head = await self.line.read_request()
                 target = judge_request(request_head, hosts=self.server.hosts, origins=self.server.origins)
             except Refused as refused:
-                body = {"code": InsufficientPermission.code, "message": refused.reason}
+                body = {"code": REFUSALS.get(refused.code, InvalidParameter).code, "message": refused.reason}
                 await self.line.reply(refused.code, msgspec.json.encode(body))
                 return
             self._path = target.partition("?")[0]

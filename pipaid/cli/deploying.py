@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from pipaid.cli.completion import complete_strategy
 from pipaid.cli.terminal import Terminal
-from pipaid.errors import InvalidState
+from pipaid.errors import InvalidState, PipaidError
 from pipaid.model.operation import OPERATIONS
 from pipaid.model.reply import StrategyObject
+from pipaid.model.report import KillSwitch
 
 
 def in_its_mode(terminal: Terminal, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,6 +22,13 @@ def in_its_mode(terminal: Terminal, args: Mapping[str, Any]) -> dict[str, Any]:
         return dict(args)
     before = terminal.ask("strategy.get", StrategyObject, id=args["id"]).run
     return dict(args) if before is None else {**args, "dry_run": before.dry_run}
+
+
+def warn_of_switch(terminal: Terminal) -> None:
+    """Say that the kill switch keeps what was deployed from entering, if it is thrown."""
+    with suppress(PipaidError):
+        if terminal.ask("kill.get", KillSwitch).is_active:
+            terminal.warn("the kill switch is thrown: nothing is entered until `pipaid kill deactivate`")
 
 
 def resume(

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pipaid.cli.sheet import Column, Heading, Kind, Sheet, cell, listing, moment
+from pipaid.model.moment import iso_millis
 from pipaid.model.report import Why
 
 _GATES: Final = (
     Column("GATE", lambda gate: gate.gate),
     Column("VERDICT", lambda gate: gate.verdict, Kind.STATUS),
-    Column("VALUE", lambda gate: gate.value, Kind.NUMBER),
-    Column("LIMIT", lambda gate: gate.limit, Kind.NUMBER),
+    Column("VALUE", lambda gate: _seen(gate.gate, gate.value), Kind.NUMBER),
+    Column("LIMIT", lambda gate: _seen(gate.gate, gate.limit), Kind.NUMBER),
 )
 _CANDLE: Final = (
     Column("OPENED", lambda candle: moment(candle.open_time)),
@@ -47,11 +48,21 @@ def decision_in_words(why: Why) -> str:
     text = why.decision or "hold"
     refused = [gate for gate in refused if f"refused by {gate.gate}:" not in text]
     if refused:
-        reasons = ", ".join(f"{gate.gate} (value {gate.value}, limit {gate.limit})" for gate in refused)
+        reasons = ", ".join(
+            f"{gate.gate} (value {_seen(gate.gate, gate.value)}, limit {_seen(gate.gate, gate.limit)})"
+            for gate in refused
+        )
         text = f"{text}; refused by {reasons}"
     elif not why.intents:
         text = f"{text}; the template wished nothing"
     return f"{text}; `pipaid run get {why.run_id}` shows the record" if why.run_id else text
+
+
+def _seen(gate: str, value: str) -> str:
+    """Return what a gate saw as people read it: a cooldown ends at a moment, not at a number of milliseconds."""
+    if gate != "cooldown" or not value.isdigit():
+        return value
+    return moment(iso_millis(int(value))) if int(value) else "none"
 
 
 def wish_in_words(wish: dict[str, Any]) -> str:

@@ -11,7 +11,16 @@ from pipaid.cli.sheet import Sheet, sheets_of
 from pipaid.cli.terminal import Terminal
 from pipaid.model.operation import Operation
 from pipaid.model.reply import Deleted, Reply, StrategyObject, Triggered
-from pipaid.model.report import KeyWithSecret, LogLevelSet, Pong, ShuttingDown, TemplateObject, Why
+from pipaid.model.report import (
+    Draining,
+    KeyWithSecret,
+    LogLevelSet,
+    Pong,
+    Reloaded,
+    ShuttingDown,
+    TemplateObject,
+    Why,
+)
 
 
 def print_reply(terminal: Terminal, operation: Operation, reply: Reply) -> None:
@@ -67,6 +76,16 @@ def _strategy(reply: Any) -> str:
     return f"{reply.id} {reply.name!r} is {reply.status}{told}"
 
 
+def _reloaded(reply: Any) -> str:
+    waiting = [
+        f"{key}: looser: in force after a restart, or by `pipaid risk set`"
+        if key.startswith("risk.")
+        else f"{key}: in force after a restart"
+        for key in reply.needs_restart
+    ]
+    return "\n".join([*(f"{key}: in force" for key in reply.changed), *waiting]) or "nothing has changed"
+
+
 def _key(reply: Any) -> str:
     if reply.secret is None:
         return f"key {reply.api_key} ({reply.name}); its secret was shown once and is not kept"
@@ -80,5 +99,10 @@ _SAID: Final[Mapping[type[Reply], Callable[[Any], str]]] = {
     KeyWithSecret: _key,
     Pong: lambda reply: f"pong at {reply.ts}",
     LogLevelSet: lambda reply: f"logging {reply.level} and above (was {reply.before})",
+    Reloaded: _reloaded,
+    Draining: lambda reply: (
+        f"the daemon is {reply.state}: no entries any more; {reply.open_positions} positions and "
+        f"{reply.working_orders} orders are left; a restart takes entries again"
+    ),
     ShuttingDown: lambda reply: f"the daemon is {reply.state}",
 }

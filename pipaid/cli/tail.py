@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from pipaid.cli.naming import EVERYTHING
 from pipaid.cli.sheet import cell, moment, printable
 from pipaid.cli.terminal import Terminal
 from pipaid.errors import PipaidError, RateLimited, Unavailable
+from pipaid.model.report import StrategyState
 
 ID_CHARS: Final = 14
 EVENT_CHARS: Final = 15
@@ -40,6 +42,7 @@ def follow(terminal: Terminal, args: dict[str, Any]) -> int:
     from pipaid.wire.client import ConnectionEnded
 
     last: dict[str, int] = {}
+    _warn_of_future(terminal, args)
     with terminal.connect() as client:
         try:
             for frame in client.tail(args["id"], since_seq=args.get("since_seq"), ext=args.get("ext", False)):
@@ -58,6 +61,17 @@ def follow(terminal: Terminal, args: dict[str, Any]) -> int:
         except KeyboardInterrupt:
             pass
     return Exit.OK
+
+
+def _warn_of_future(terminal: Terminal, args: dict[str, Any]) -> None:
+    """Say that nothing is there yet after the number that somebody wants to go on from."""
+    since = args.get("since_seq")
+    if not isinstance(since, int) or args["id"] == EVERYTHING:
+        return
+    with suppress(PipaidError):
+        newest = terminal.ask("strategy.state", StrategyState, id=args["id"]).last_seq
+        if since > newest:
+            terminal.warn(f"the newest event of {args['id']} is {newest}: nothing comes before it has {since + 1}")
 
 
 def _answers(terminal: Terminal) -> bool:

@@ -14,7 +14,7 @@ import typer
 from pipaid.cli.exits import Exit, exit_of
 from pipaid.cli.options import ALL, addresses_strategy, args_of, parameters_of
 from pipaid.cli.terminal import NotReachable, Terminal, socket_path
-from pipaid.errors import PipaidError
+from pipaid.errors import InvalidState, PipaidError
 from pipaid.model.operation import OPERATIONS, Operation
 
 # It ends a tail of the same connection, and a verb has none but its own: Ctrl-C ends that.
@@ -169,7 +169,18 @@ def carry_out(terminal: Terminal, operation: Operation, typed: dict[str, Any]) -
         from pipaid.cli.tail import follow
 
         return follow(terminal, args)
-    cursor = _answered(terminal, operation, args)
+    try:
+        cursor = _answered(terminal, operation, args)
+    except InvalidState as refusal:
+        if terminal.as_json:
+            raise
+        from pipaid.cli.confirming import with_command
+
+        raise with_command(refusal, operation.name.replace(".", " "), typed) from None
+    if operation.name == "strategy.deploy" and not terminal.as_json:
+        from pipaid.cli.deploying import warn_of_switch
+
+        warn_of_switch(terminal)
     for _ in range(FOLLOWS_TO_THE_END):
         if not follow_pages or cursor is None:
             break

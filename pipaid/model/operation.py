@@ -183,8 +183,14 @@ _ROWS: Final = (
         "metrics", "Show counters and gauges", request.Nothing, report.Metrics,
         scope=PUBLIC, weight=0, method="GET", path="/metrics",
     ),
-    _admin("reload", "Read the configuration again", request.Nothing, report.Reloaded, weight=5, mutating=True),
-    _admin("drain", "Take no entries any more; exits go on", request.Nothing, report.Draining, weight=5, mutating=True),
+    _admin(
+        "reload", "Read the configuration again: log level and tighter caps at once, all else after a restart",
+        request.Nothing, report.Reloaded, weight=5, mutating=True,
+    ),
+    _admin(
+        "drain", "Take no entries any more, until a restart; exits go on", request.Nothing, report.Draining,
+        weight=5, mutating=True,
+    ),
     _admin("shutdown", "End the daemon in order", request.Nothing, report.ShuttingDown, weight=5, mutating=True),
     _admin("log.level", "Change what is logged", request.LogLevel, report.LogLevelSet, weight=5, mutating=True),
     _admin(
@@ -212,7 +218,11 @@ def operation_named(name: str) -> Operation:
     try:
         return OPERATIONS[name]
     except KeyError:
-        raise NotFound(f"there is no operation {name[:64]!r}") from None
+        from difflib import get_close_matches  # Importing it takes longer than most operations.
+
+        near = get_close_matches(name[:64], OPERATIONS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`pipaid --help` lists them"
+        raise NotFound(f"there is no operation {name[:64]!r}; {hint}") from None
 
 
 def decode_request(operation: Operation, args: object) -> Request:

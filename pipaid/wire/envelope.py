@@ -100,6 +100,7 @@ class _Named(msgspec.Struct, frozen=True):
     id: RequestId | None = None
 
 
+ALLOWED: Final = 'a request is {"id": 1, "op": "status", "args": {}}, with "idempotency_key" if it is to be done once'
 _asks: Final = msgspec.json.Decoder(Ask)
 _named: Final = msgspec.json.Decoder(_Named)
 _answers: Final = msgspec.json.Decoder(Answer)
@@ -112,8 +113,9 @@ def read_ask(line: bytes) -> Ask:
     try:
         return _asks.decode(line)
     except Undecodable as trouble:
-        reason = f"the line is no request: {trouble}"
-    raise BadLine(reason[:200], id=_id_of(line))
+        reason = "the line is empty" if not line.strip() else f"the line is no request: {trouble}"
+        reason = f"{reason[:140]}; {ALLOWED}"
+    raise BadLine(reason, id=_id_of(line))
 
 
 def too_deep(line: bytes) -> bool:

@@ -28,12 +28,17 @@ def judge_request(request: h11.Request, *, hosts: frozenset[str], origins: froze
     target = request.target.decode("ascii")
     hostname = hostname_of(headers.get(b"host", [""])[0])
     if hostname is None or not host_is_safe(hostname, hosts):
-        raise Refused(403, "this host is not served here; see the configuration of the stream's hosts")
+        raise Refused(403, "a request names this host by an address or as localhost, got another Host header")
     for origin in headers.get(b"origin", []):
         if not origin_is_safe(origin, hostname, origins):
-            raise Refused(403, "pages of this origin may not connect; see the configuration of the stream's origins")
+            raise Refused(
+                403,
+                "pages of this origin may not connect; stream.allowed_origins lists those that may",
+            )
     if target.partition("?")[0] not in PATHS:
         raise Refused(404, "the event stream is at /v1/ws and /ws")
+    if b"upgrade" not in headers:
+        raise Refused(400, "this is a WebSocket: connect with one; docs/stream.md says how")
     return target
 
 

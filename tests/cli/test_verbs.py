@@ -13,7 +13,7 @@ from pipaid import errors
 from pipaid.cli.terminal import Terminal
 from pipaid.cli.verbs import ended
 from pipaid.model.reply import StrategyObject
-from pipaid.model.report import KeyWithSecret, Pong, Why
+from pipaid.model.report import GateVerdict, KeyWithSecret, KillSwitch, Pong, Reloaded, StrategyState, Why
 from pipaid.model.request import Request
 from tests.cli.answering import Answering, control, listed, pipaid, strategy
 
@@ -320,3 +320,59 @@ def test_a_decision_is_explained_in_words(tmp_path: Path) -> None:
         "enter long; refused by exposure_max (value 2750, limit 2500)", "pipaid run get run_1",
     ):  # fmt: skip
         assert words in ended.out
+
+
+def test_a_change_that_needs_confirming_is_refused_with_the_command_that_confirms_it(tmp_path: Path) -> None:
+    refusal = 'this loosens exposure_max; to confirm, send it again within 60 s with "confirm": "cfm_00c0ffee"'
+    with control(tmp_path, {"risk.set": refusing(errors.InvalidState(refusal))}) as served:
+        told = pipaid("risk", "set", "--exposure-max", "500", socket_path=served.path)
+        raw = pipaid("risk", "set", "--exposure-max", "500", "--json", socket_path=served.path)
+
+    assert told.code == raw.code == 1
+    assert told.err.splitlines()[-1] == "pipaid risk set --exposure-max 500 --confirm cfm_00c0ffee"
+    assert msgspec.json.decode(raw.err)["message"] == refusal
+
+
+def test_a_deployment_under_the_kill_switch_says_that_nothing_is_entered(tmp_path: Path) -> None:
+    thrown = KillSwitch(is_active=True, reason="not today", activated_at=None, activated_by=None)
+    with control(tmp_path, {**deployable(strategy()), "kill.get": lambda asked: thrown}) as served:
+        ended = pipaid("deploy", "strat_5e07c1d9", socket_path=served.path)
+
+    assert ended.code == 0
+    assert "the kill switch is thrown: nothing is entered" in ended.err
+
+
+def test_a_tail_from_a_number_that_has_not_come_yet_says_so(tmp_path: Path) -> None:
+    state = StrategyState(
+        id="strat_5e07c1d9", status="deployed", may_not_enter="", limits={}, exposure="0.00", evaluations=0, restarts=0,
+        last_seq=24, symbols=(),
+    )  # fmt: skip
+    with control(tmp_path, {"strategy.state": lambda asked: state}) as served:
+        ended = pipaid("events", "tail", "strat_5e07c1d9", "--since-seq", "99999", socket_path=served.path)
+
+    assert "the newest event of strat_5e07c1d9 is 24" in ended.err
+
+
+def test_a_reload_says_of_what_it_left_how_it_comes_into_force(tmp_path: Path) -> None:
+    reloaded = Reloaded(changed=("log.level",), needs_restart=("risk.account.exposure_max", "stream.port"))
+    with control(tmp_path, {"reload": lambda asked: reloaded}) as served:
+        ended = pipaid("reload", socket_path=served.path)
+
+    assert ended.out.splitlines() == [
+        "log.level: in force",
+        "risk.account.exposure_max: looser: in force after a restart, or by `pipaid risk set`",
+        "stream.port: in force after a restart",
+    ]
+
+
+def test_the_end_of_a_cooldown_is_told_as_a_moment(tmp_path: Path) -> None:
+    gate = GateVerdict(gate="cooldown", verdict="refused", limit="1767348960000", value="1767348900000")
+    why = Why(
+        id="strat_5e07c1d9", symbol="SOLUSDT", at="2026-01-02T10:15:00.000Z", candle=None, features={}, gates=(gate,),
+        decision="hold", intents=(),
+    )  # fmt: skip
+    with control(tmp_path, {"strategy.why": lambda asked: why}) as served:
+        ended = pipaid("why", "strat_5e07c1d9", socket_path=served.path)
+
+    assert "17673" not in ended.out
+    assert "2026-01-02 10:16:00" in ended.out

@@ -299,3 +299,10 @@ def test_each_field_is_judged_by_itself(args: dict[str, Any]) -> None:
         return set()
 
     assert wrong({**CREATE, **args}) == {name for name in args if wrong({**CREATE, name: args[name]})}
+
+
+def test_an_operation_that_is_not_there_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(NotFound, match=r"there is no operation 'statu'; did you mean status\?"):
+        operation_named("statu")
+    with pytest.raises(NotFound, match="`pipaid --help` lists them"):
+        operation_named("xyzzy")

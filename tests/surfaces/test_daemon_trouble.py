@@ -126,6 +126,14 @@ def test_a_start_that_cannot_listen_has_not_traded(tmp_path: Path) -> None:
         daemon.end_all()
 
 
+def test_a_state_directory_that_cannot_be_made_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file", encoding="utf-8")
+    code, said = refused(tmp_path)
+
+    assert code == EX_CONFIG
+    assert f"the state directory {tmp_path / 'state'} cannot be made: File exists" in reason(said)
+
+
 # The journal.
 
 

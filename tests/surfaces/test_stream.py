@@ -255,6 +255,15 @@ async def test_other_paths_and_plain_requests_are_refused(tmp_path: Path) -> Non
     async with open_desk(tmp_path) as desk:
         async with raw_client(desk) as client:
             assert b" 404 " in await client.shake_hands("/v2/ws")
+        for target, host, told in [
+            ("/", "127.0.0.1", (b'"NOT_FOUND"', b"/v1/ws")),
+            ("/v1/ws", "127.0.0.1", (b'"INVALID_PARAMETER"', b"this is a WebSocket")),
+            ("/v1/ws", "evil.example", (b'"INSUFFICIENT_PERMISSION"', b"by an address or as localhost")),
+        ]:
+            async with raw_client(desk) as client:
+                await client.stream.send_all(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                answer = b"".join([chunk async for chunk in client.stream])
+                assert all(each in answer for each in told), answer
         for head in (b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"POST /v1/ws HTTP/1.1\r\nHost: a\r\n\r\n"):
             async with raw_client(desk) as client:
                 await client.stream.send_all(head)
