@@ -314,6 +314,8 @@ class Portfolio:
             rate_limit_max_trades=values["rate_limit_max_trades"] if rated else None,
             rate_limit_window_hours=Decimal(str(values["rate_limit_window_hours"])),
             hedging_allowed=values["hedging_allowed"],
+            reduce_only=values["reduce_only"],
+            identical_orders_per_minute_max=values["identical_orders_per_minute_max"],
         )
 
     def _apply(self) -> None:
@@ -379,11 +381,11 @@ def _words(caps: Caps) -> dict[str, Any]:
     """Return configured caps in the words of `risk set`, with that operation's defaults for the rest."""
     values = {name: value for name, value in msgspec.structs.asdict(RiskObject()).items() if name not in STANDING}
     for name in ("order_notional_max", "exposure_max", "open_orders_max", "orders_per_second_max",
-                 "orders_per_minute_max", "notional_per_minute_max", "daily_loss_max", "price_collar_pct",
-                 "leverage_max"):  # fmt: skip
+                 "orders_per_minute_max", "identical_orders_per_minute_max", "notional_per_minute_max",
+                 "daily_loss_max", "price_collar_pct", "leverage_max"):  # fmt: skip
         values[name] = getattr(caps, name)
     values["portfolio_drawdown_max"] = caps.drawdown_pct_max
-    values["hedging_allowed"] = caps.hedging_allowed
+    values.update(hedging_allowed=caps.hedging_allowed, reduce_only=caps.reduce_only)
     if caps.open_positions_max is not None:
         values.update(position_limit_enabled=True, max_open_positions=caps.open_positions_max)
     if caps.rate_limit_max_trades is not None:

@@ -13,7 +13,7 @@ from actors.actor import Writer
 from pipaid.engine.book import HOUR_MS, MINUTE_MS, Book, Deeds
 from pipaid.engine.effects import Brain
 from pipaid.engine.holdings import deeds_of, reserve_of
-from pipaid.engine.risk import exposure_of
+from pipaid.engine.risk import exposure_of, likeness_of
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.strategy import Strategy
@@ -53,7 +53,7 @@ async def recollect(
         books(lot.dry_run).note_opening(lot.symbol, lot.id, lot.opened_at_ms)
     for entry in sorted(past.entries, key=lambda entry: entry.placed_at_ms):
         value = entry.quantity * reserve_of(entry)
-        books(entry.dry_run).rates.add(entry.client_order_id, entry.placed_at_ms, value)
+        books(entry.dry_run).rates.add(entry.client_order_id, entry.placed_at_ms, value, likeness_of(entry))
     for dry, strategy_id, deeds in past.deeds:
         books(dry).note_deeds(strategy_id, deeds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from pathlib import Path
 
@@ -11,6 +12,20 @@ from hypothesis import HealthCheck, settings
 # The wall clock of a shared machine says nothing about the code, so no example is failed for being slow.
 settings.register_profile("pipaid", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pipaid")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from walking all that was imported again and again, as the daemon does.
+
+    A walk in the middle of a callback would count against the budget of the callback.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_setup() -> None:
+    """Leave nothing of hypothesis in the collector: what interrupts a callback there would be lost and not ours."""
+    gc.callbacks.clear()
 
 
 @pytest.fixture(scope="session")

@@ -141,6 +141,7 @@ class RiskCaps(Caps):
     orders_per_second_max: Count | None = None
     orders_per_minute_max: Count | None = None
     orders_per_day_max: Count | None = None
+    identical_orders_per_minute_max: Count | None = 30
     notional_per_minute_max: Amount | None = None
     daily_loss_max: Amount | None = None
     drawdown_pct_max: Share | None = Decimal("0.30")
@@ -149,6 +150,7 @@ class RiskCaps(Caps):
     rate_limit_max_trades: Count | None = None
     rate_limit_window_hours: Annotated[Decimal, Between("0.01", 168)] = Decimal(4)
     hedging_allowed: bool = True
+    reduce_only: bool = False
 
 
 @frozen(kw_only=True)
@@ -164,7 +166,9 @@ class Risk:
         values: dict[str, Any] = asdict(self.account)
         for name, limit in asdict(self.daemon).items():
             own = values[name]
-            if isinstance(limit, bool):
+            if name == "reduce_only":
+                values[name] = own or limit
+            elif isinstance(limit, bool):
                 values[name] = own and limit
             elif limit is not None:
                 values[name] = limit if own is None else min(own, limit)

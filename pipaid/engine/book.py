@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -27,7 +27,8 @@ class Caps:
 
     Notional in quote currency, rates per venue time, days in UTC, `drawdown_pct_max` a share of the capital deployed.
     `rate_limit_max_trades` is how many positions may be opened on one symbol within the window; without
-    `hedging_allowed` no entry goes against what is open or working on its symbol.
+    `hedging_allowed` no entry goes against what is open or working on its symbol; with `reduce_only` there is none.
+    `identical_orders_per_minute_max` bounds the entries of one strategy that ask for just the same.
     """
 
     order_notional_max: Decimal | None = None
@@ -37,6 +38,7 @@ class Caps:
     orders_per_second_max: int | None = None
     orders_per_minute_max: int | None = None
     orders_per_day_max: int | None = None
+    identical_orders_per_minute_max: int | None = None
     notional_per_minute_max: Decimal | None = None
     daily_loss_max: Decimal | None = None
     drawdown_pct_max: Decimal | None = None
@@ -45,6 +47,7 @@ class Caps:
     rate_limit_max_trades: int | None = None
     rate_limit_window_hours: Decimal = Decimal(4)
     hedging_allowed: bool = True
+    reduce_only: bool = False
 
     @property
     def trades_max(self) -> int | None:
@@ -136,26 +139,31 @@ class BookMemory(msgspec.Struct, frozen=True, kw_only=True):
 class RateWindow:
     """The entries of the last minute of venue time by client order id; the oldest leave when there are too many."""
 
-    _entries: dict[str, tuple[int, Decimal]] = field(factory=dict[str, tuple[int, Decimal]])
+    _entries: dict[str, tuple[int, Decimal, Hashable]] = field(factory=dict[str, tuple[int, Decimal, Hashable]])
 
-    def add(self, client_order_id: str, time_ms: int, notional: Decimal) -> None:
-        """Note one order; to note it again changes nothing."""
+    def add(self, client_order_id: str, time_ms: int, notional: Decimal, likeness: Hashable = None) -> None:
+        """Note one order; orders of the same `likeness` ask for the same. To note it again changes nothing."""
         entries = self._entries
         while entries:
             oldest = next(iter(entries))
             if entries[oldest][0] > time_ms - MINUTE_MS and len(entries) < RATES_KEPT:
                 break
             del entries[oldest]
-        entries.setdefault(client_order_id, (time_ms, notional))
+        entries.setdefault(client_order_id, (time_ms, notional, likeness))
 
     def within(self, now_ms: int, span_ms: int) -> tuple[int, Decimal]:
         """Return how many orders, and how much notional, fall into the span that ends now."""
         count, notional = 0, ZERO
-        for time_ms, value in self._entries.values():
+        for time_ms, value, _ in self._entries.values():
             if time_ms > now_ms - span_ms:
                 count += 1
                 notional += value
         return count, notional
+
+    def alike(self, now_ms: int, likeness: Hashable) -> int:
+        """Return how many orders of the minute that ends now ask for the same."""
+        since_ms = now_ms - MINUTE_MS
+        return sum(1 for time_ms, _, other in self._entries.values() if time_ms > since_ms and other == likeness)
 
 
 @define

@@ -14,7 +14,7 @@ from pipaid.engine.allocation import capital_by_symbol, reserve_price
 from pipaid.engine.book import Book, Deeds, StrategyExposure, SymbolExposure
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Situation, StrategyLimits, counted, direction_of, exposure_of
+from pipaid.engine.risk import Situation, StrategyLimits, counted, direction_of, exposure_of, likeness_of
 from pipaid.engine.template import WISHED_EXITS, Template
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import utc_day
@@ -196,7 +196,8 @@ class Holdings:
         self.book.set_exposure(self.strategy.id, new)
 
     def _tell_rate(self, entry: Order) -> None:
-        self.book.rates.add(entry.client_order_id, entry.placed_at_ms, entry.quantity * reserve_of(entry))
+        notional = entry.quantity * reserve_of(entry)
+        self.book.rates.add(entry.client_order_id, entry.placed_at_ms, notional, likeness_of(entry))
 
     def _tell_deeds(self) -> None:
         self.book.note_deeds(self.strategy.id, deeds_of(self.brain, self.strategy.run))

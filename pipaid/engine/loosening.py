@@ -6,7 +6,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 # A cap that is set higher, or lifted, is loosened; of these, lower is looser.
-_ON_IS_TIGHTER: Final = frozenset({"drawdown_check_enabled", "position_limit_enabled", "rate_limit_enabled"})
+_ON_IS_TIGHTER: Final = frozenset(
+    {"drawdown_check_enabled", "position_limit_enabled", "rate_limit_enabled", "reduce_only"}
+)
 
 
 def loosened(before: dict[str, Any], changes: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
@@ -107,6 +107,12 @@ def counted(value: Decimal) -> Decimal:
     return value.quantize(_SMALLEST, ROUND_CEILING)
 
 
+def likeness_of(entry: Order) -> Hashable:
+    """Return what two entries have in common that ask for the same; at the market, the price is not asked for."""
+    price = None if entry.type is OrderType.MARKET else entry.price
+    return entry.strategy_id, entry.symbol, entry.side, entry.type, entry.quantity, price
+
+
 def direction_of(entry: Order) -> Direction:
     """Return the direction of the lot that an entry opens."""
     return Direction.LONG if entry.side is Side.BUY else Direction.SHORT
@@ -186,6 +192,7 @@ def _standing(order: Order, situation: Situation, book: Book) -> Iterator[Gate]:
     yield Gate("kill_switch", "off", blocked or "off", not blocked)
     yield Gate("stale_data", "fresh prices", order.symbol if stale else "fresh prices", not stale)
     yield Gate("unassigned", "agreed positions", disputed, not situation.frozen)
+    yield Gate("reduce_only", "off", "on" if book.caps.reduce_only else "off", not book.caps.reduce_only)
     yield Gate("cooldown", str(situation.cooldown_until_ms), str(situation.now_ms), cooled)
 
 
@@ -215,6 +222,9 @@ def _account_caps(order: Order, notional: Decimal, situation: Situation, book: B
     yield _cap("price_collar", caps.price_collar_pct, away)
     yield _cap("orders_per_day", caps.orders_per_day_max, (book.day_orders if today else 0) + 1)
     now_ms = situation.now_ms
+    if caps.identical_orders_per_minute_max is not None:
+        alike = book.rates.alike(now_ms, likeness_of(order))
+        yield _cap("identical_orders", caps.identical_orders_per_minute_max, alike + 1)
     if caps.orders_per_second_max is not None:
         yield _cap("orders_per_second", caps.orders_per_second_max, book.rates.within(now_ms, SECOND_MS)[0] + 1)
     if (caps.orders_per_minute_max, caps.notional_per_minute_max) != (None, None):

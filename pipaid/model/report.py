@@ -183,12 +183,14 @@ class RiskObject(Reply, frozen=True, kw_only=True):
     rate_limit_max_trades: int = 3
     rate_limit_window_hours: str = "4.0"
     hedging_allowed: bool = True
+    reduce_only: bool = False
     portfolio_drawdown_max: str | None = "0.30"
     order_notional_max: str | None = None
     exposure_max: str | None = None
     open_orders_max: int | None = None
     orders_per_second_max: int | None = None
     orders_per_minute_max: int | None = None
+    identical_orders_per_minute_max: int | None = None
     notional_per_minute_max: str | None = None
     daily_loss_max: str | None = None
     price_collar_pct: str | None = None

@@ -269,12 +269,14 @@ class RiskSet(Request, frozen=True, kw_only=True):
     rate_limit_max_trades: Count | UnsetType = UNSET
     rate_limit_window_hours: Amount | UnsetType = UNSET
     hedging_allowed: bool | UnsetType = UNSET
+    reduce_only: bool | UnsetType = UNSET
     portfolio_drawdown_max: Share | UnsetType | None = UNSET
     order_notional_max: Amount | UnsetType | None = UNSET
     exposure_max: Amount | UnsetType | None = UNSET
     open_orders_max: Count | UnsetType | None = UNSET
     orders_per_second_max: Count | UnsetType | None = UNSET
     orders_per_minute_max: Count | UnsetType | None = UNSET
+    identical_orders_per_minute_max: Count | UnsetType | None = UNSET
     notional_per_minute_max: Amount | UnsetType | None = UNSET
     daily_loss_max: Amount | UnsetType | None = UNSET
     price_collar_pct: Share | UnsetType | None = UNSET
