@@ -318,7 +318,8 @@ class Answers:
     def _symbol_state(self, session: Session, kept: Memory, symbol: str) -> report.SymbolState:
         series = session.series[symbol]
         price = self.quotes.price(symbol)
-        evaluated_ms = kept.brain.evaluated.get(symbol)
+        # When it was last asked is no decision: one that came to nothing is not journalled.
+        evaluated_ms = session.brain.evaluated.get(symbol)
         orders = _as_acknowledged((order for order in kept.orders if order.symbol == symbol), session)
         return report.SymbolState(
             symbol=symbol,
