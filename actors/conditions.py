@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -13,10 +14,11 @@ from actors.actor import Writer
 from pipaid.errors import Unavailable
 from pipaid.logs import get_log
 from pipaid.model.condition import MEANINGS, Condition
-from pipaid.model.moment import iso_millis
+from pipaid.model.moment import iso_millis, parse_iso
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.report import ConditionObject, ConditionTurn
-from pipaid.seams import Clock
+from pipaid.seams import World
+from pipaid.storage.store import Committed, JournalLost, JournalTaken
 
 # A condition that comes and goes holds on: it has left once it was gone for so long.
 CALM_S: Final = 10.0
@@ -24,6 +26,9 @@ CALM_S: Final = 10.0
 TURNS_KEPT: Final = 256
 DETAIL_MAX: Final = 300
 ENTITY: Final = "condition"
+# Where a life that lost its journal leaves word for the next one.
+WORD: Final = "lost"
+ENDED: Final = "the daemon ended before it was over"
 
 
 @define
@@ -44,18 +49,48 @@ class Conditions:
     condition leaves some time after it was last seen, by `look`. `on_change` hears of each turn.
     """
 
-    clock: Clock
+    world: World
     writer: Writer
+    word: Path | None = None
     on_change: Callable[[], object] = field(default=lambda: None)
     _holding: dict[Condition, _Holding] = field(factory=dict[Condition, _Holding])
     _turns: int = 0
 
     async def load(self) -> None:
-        """Go on counting turns where the life before ended; what held then has to show again."""
-        turns = await self.writer.read(
-            lambda reader: [msgspec.json.decode(row.data, type=ConditionTurn) for row in reader.rows(ENTITY)]
+        """Go on counting turns where the life before ended; what held then has left with it, and has to show again."""
+        rows = await self.writer.read(lambda reader: list(reader.rows(ENTITY)))
+        turns = sorted(
+            (msgspec.json.decode(row.data, type=ConditionTurn) for row in rows), key=lambda turn: turn.number
         )
-        self._turns = max((turn.number for turn in turns), default=0)
+        self._turns = turns[-1].number if turns else 0
+        for last in {turn.condition: turn for turn in turns}.values():
+            if last.turn == "entered":
+                lasted_s = self.world.clock.now_us() / 1e6 - parse_iso(last.timestamp) / 1e3
+                self._record(Condition(last.condition), "left", ENDED, lasted_s=round(max(0.0, lasted_s), 3))
+        lost = self._word()
+        if lost:
+            self._record(Condition.JOURNAL, "entered", lost, lasted_s=0.0)
+            self._record(Condition.JOURNAL, "left", ENDED, lasted_s=0.0, then=self._forget_word)
+
+    def leave_word(self, lost: JournalLost) -> None:
+        """Tell the next life that this one lost its journal and why, where no other daemon has taken it over."""
+        if self.word is None or isinstance(lost, JournalTaken):
+            return
+        try:
+            # Where nothing can be forced to the disk any more, what was written is there for the next start.
+            self.world.disk.append(self.word, lost.message[:DETAIL_MAX].encode())
+        except OSError as trouble:
+            get_log().error("condition.unwritten", path=str(self.word), reason=str(trouble))
+
+    def _word(self) -> str:
+        with suppress(OSError):
+            return "" if self.word is None else self.world.disk.read(self.word).decode(errors="replace")[:DETAIL_MAX]
+        return ""
+
+    def _forget_word(self, outcome: object) -> None:
+        if self.word is not None and isinstance(outcome, Committed):
+            with suppress(OSError):
+                self.world.disk.write_atomically(self.word, b"")
 
     def enter(self, condition: Condition, detail: str) -> None:
         """Note that a condition holds, with what there is to say of it now."""
@@ -64,7 +99,7 @@ class Conditions:
         if holding is not None:
             holding.detail, holding.calm_s = detail, None
             return
-        self._holding[condition] = _Holding(self.clock.now_us(), self.clock.monotonic_s(), detail)
+        self._holding[condition] = _Holding(self.world.clock.now_us(), self.world.clock.monotonic_s(), detail)
         get_log().warning("condition.entered", condition=condition.value, detail=detail)
         self._record(condition, "entered", detail, lasted_s=0.0)
         self.on_change()
@@ -73,7 +108,7 @@ class Conditions:
         """Note that a condition does not hold; it leaves once that stays so."""
         holding = self._holding.get(condition)
         if holding is not None and holding.calm_s is None:
-            holding.calm_s = self.clock.monotonic_s()
+            holding.calm_s = self.world.clock.monotonic_s()
 
     def note(self, condition: Condition, detail: str) -> None:
         """Note a condition that was over when it was seen; it shows for as long as any other does after its end."""
@@ -82,7 +117,7 @@ class Conditions:
 
     def look(self) -> None:
         """Let conditions leave that have not held for long enough; to be called again and again."""
-        now_s = self.clock.monotonic_s()
+        now_s = self.world.clock.monotonic_s()
         for condition, holding in list(self._holding.items()):
             if holding.calm_s is not None and now_s - holding.calm_s >= CALM_S:
                 del self._holding[condition]
@@ -126,11 +161,19 @@ class Conditions:
         )
         return [msgspec.json.decode(row.data, type=ConditionTurn) for row in rows]
 
-    def _record(self, condition: Condition, turn: str, detail: str, *, lasted_s: float) -> None:
+    def _record(
+        self,
+        condition: Condition,
+        turn: str,
+        detail: str,
+        *,
+        lasted_s: float,
+        then: Callable[[object], None] | None = None,
+    ) -> None:
         self._turns = number = self._turns + 1
         told = ConditionTurn(
             number=number,
-            timestamp=iso_millis(self.clock.now_us() // 1000),
+            timestamp=iso_millis(self.world.clock.now_us() // 1000),
             condition=condition.value,
             turn=turn,
             detail=detail,
@@ -139,7 +182,7 @@ class Conditions:
         record = Record(ENTITY, turn_key(number), Kind.PUT, msgspec.json.encode(told), sort=number)
         # Where the journal is what is wrong, the log line and the status have to do.
         with suppress(Unavailable):
-            self.writer.submit(Batch(records=[record]))
+            self.writer.submit(Batch(records=[record]), then)
 
 
 def turn_key(number: int) -> str:

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
-from actors.conditions import Conditions
+from actors.conditions import WORD, Conditions
 from actors.control import ControlServer, Door, Role
 from actors.control import Limits as ControlLimits
 from actors.declarer import Declarer
@@ -111,7 +111,7 @@ class Daemon:
             self.activity,
             threaded=self.threaded,
         )
-        self.conditions = Conditions(world.clock, self.recorder)
+        self.conditions = Conditions(world, self.recorder, config.daemon.state_dir / WORD)
         await self.conditions.load()
         market = self._market()
         # A replay waits for what it causes at any speed: no back-off holds it up, and its data cannot go stale.
@@ -421,6 +421,7 @@ class Daemon:
             # Nothing that follows can be made durable: what rests is taken back while the parts for it still stand.
             self.conditions.enter(Condition.JOURNAL, lost.message)
             await self.portfolio.forsake(lost)
+            self.conditions.leave_word(lost)
             raise
 
     async def _reconcile(self, task_status: trio.TaskStatus[None]) -> None:

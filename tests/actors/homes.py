@@ -16,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.actor import Employed, Intensity
 from actors.auditor import Auditor
-from actors.conditions import Conditions
+from actors.conditions import WORD, Conditions
 from actors.feed import Feed
 from actors.gateway import Gateway
 from actors.lifecycle import Lifecycle
@@ -148,7 +148,7 @@ class Home:
         clock, guard = self.world.clock, Guard(self.world.clock)
         self.journal = open_journal(self.folder)
         self.recorder = Recorder(self.journal, self.events.extend, clock, self.activity, threaded=False)
-        self.conditions = Conditions(clock, self.recorder)
+        self.conditions = Conditions(self.world, self.recorder, self.folder / WORD)
         await self.conditions.load()
         self.feed = Feed(self.market, self.quotes, self.recorder, guard, clock, self.activity, stale_after_s=0)
         await self.feed.prepare()

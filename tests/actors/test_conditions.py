@@ -11,11 +11,11 @@ import trio
 from trio.testing import MockClock
 
 import actors.conditions as conditions_module
-from actors.conditions import CALM_S, DETAIL_MAX, Conditions
+from actors.conditions import CALM_S, DETAIL_MAX, ENDED, WORD, Conditions
 from actors.recorder import Recorder
 from pipaid.model.condition import MEANINGS, Condition
 from pipaid.model.strategy import Status
-from pipaid.storage.store import JournalLost
+from pipaid.storage.store import JournalLost, JournalTaken
 from tests.actors.homes import Home, at_home
 from tests.builders import enter, plan, scripted
 
@@ -130,17 +130,49 @@ async def test_the_journal_keeps_the_last_turns_only(
         assert all(len(turn.detail) == DETAIL_MAX for turn in turns)
 
 
-async def test_turns_are_counted_on_after_a_restart_and_what_held_has_to_show_again(
+async def test_turns_are_counted_on_after_a_restart_and_what_held_left_with_the_daemon(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     async with at_home(tmp_path, scripted()) as home:
         home.conditions.enter(Condition.DISK, "9 MiB are left")
+    for _ in range(2):
+        async with at_home(tmp_path, scripted()) as home:
+            assert held(home) == []
+            assert await told(home) == [("disk", "left"), ("disk", "entered")]
+            (left, _) = await home.conditions.turns(10)
+            assert (left.number, left.detail) == (2, ENDED)
+            assert left.lasted_s >= 0
+
     async with at_home(tmp_path, scripted()) as home:
-        assert held(home) == []
         home.conditions.enter(Condition.CLOCK, "it was stepped by 3600 s")
         await home.settle()
 
-        assert [turn.number for turn in await home.conditions.turns(10)] == [2, 1]
+        assert [turn.number for turn in await home.conditions.turns(10)] == [3, 2, 1]
+
+
+async def test_a_life_that_lost_its_journal_leaves_word_of_it_for_the_next(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        home.conditions.leave_word(JournalTaken("another daemon has it"))
+        assert not (tmp_path / WORD).exists()
+        home.conditions.leave_word(JournalLost("the disk is full"))
+    for _ in range(2):
+        async with at_home(tmp_path, scripted()) as home:
+            assert await told(home) == [("journal", "left"), ("journal", "entered")]
+            turns = await home.conditions.turns(10)
+            assert [turn.detail for turn in turns] == [ENDED, "the disk is full"]
+            assert held(home) == []
+
+
+async def test_word_that_cannot_be_left_is_told_in_the_log(
+    tmp_path: Path, autojump_clock: MockClock, logged: Logged
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        home.conditions.word = tmp_path / "nowhere" / WORD
+        home.conditions.leave_word(JournalLost("the disk is full"))
+
+    assert [entry["event"] for entry in logged if entry["event"] == "condition.unwritten"] == ["condition.unwritten"]
 
 
 async def test_a_journal_that_takes_nothing_does_not_keep_one_from_being_told(
@@ -149,7 +181,7 @@ async def test_a_journal_that_takes_nothing_does_not_keep_one_from_being_told(
     async with at_home(tmp_path, scripted()) as home:
         recorder = Recorder(home.journal, home.events.extend, home.world.clock)
         recorder._end(JournalLost("the disk is full"))
-        conditions = Conditions(home.world.clock, recorder)
+        conditions = Conditions(home.world, recorder)
 
         conditions.enter(Condition.JOURNAL, "the disk is full")
 

@@ -18,7 +18,7 @@ from actors.conditions import Conditions
 from actors.doors import RETRY_S, PatientListener
 from actors.recorder import READERS_MAX, SHORT_S, Recorder
 from pipaid.errors import Unavailable
-from pipaid.seams import SystemClock
+from pipaid.seams import SystemClock, World
 from pipaid.storage.store import JournalUnusable, Reader
 from tests.actors.controls import SetClock
 from tests.actors.homes import TrioClock
@@ -198,7 +198,7 @@ async def test_the_condition_is_one_for_all_doors(tmp_path: Path, autojump_clock
     journal = open_journal(tmp_path)
     try:
         clock = TrioClock()
-        conditions = Conditions(clock, Recorder(journal, lambda _: None, clock, threaded=False))
+        conditions = Conditions(World(clock=clock), Recorder(journal, lambda _: None, clock, threaded=False))
         inners = [Scarce(OSError(errno.EMFILE, "no room")) for _ in range(3)]
         async with trio.open_nursery() as nursery:
             for inner in inners:

@@ -90,8 +90,8 @@ async def looking(folder: Path, *, recording: bool = True) -> AsyncGenerator[Pos
     post = Post(folder)
     journal = open_journal(folder)
     post.recorder = Recorder(journal, lambda _: None, post.clock, threaded=False)
-    post.conditions = Conditions(post.clock, post.recorder)
     world = World(clock=post.clock, disk=post.disk)
+    post.conditions = Conditions(world, post.recorder)
     lookout = Lookout(world, post.conditions, post.recorder, folder, LEAST_BYTES)
     try:
         async with trio.open_nursery() as nursery:

@@ -78,6 +78,9 @@ def test_a_failing_disk_ends_trading_takes_back_entries_and_damages_nothing(tmp_
         daemon.start()
         assert daemon.get(one)["status"] == "deployed"
         daemon.wait_for(lambda: daemon.ask("status")["working_orders"] >= 10)
+        daemon.wait_for(lambda: daemon.ask("condition.logs")["data"])
+        turns = daemon.ask("condition.logs")["data"]
+        assert [(each["condition"], each["turn"]) for each in turns] == [("journal", "left"), ("journal", "entered")]
     finally:
         daemon.end_all()
 
