@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from attrs import define
 
-from actors.actor import Asker, Employed, Guard, Writer, told_cause, without_cancelled
+from actors.actor import Asker, Employed, Failures, Guard, Writer, told_cause, without_cancelled
 from pipaid.engine.assembly import Memory
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
@@ -44,6 +44,7 @@ class Listed(Protocol):
     """One strategy as the answers see it."""
 
     strategy: Strategy
+    failures: Failures
     actor: Employed | None
 
     @property
@@ -408,7 +409,21 @@ def _memory_at(reader: Reader, *, strategy_id: str, at_ms: int) -> Memory:
 def shown(member: Listed) -> reply.StrategyObject:
     """Return a strategy with its figures of this moment."""
     tally, open_positions, unrealised = member.figures()
-    return reply.strategy_object(member.strategy, tally, open_positions=open_positions, unrealised=unrealised)
+    return reply.strategy_object(
+        member.strategy,
+        tally,
+        open_positions=open_positions,
+        unrealised=unrealised,
+        restarting=_restarting(member),
+    )
+
+
+def _restarting(member: Listed) -> str | msgspec.UnsetType:
+    """Say why an actor is not there at the moment, and how many of its starts are used up."""
+    failures = member.failures
+    if member.actor is None or member.actor.loaded or not failures.recent or member.strategy.fault is not None:
+        return msgspec.UNSET
+    return f"{failures.recent} of {failures.intensity.restarts_max}: {failures.last}"
 
 
 def template_object(template: type[Template]) -> report.TemplateObject:

@@ -260,6 +260,13 @@ def _at(name: str) -> Callable[[Any], object]:
     return lambda item: moment(getattr(item, name))
 
 
+def _trouble(strategy: StrategyObject) -> str | None:
+    """Return what is wrong with a strategy: why it was halted, or that it crashed and waits for its next start."""
+    if strategy.error is not None:
+        return strategy.error.code
+    return None if strategy.restarting is msgspec.UNSET else f"restarting {strategy.restarting}"
+
+
 _MODE: Final = Column("MODE", lambda item: mode(item.dry_run), Kind.FAINT, 3)
 _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
     StrategyObject: (
@@ -276,7 +283,7 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("PNL", lambda item: item.stats.total_pnl, Kind.SIGNED, 0),
         Column("TRADES", lambda item: item.stats.total_trades, Kind.NUMBER, 4),
         Column("WON", lambda item: percent(item.stats.win_rate), Kind.NUMBER, 5),
-        Column("ERROR", lambda item: None if item.error is None else item.error.code, Kind.STATUS, 1),
+        Column("ERROR", lambda item: _trouble(item), Kind.STATUS, 1),
     ),
     OrderObject: (
         Column("PLACED", _at("placed_at"), rank=2),

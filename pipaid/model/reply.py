@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pipaid.model.moment import iso_millis, iso_seconds
 from pipaid.model.money import average, exact_text, plain, quote_text, ratio_text
@@ -48,7 +49,10 @@ class FaultSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StrategyObject(Reply, frozen=True, kw_only=True):
-    """A strategy, in the same shape from every operation that answers with one."""
+    """A strategy, in the same shape from every operation that answers with one.
+
+    `restarting` says what it crashed with while it waits for its next start, and how many of those it has.
+    """
 
     id: str
     name: str
@@ -67,6 +71,7 @@ class StrategyObject(Reply, frozen=True, kw_only=True):
     dry_run: bool | None
     run: RunSummary | None
     error: FaultSummary | None
+    restarting: str | UnsetType = UNSET
 
 
 class StrategyPage(Reply, frozen=True, kw_only=True):
@@ -216,7 +221,9 @@ class RunPage(Reply, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-def strategy_object(strategy: Strategy, tally: Tally, *, open_positions: int, unrealised: Decimal) -> StrategyObject:
+def strategy_object(
+    strategy: Strategy, tally: Tally, *, open_positions: int, unrealised: Decimal, restarting: str | UnsetType = UNSET
+) -> StrategyObject:
     """Return a strategy as every surface shows it."""
     definition, run = strategy.definition, strategy.run
     return StrategyObject(
@@ -242,6 +249,7 @@ def strategy_object(strategy: Strategy, tally: Tally, *, open_positions: int, un
         dry_run=run.dry_run if run is not None else None,
         run=None if run is None else run_summary(run),
         error=None if strategy.fault is None else fault_summary(strategy.fault),
+        restarting=restarting,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from attrs import define
+from msgspec import UNSET
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.answers import Answers
@@ -312,6 +313,24 @@ async def test_why_keeps_to_the_record_whatever_became_of_the_strategy_since(
 
         assert why.decision == "ordered buy 1 BTCUSDT"
         assert {gate.verdict for gate in why.gates} == {"passed", "off"}
+
+
+async def test_a_strategy_that_waits_for_its_next_start_says_so(tmp_path: Path, autojump_clock: MockClock) -> None:
+    def on_candle(_: Any) -> Any:
+        raise AttributeError("no such knob")
+
+    async with at_home(tmp_path, scripted(on_candle=on_candle)) as home:
+        strategy = await home.deploy()
+        answers, asked = answering(home), request.Addressed(id=strategy.id)
+        assert (await answers.strategy_get(ME, asked)).restarting is UNSET
+        await home.end_minute()
+        await wait_all_tasks_blocked()
+        waits = await answers.strategy_get(ME, asked)
+        await home.settle()
+
+        assert waits.status == "deployed"
+        assert str(waits.restarting).startswith("1 of 5: AttributeError: no such knob (in on_candle, ")
+        assert (await answers.strategy_get(ME, asked)).restarting is UNSET
 
 
 async def test_templates_are_listed_and_unknown_ones_are_named_as_such(

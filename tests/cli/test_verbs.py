@@ -376,3 +376,11 @@ def test_the_end_of_a_cooldown_is_told_as_a_moment(tmp_path: Path) -> None:
 
     assert "17673" not in ended.out
     assert "2026-01-02 10:16:00" in ended.out
+
+
+def test_a_strategy_that_crashes_again_and_again_does_not_look_healthy(tmp_path: Path) -> None:
+    crashed = strategy(restarting="3 of 5: AttributeError: no such knob")
+    with control(tmp_path, {"strategy.list": listed(crashed)}) as served:
+        ended = pipaid("list", socket_path=served.path)
+
+    assert "restarting 3 of 5: AttributeError: no such knob" in ended.out
