@@ -14,6 +14,11 @@ from pipaid.wire.websocket import Refused
 
 PATHS: Final = frozenset({"/v1/ws", "/ws"})
 _QUERY_MAX: Final = 16
+# What the WebSocket library reads of a request.
+_READ_AS_ASCII: Final = frozenset(
+    {b"connection", b"upgrade", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol",
+     b"sec-websocket-version"}
+)  # fmt: skip
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_\-]{1,63}(?:\.[A-Za-z0-9_\-]{1,63})*)(?::[0-9]{1,5})?")
 
 
@@ -24,6 +29,8 @@ def judge_request(request: h11.Request, *, hosts: frozenset[str], origins: froze
     """
     headers: dict[bytes, list[str]] = {}
     for name, value in request.headers:
+        if not value.isascii() and name in _READ_AS_ASCII:
+            raise Refused(400, f"the header {name.decode('ascii')} holds more than ASCII")
         headers.setdefault(name, []).append(value.decode("latin-1"))
     target = request.target.decode("ascii")
     hostname = hostname_of(headers.get(b"host", [""])[0])

@@ -212,7 +212,7 @@ class Account:
         return self.filled.get(order.id, Fraction(0)) + Fraction(fill.quantity) <= Fraction(order.quantity)
 
     def _note(self, fill: Fill, order: Order, room: Decimal, effects: Effects) -> None:
-        """Write a fill down: an exit's lot takes what there is room for, and the rest is nobody's."""
+        """Write a fill down: an exit's lot takes what there is room for with the whole fee, the rest is nobody's."""
         (booked,) = effects.fills
         assert booked.fill == fill
         self.booked[fill.id] = fill
@@ -222,9 +222,8 @@ class Account:
         lot, sign = booked.position_id, order.side.sign
         self.filled[order.id] = self.filled.get(order.id, Fraction(0)) + Fraction(fill.quantity)
         if taken:
-            fee = fill.fee * taken / fill.quantity if stray else fill.fee
             self.net[lot] = self.net.get(lot, Fraction(0)) + sign * Fraction(taken)
-            earned = -sign * Fraction(taken) * Fraction(fill.price) - Fraction(fee)
+            earned = -sign * Fraction(taken) * Fraction(fill.price) - Fraction(fill.fee)
             self.cash[lot] = self.cash.get(lot, Fraction(0)) + earned
 
     def compare(self) -> None:

@@ -253,6 +253,8 @@ async def test_a_handshake_that_takes_its_time_is_cut_off(
         b"GET /v1/ws HTTP/1.1\r\n\r\n",
         b"GET /v1/ws HTTP/1.1\r\nHost: \xff\r\n\r\n",
         b"GET / HTTP/9\r\n\r\n",
+        b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Up\xd9rade\r\n\r\n",
+        b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: web\xff\r\nConnection: Upgrade\r\n\r\n",
     ],
 )
 async def test_a_broken_request_gets_an_answer_and_no_connection(head: bytes, tmp_path: Path) -> None:
