@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pipaid.logs import configure
 from pipaid.seams import World
 from tests.simulation.judging import Verdict, judged, silence, told
+from tests.simulation.plan import Scene
 from tests.simulation.planted import PLANTED, first_found
-from tests.simulation.world import Scene
 
 BAR_CHARS = 30
 SHOWN_MAX = 5

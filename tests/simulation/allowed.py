@@ -38,12 +38,17 @@ class Allowed:
         for name, value in _caps_of(args):
             self.spans[name].append(Span(value, trio.current_time()))
 
-    def settle(self, args: Mapping[str, Any], *, done: bool) -> None:
-        """Take note of the answer."""
+    def grant(self, args: Mapping[str, Any]) -> None:
+        """Take note that they were put in force: nothing else holds from now on."""
         for name, value in _caps_of(args):
             for span in self.spans[name]:
-                if span.until_s == inf and (span.value != value) is done:
-                    span.until_s = trio.current_time()
+                if span.value != value:
+                    span.until_s = min(span.until_s, trio.current_time())
+
+    def refuse(self, args: Mapping[str, Any]) -> None:
+        """Take note that what was asked for last is not in force."""
+        for name, _ in _caps_of(args):
+            self.spans[name].pop()
 
     def loosest(self, name: str, since_s: float) -> Cap:
         """Return the loosest value that may have been in force since a moment."""

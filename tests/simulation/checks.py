@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import traceback
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import msgspec
 import trio
 from attrs import define, field
 
+from actors.actor import REQUEST_WINDOW_MS
 from actors.daemon import JOURNAL, Daemon
 from pipaid.engine.effects import Brain
 from pipaid.model.money import ZERO
@@ -22,12 +24,14 @@ from pipaid.model.report import StrategyState
 from pipaid.model.strategy import Status, Strategy
 from tests.simulation.allowed import Allowed
 from tests.simulation.seams import START_MS
-from tests.simulation.venue import Ledger
+from tests.simulation.traders import Clumsy
+from tests.simulation.venue import MINUTE_MS, Ledger
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 VIOLATIONS_MAX = 20
+HOUR_MS = 60 * MINUTE_MS
 # So long a durable event may be on its way to who listens.
 HEARD_S = 2.0
 # What the configuration allows, and the steps in which the watch over it looks.
@@ -76,6 +80,7 @@ class Checks:
         if order.dry_run is not dry:
             self.violate(f"T3 order {order.id} went to the wrong desk")
         if not order.reduce_only:
+            self._check_decision(order)
             person = self.world.person
             if person.killed:
                 self.violate(f"entry {order.id} was sent although the kill switch is thrown")
@@ -83,6 +88,15 @@ class Checks:
                 self.violate(f"entry {order.id} was sent although its strategy is paused")
         if order.strategy_id in self.world.operator.ended:
             self.violate(f"order {order.id} was sent although its strategy has ended")
+
+    def _check_decision(self, entry: Order) -> None:
+        """An entry leaves: neither the newest price of its symbol nor what was decided is older than allowed."""
+        market = self.world.market
+        assert market is not None
+        self._check_age(entry, market.now_ms(), "left on prices")
+        decided_ms = market.now_ms() - entry.placed_at_ms
+        if decided_ms > AGE_MS_MAX + REQUEST_WINDOW_MS:
+            self.violate(f"T1 entry {entry.id} left {decided_ms / 1000:.1f} s after it was decided on")
 
     def committing(self, batches: Sequence[Batch]) -> None:
         """A daemon has committed: nobody has taken the journal, no entry rests on old data, no end was invented."""
@@ -97,18 +111,25 @@ class Checks:
         if record.key not in self.intended:
             self.intended.add(record.key)
             if not order.reduce_only and order.status is OrderStatus.INTENDED:
-                self._check_age(order)
+                self._check_intent(order)
         if not order.working and self.world.lines[order.dry_run].venue.book.working(order.client_order_id) is not None:
             self.violate(f"O4 order {order.id} is booked as {order.status} and works at the venue")
 
-    def _check_age(self, order: Order) -> None:
+    def _check_intent(self, order: Order) -> None:
         market = self.world.market
         if market is None or order.placed_at_ms < market.begun_ms:
             # It was decided by a daemon that died before anybody saw its commit.
             return
-        age_ms = market.now_ms() - market.delivered_ms.get(order.symbol, market.begun_ms)
+        # However long the commit took, what was decided rests on what was known by then.
+        waited_ms = int(max(0.0, trio.current_time() - self.world.hung_since_s) * 1000)
+        self._check_age(order, market.now_ms() - waited_ms, "rests on prices")
+
+    def _check_age(self, order: Order, now_ms: int, what: str) -> None:
+        market = self.world.market
+        assert market is not None
+        age_ms = now_ms - market.delivered_ms.get(order.symbol, market.begun_ms)
         if age_ms > AGE_MS_MAX:
-            self.violate(f"T1 entry {order.id} rests on prices {age_ms / 1000:.1f} s old")
+            self.violate(f"T1 entry {order.id} {what} {age_ms / 1000:.1f} s old")
 
     def taken(self, ledger: Ledger, order: Order) -> None:
         """The venue took an order: it was not given up here, and no cap is exceeded by what the venue now knows."""
@@ -165,6 +186,13 @@ class Checks:
         if found != [(frame,)]:
             self.violate(f"S1 event {seq} of {strategy_id} was shown, and the journal holds {found}")
 
+    def left_behind(self, ledger: Ledger) -> list[str]:
+        """Return the lots at the venue whose strategies the journal knows as ended."""
+        owners = {order.position_id: order.strategy_id for _, order in ledger.taken}
+        select = "SELECT key FROM entity WHERE entity = 'strategy' AND state IN ('stopped', 'deleted')"
+        ended = {key for (key,) in self._fetch(select, ())}
+        return [lot.id for lot in ledger.lots() if owners[lot.id] in ended]
+
     def let_go(self) -> None:
         """Close the journal, whose files are about to change under everybody."""
         if self._connection is not None:
@@ -212,6 +240,8 @@ class Checks:
             assert isinstance(ledger, Ledger)
             self._compare_fills(ledger, [each for each in rows["fill"] if each.dry_run is dry])
             self._compare_orders(ledger, orders)
+            # What a deleted strategy held on paper is forgotten, and that it was opened as well.
+            self._check_rates(ledger, {each.id for each in rows["position"]})
             looked_after = {each.id for each in rows["strategy"] if each.status not in ENDED and not each.deleted_at_ms}
             lots = [each for each in rows["position"] if each.dry_run is dry and each.strategy_id in looked_after]
             self._compare_positions(ledger, lots)
@@ -223,8 +253,31 @@ class Checks:
         for state in self.world.operator.states:
             self.stated(state)
         for strategy in rows["strategy"]:
-            if strategy.status is Status.ERROR and strategy.fault is not None and strategy.fault.code != HALTED:
+            if (
+                strategy.status is Status.ERROR
+                and strategy.fault is not None
+                and strategy.fault.code != HALTED
+                and strategy.definition.template_id != Clumsy.id
+            ):
                 self.violate(f"strategy {strategy.definition.name} is in error: {strategy.fault}")
+
+    def _check_rates(self, ledger: Ledger, known: Collection[str]) -> None:
+        """Count what was entered and opened within a time against the caps."""
+        entries = sorted(order.placed_at_ms for _, order in ledger.taken if not order.reduce_only)
+        for place, at_ms in enumerate(entries):
+            allowed = self.allowed.loosest("orders_per_minute_max", (at_ms - START_MS) / 1000)
+            count = place + 1 - bisect_right(entries, at_ms - MINUTE_MS)
+            if allowed is not None and count > allowed:
+                self.violate(f"M2 {count} entries within a minute, {allowed} allowed, at {(at_ms - START_MS) / 1000} s")
+        caps = self.world.plan.caps
+        for symbol, opened in ledger.openings(known).items():
+            for place, at_ms in enumerate(opened):
+                count = place + 1 - bisect_right(opened, at_ms - caps.rate_limit_window_hours * HOUR_MS)
+                if caps.rate_limit_max_trades is not None and count > caps.rate_limit_max_trades:
+                    self.violate(
+                        f"M2 {count} openings on {symbol} in {caps.rate_limit_window_hours} h, "
+                        f"{caps.rate_limit_max_trades} allowed, at {(at_ms - START_MS) / 1000} s"
+                    )
 
     def _compare_fills(self, ledger: Ledger, booked: list[BookedFill]) -> None:
         theirs = {fill.id: fill for fill in ledger.filled}

@@ -12,7 +12,8 @@ import msgspec
 import structlog
 
 from pipaid.model.fault import Fault
-from tests.simulation.world import DEATHS, DISTURBANCES, OPERATOR, PERSON, Scene, run_world
+from tests.simulation.plan import DEATHS, DISTURBANCES, HANGS, OPERATOR, PERSON, STUMBLES, Scene
+from tests.simulation.world import run_world
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -42,6 +43,7 @@ def judged(scene: Scene) -> Verdict:
     marks = Counter(f"died at {name}" if name else "ended in order" for name in world.deaths)
     marks.update({f"fault {kind.value}": times for kind, times in world.faults.happened.items()})
     marks.update(f"did {op}" for op in (*world.person.done, *world.operator.done))
+    marks.update({"hangs": world.hangs, "stumbles": world.stumbles})
     marks.update(f"refused {refusal}" for refusal in world.operator.refusals)
     return Verdict(
         scene=scene,
@@ -59,7 +61,7 @@ def judged(scene: Scene) -> Verdict:
 
 def shrunk(verdict: Verdict) -> Verdict:
     """Leave out one trouble after the other as long as the same promise is broken."""
-    for name in (DISTURBANCES, OPERATOR, PERSON, DEATHS, *(kind.value for kind in Fault)):
+    for name in (DISTURBANCES, HANGS, STUMBLES, OPERATOR, PERSON, DEATHS, *(kind.value for kind in Fault)):
         scene = msgspec.structs.replace(verdict.scene, without=verdict.scene.without | {name})
         attempt = judged(scene)
         if attempt.promise == verdict.promise:

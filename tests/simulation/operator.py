@@ -126,7 +126,7 @@ class Operator(Hand):
                 self.halted.discard(order.args["id"])
                 self.world.person.paused.add(order.args["id"])
             case "risk.set":
-                self.world.checks.allowed.settle(order.args, done=True)
+                self.world.checks.allowed.grant(order.args)
             case _:
                 pass
 
@@ -137,7 +137,7 @@ class Operator(Hand):
             # Nobody knows whether it was done: it is asked for once more.
             self._next = Order(order.op, order.args, self._key())
             return
-        self.world.checks.allowed.settle(order.args, done=False)
+        self.world.checks.allowed.refuse(order.args)
         token = TOKEN.search(message)
         if token is not None and self.chance.random() < 0.8:
             self._next = Order(order.op, {**order.args, "confirm": token[1]}, self._key())

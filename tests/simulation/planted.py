@@ -10,7 +10,9 @@ from unittest.mock import patch
 
 import msgspec
 
+import actors.lifecycle as lifecycle_module
 from actors.actor import OrderNews
+from actors.answers import Answers
 from actors.feed import Feed
 from actors.gateway import Gateway
 from actors.portfolio import Portfolio
@@ -21,13 +23,14 @@ from pipaid.engine import holdings, risk
 from pipaid.engine.effects import Effects
 from pipaid.model.order import Order, OrderFact
 from pipaid.model.record import Batch
+from pipaid.model.report import StrategyState
 from pipaid.storage import staging
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.staging import Staging
 from pipaid.storage.store import Committed, JournalLost, StoredEvent
 from pipaid.venues.venue import Outcome, Refused
 from tests.simulation.judging import Verdict, judged
-from tests.simulation.world import Scene
+from tests.simulation.plan import Scene
 
 PROOF: Final = Committed(n=1, events=())
 Patches = list[tuple[Any, str, Any]]
@@ -195,6 +198,36 @@ def lease_not_fenced() -> Patches:
     return [(SqliteJournal, "_transaction", unfenced)]
 
 
+def old_decision_sent() -> Patches:
+    """Send an entry however long ago it was decided on."""
+
+    def stopped(self: Gateway, entry: Order) -> str:
+        return self.stopped
+
+    return [(Gateway, "_too_late", stopped)]
+
+
+def state_told_from_memory() -> Patches:
+    """Tell the inside of a strategy as its session has it, before that is durable."""
+    answer = Answers.strategy_state
+
+    async def told(self: Any, caller: Any, asked: Any) -> StrategyState:
+        state = await answer(self, caller, asked)
+        session = self.roster.members[asked.id].session
+        return state if session is None else msgspec.structs.replace(state, evaluations=session.brain.runs_made)
+
+    return [(Answers, "strategy_state", told)]
+
+
+def stop_walks_away() -> Patches:
+    """End a strategy whatever becomes of its orders."""
+
+    async def ended(_: object) -> bool:
+        return True
+
+    return [(lifecycle_module, "end_orders_of", ended)]
+
+
 PLANTED: Final[Mapping[str, Callable[[], Patches]]] = {
     each.__name__.replace("_", " "): each
     for each in (
@@ -210,6 +243,9 @@ PLANTED: Final[Mapping[str, Callable[[], Patches]]] = {
         latch_lost_on_restart,
         cancel_done_on_unknown_order,
         lease_not_fenced,
+        old_decision_sent,
+        state_told_from_memory,
+        stop_walks_away,
     )
 }
 

@@ -15,8 +15,8 @@ import trio
 from pipaid.model.fault import Fault
 from tests.simulation.judging import Verdict, judged, silenced, told
 from tests.simulation.operator import WISHES
+from tests.simulation.plan import Scene
 from tests.simulation.planted import PLANTED, first_found
-from tests.simulation.world import Scene
 
 FIXED = range(300)
 FRESH = 200
@@ -37,13 +37,16 @@ FOUND = {
     "seq from a rolled back counter": 2,
     "stale candle accepted": 10,
     "unknown booked as rejected": 11,
+    "old decision sent": 26,
+    "state told from memory": 124,
+    "stop walks away": 9,
 }
 COMMANDS = ("kill.activate", "kill.deactivate", "strategy.deploy", "strategy.pause", "strategy.trigger", *WISHES)
 DEATHS = ("send", "sent", "cancel", "commit", "in the commit", "committed", "witness", "answer", "question", "report")
 
 DIGESTS = """
 from tests.simulation.judging import judged, silence
-from tests.simulation.world import Scene
+from tests.simulation.plan import Scene
 silence()
 print(*(judged(Scene(seed)).digest for seed in (3, 17, 29)))
 """
@@ -82,7 +85,7 @@ def test_every_trouble_came_up_somewhere(fixed: list[Verdict]) -> None:
         marks.update(verdict.marks)
 
     wanted = [f"fault {kind.value}" for kind in Fault]
-    wanted += [f"died at {name}" for name in DEATHS] + [f"did {op}" for op in COMMANDS]
+    wanted += [f"died at {name}" for name in DEATHS] + [f"did {op}" for op in COMMANDS] + ["hangs", "stumbles"]
     assert [name for name in wanted if not marks[name]] == []
     assert sum(verdict.fills for verdict in fixed) > 1_000
 

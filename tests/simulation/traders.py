@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from pipaid.sdk import (
     View,
     integer_param,
 )
+from pipaid.signals.series import Feature
 
 STEP = Decimal("0.001")
 
@@ -99,4 +100,37 @@ class Trader(Template):
         yield from hashlib.blake2b(text, digest_size=32).digest()
 
 
-TRADERS = Catalogue(templates={Trader.id: Trader})
+class Clumsy(Trader):
+    """Raise something now and then, while it is asked what it looks at as well."""
+
+    id: ClassVar[str] = "tpl_clumsy"
+    description: ClassVar[str] = "Trades by hash, and stumbles."
+
+    def features(self) -> tuple[Feature, ...]:
+        """Declare nothing, if it gets that far."""
+        self._step()
+        return ()
+
+    def on_candle(self, view: View) -> Iterator[Intent]:
+        """Do as all do, or stumble before or after it."""
+        self._step()
+        yield from super().on_candle(view)
+        self._step()
+
+    def stumbles(self) -> bool:
+        """Tell whether to raise now."""
+        return False
+
+    def _step(self) -> None:
+        if self.stumbles():
+            raise SystemExit("a stumble")
+
+
+def traders(stumbles: Callable[[], bool]) -> Catalogue:
+    """Return the templates of one world; `stumbles` draws whether a clumsy one raises."""
+
+    class Fated(Clumsy):
+        def stumbles(self) -> bool:
+            return stumbles()
+
+    return Catalogue(templates={Trader.id: Trader, Clumsy.id: Fated})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from random import Random
 from typing import Any, TypeVar
@@ -58,6 +58,19 @@ class Ledger(SimulatedDesk):
         """Return what is open."""
         return [lot for book in self.book._books.values() for lot in book.lots.values()]
 
+    def openings(self, known: Collection[str]) -> dict[str, list[int]]:
+        """Return when known positions were opened on each symbol, in order."""
+        entries = {order.client_order_id: order for _, order in self.taken if not order.reduce_only}
+        first: dict[str, Fill] = {}
+        for fill in self.filled:
+            entry = entries.get(fill.client_order_id)
+            if entry is not None and entry.position_id in known:
+                first.setdefault(entry.position_id, fill)
+        opened: dict[str, list[int]] = {}
+        for fill in first.values():
+            opened.setdefault(fill.symbol, []).append(fill.time_ms)
+        return {symbol: sorted(times) for symbol, times in opened.items()}
+
     def _report(self, reports: Sequence[DeskUpdate]) -> None:
         for report in reports:
             if isinstance(report, Execution) and report.fill is not None:
@@ -97,14 +110,15 @@ class LifeDesk:
     chance: Random
     nursery: trio.Nursery
     on_sent: Callable[[Order], None]
-    on_cancelled: Callable[[Order], None]
+    on_restored: Callable[[], Iterable[str]]
 
     @property
     def capabilities(self) -> Capabilities:
         return self.line.capabilities
 
     def restore(self, orders: Iterable[Order], positions: Iterable[Position], prices: Any, now_ms: int) -> None:
-        """A venue needs no reminder."""
+        """Take off what ended strategies left: who died before that was said gives them up now."""
+        self.forget_lots(self.on_restored())
 
     def on_market(self, update: MarketUpdate) -> None:
         """The venue has a market of its own."""
@@ -119,7 +133,6 @@ class LifeDesk:
 
     async def cancel(self, order: Order) -> Outcome:
         self.crossings.cross("cancel")
-        self.on_cancelled(order)
         return await self._carried(lambda: self.line.cancel(order), "cancelled")
 
     async def lookup(self, order: Order) -> OrderView | None:

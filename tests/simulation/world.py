@@ -7,7 +7,7 @@ import importlib
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
@@ -15,29 +15,30 @@ from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any, cast
+from unittest.mock import patch
 
-import msgspec
 import trio
 import trio.testing
 from attrs import define, field
 
 from actors.daemon import JOURNAL, Daemon
+from actors.recorder import Recorder
 from actors.supervisor import GivenUp
 from actors.watchdog import BlackBox, Guard
 from pipaid.config import Config, Declaration
 from pipaid.config import sections as section
-from pipaid.model.fault import Fault
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.seams import SystemRandom
 from pipaid.seams import World as Seams
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalLost
 from pipaid.venues.faults import Faults, UnreliableDesk
-from pipaid.venues.venue import Capabilities, Closed
+from pipaid.venues.venue import Closed
 from tests.simulation.allowed import Allowed
 from tests.simulation.checks import Checks
 from tests.simulation.operator import Operator
 from tests.simulation.person import Person
+from tests.simulation.plan import CALM_S, DEATHS, HANGS, OPERATOR, PERSON, STUMBLES, Plan, Scene
 from tests.simulation.seams import (
     START_MS,
     Crossings,
@@ -50,59 +51,13 @@ from tests.simulation.seams import (
     Timekeeper,
     Unlocked,
 )
-from tests.simulation.traders import TRADERS, Trader
-from tests.simulation.venue import MINUTE_MS, Ledger, LifeDesk, LifeMarket, Prices, capabilities_of, open_ledger
+from tests.simulation.traders import Clumsy, Trader, traders
+from tests.simulation.venue import MINUTE_MS, Ledger, LifeDesk, LifeMarket, Prices, open_ledger
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-FAULTY_S = 260
-CALM_S = 120
 LIVES_MAX = 40
 NOTES_KEPT = 40
-# What can be left out besides kinds of faults.
-DEATHS, PERSON, OPERATOR, DISTURBANCES = "deaths", "person", "operator", "disturbances"
-
-
-class Scene(msgspec.Struct, frozen=True):
-    """Which world to run: a seed, and what of its troubles to leave out.
-
-    With `crash_at` the first daemon dies at that crossing and no other one dies; at 0 none dies at all.
-    """
-
-    seed: int
-    without: frozenset[str] = frozenset()
-    crash_at: int | None = None
-    faulty_s: int = FAULTY_S
-
-
-@define
-class Plan:
-    """What a seed draws: how the world is, and when its daemons die."""
-
-    scene: Scene
-    chance: Random = field(init=False)
-    tick_s: float = field(init=False)
-    rates: dict[Fault, float] = field(init=False)
-    capabilities: Capabilities = field(init=False)
-    traders: int = field(init=False)
-    caps: section.RiskCaps = field(init=False)
-    weight_mean: float = field(init=False)
-    disturbed: bool = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        chance = self.chance = Random(self.scene.seed)
-        self.tick_s = chance.choice((5.0, 10.0, 20.0))
-        intensity = chance.choice((0.0, 0.02, 0.05, 0.15))
-        rates = {kind: chance.random() * intensity for kind in Fault if chance.random() < 0.6}
-        self.rates = {kind: rate for kind, rate in rates.items() if kind.value not in self.scene.without}
-        self.capabilities = capabilities_of(chance)
-        self.traders = chance.randrange(1, 5)
-        self.weight_mean = chance.choice((30.0, 100.0, 400.0))
-        self.disturbed = chance.random() < 0.5 and DISTURBANCES not in self.scene.without
-        self.caps = section.RiskCaps(
-            exposure_max=Decimal(chance.choice((2_000, 5_000, 20_000))),
-            open_positions_max=chance.choice((2, 4, 12)),
-            drawdown_pct_max=None,
-        )
+HANG_S = (0.5, 15.0)
 
 
 @define(eq=False)
@@ -127,9 +82,17 @@ class World:
     nursery: trio.Nursery = field(init=False)
     daemon: Daemon | None = None
     over: bool = False
+    ending: bool = False
     trace: Any = field(factory=hashlib.blake2b)
     timekeeper: Timekeeper = field(factory=Timekeeper)
     skew_s: float = 0.0
+    hanging: Random = field(init=False)
+    hung_since_s: float = inf
+    hung_until_s: float = 0.0
+    hangs: int = 0
+    stumbling: Random = field(init=False)
+    stumbled: bool = False
+    stumbles: int = 0
     clock: trio.testing.MockClock = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -155,6 +118,7 @@ class World:
         )
         self.person = Person(self, Random(f"{seed} person"))
         self.operator = Operator(self, Random(f"{seed} operator"))
+        self.hanging, self.stumbling = Random(f"{seed} hangs"), Random(f"{seed} stumbles")
         for ledger in self.ledgers:
             ledger.on_taken = partial(self.checks.taken, ledger)
 
@@ -166,13 +130,19 @@ class World:
     @property
     def ledgers(self) -> list[Ledger]:
         """Return what the venue knows of each account."""
-        return [each for line in self.lines.values() if isinstance(each := line.venue, Ledger)]
+        return [self.ledger(dry) for dry in self.lines]
+
+    def ledger(self, dry: bool) -> Ledger:
+        """Return what the venue knows of one account."""
+        ledger = self.lines[dry].venue
+        assert isinstance(ledger, Ledger)
+        return ledger
 
     # The run.
 
     def run(self) -> list[str]:
         """Run the world to its end and return what was violated."""
-        with _deterministic(self.plan.scene.seed):
+        with _deterministic(self.plan.scene.seed), patch.object(Recorder, "_write_waiting", self._writing()):
             self.clock = trio.testing.MockClock(autojump_threshold=0)
             trio.run(self._main, clock=self.clock)
         return self.checks.violations
@@ -238,6 +208,40 @@ class World:
                 journal = self.folder / JOURNAL
                 SqliteJournal.open(journal, disk=Unlocked(), clock=SimulatedClock(self), pid=0).close()
 
+    def _writing(self) -> Callable[[Recorder], None]:
+        """Return how recorders write here: only while the disk answers."""
+        write = Recorder._write_waiting
+
+        def write_unless_it_hangs(recorder: Recorder) -> None:
+            if not self._disk_hangs(recorder):
+                write(recorder)
+                self.hung_since_s = inf
+
+        return write_unless_it_hangs
+
+    def _disk_hangs(self, recorder: Recorder) -> bool:
+        now_s = trio.current_time()
+        if self.ending or self.life.dead or recorder._inbox.empty() or HANGS in self.plan.scene.without:
+            return False
+        if now_s >= self.hung_until_s and self.hanging.random() < self.plan.hang_rate:
+            self.hangs += 1
+            self.hung_since_s = min(self.hung_since_s, now_s)
+            self.hung_until_s = now_s + self.hanging.uniform(*HANG_S)
+            self.nursery.start_soon(self._answer_at, self.hung_until_s, recorder)
+        return now_s < self.hung_until_s
+
+    async def _answer_at(self, time_s: float, recorder: Recorder) -> None:
+        await trio.sleep_until(time_s)
+        recorder._lot.unpark_all()
+
+    def _stumbles(self) -> bool:
+        """Draw whether a template raises now; one trouble seldom comes alone."""
+        if self.over or STUMBLES in self.plan.scene.without:
+            return False
+        self.stumbled = self.stumbling.random() < (0.5 if self.stumbled else 0.1)
+        self.stumbles += self.stumbled
+        return self.stumbled
+
     def _tell(self, update: Any) -> None:
         for line in self.lines.values():
             line.on_market(update)
@@ -249,6 +253,8 @@ class World:
     async def _live(self, ends_at: int, ends_after: float) -> None:
         """Live one life of the daemon: to its death at a crossing, or to the end of the phase."""
         self.lives += 1
+        self.ending = self.over
+        self.hung_since_s, self.hung_until_s = inf, 0.0
         crossings = self.life = Crossings(ends_at=ends_at, ends_after=ends_after, trace=self._note)
         for line in self.lines.values():
             line.reconnect()
@@ -304,7 +310,7 @@ class World:
                 Guard(clock),
                 box,
                 venues=LifeVenues(self, crossings),
-                catalogue=TRADERS,
+                catalogue=traders(self._stumbles),
                 threaded=False,
             )
             await daemon.build()
@@ -324,6 +330,8 @@ class World:
         await trio.sleep_until(max(until, trio.current_time() + (CALM_S if self.over else 0)))
         if self.over:
             await self.checks.before_the_end(daemon)
+        self.ending = True
+        daemon.recorder._lot.unpark_all()
         daemon.end()
         await daemon.wind_down()
         daemon.supervisor.stop()
@@ -338,7 +346,7 @@ class World:
             declarations=tuple(
                 Declaration(
                     name=f"trader {number}",
-                    template_id=Trader.id,
+                    template_id=Clumsy.id if plan.clumsy[number] else Trader.id,
                     symbols=SYMBOLS[: 1 + number % 2],
                     timeframe=Timeframe.M1,
                     capital=Decimal(1_000),
@@ -378,7 +386,7 @@ class LifeVenues:
             chance=life.plan.chance,
             nursery=life.nursery,
             on_sent=lambda order: life.checks.sent(order, dry=dry),
-            on_cancelled=lambda order: None,
+            on_restored=lambda: life.checks.left_behind(life.ledger(dry)),
         )
 
 
