@@ -14,8 +14,8 @@ from pipaid.model.fault import Fault
 from pipaid.venues.venue import Capabilities
 from tests.simulation.venue import capabilities_of
 
-FAULTY_S = 190
-CALM_S = 105
+FAULTY_S = 160
+CALM_S = 100
 # What can be left out besides kinds of faults.
 DEATHS, PERSON, OPERATOR, DISTURBANCES = "deaths", "person", "operator", "disturbances"
 HANGS, STUMBLES = "hangs", "stumbles"

@@ -25,21 +25,21 @@ ENUMERATED_S = 130
 SEEDS_MAX = 1_000
 # The first seed, counted from 1, in which each planted bug is found; `make simulate TEETH=1` finds them anew.
 FOUND = {
-    "asking before the fence": 57,
-    "cancel done on unknown order": 57,
-    "cap checked without open orders": 1,
-    "fill key marked too early": 3,
-    "latch lost on restart": 18,
-    "lease not fenced": 4,
+    "asking before the fence": 45,
+    "cancel done on unknown order": 76,
+    "cap checked without open orders": 2,
+    "fill key marked too early": 2,
+    "latch lost on restart": 19,
+    "lease not fenced": 11,
+    "old decision sent": 297,
     "publish before commit": 1,
-    "resend on timeout": 4,
-    "send before commit": 1,
+    "resend on timeout": 11,
+    "send before commit": 11,
     "seq from a rolled back counter": 2,
-    "stale candle accepted": 10,
+    "stale candle accepted": 24,
+    "state told from memory": 153,
+    "stop walks away": 108,
     "unknown booked as rejected": 11,
-    "old decision sent": 26,
-    "state told from memory": 124,
-    "stop walks away": 9,
 }
 COMMANDS = ("kill.activate", "kill.deactivate", "strategy.deploy", "strategy.pause", "strategy.trigger", *WISHES)
 DEATHS = ("send", "sent", "cancel", "commit", "in the commit", "committed", "witness", "answer", "question", "report")
