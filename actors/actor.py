@@ -359,6 +359,14 @@ async def end_orders_of(actor: Employed) -> bool:
     return False
 
 
+async def ended_in(actor: Employed, dry: bool) -> bool:
+    """Give orders of a mode that are being withdrawn time to end; tell whether none is left."""
+    with trio.move_on_after(CANCEL_DEADLINE_S):
+        await actor.until(lambda session: all(order.dry_run is not dry for order in session.orders.values()))
+        return True
+    return False
+
+
 def _entering(session: Session) -> bool:
     return any(not order.reduce_only for order in session.orders.values())
 

@@ -21,10 +21,11 @@ from actors.actor import (
     Writer,
     close_positions_of,
     end_orders_of,
+    ended_in,
     told_cause,
 )
 from pipaid.engine.definition import check_definition, definition_number
-from pipaid.engine.effects import Effects, strategy_record
+from pipaid.engine.effects import Effects, name_record, strategy_record
 from pipaid.engine.session import Session
 from pipaid.engine.telling import summary
 from pipaid.engine.template import Template
@@ -143,7 +144,7 @@ class Lifecycle:
                 updated_at_us=now_us,
                 source=source,
             )
-            records = [_name_record(account, definition.name, Kind.ADD, fresh), strategy_record(strategy)]
+            records = [name_record(account, definition.name, Kind.ADD, fresh), strategy_record(strategy)]
             await self._commit(Batch(records=records))
             claim.keep(fresh)
         self.roster.enlist(strategy)
@@ -168,8 +169,8 @@ class Lifecycle:
                 await self._replace(member, after, Batch(records=records))
                 return after
             with _Claim(self.roster.names, account, definition.name) as claim:
-                records.append(_name_record(account, before.definition.name, Kind.DROP))
-                records.append(_name_record(account, definition.name, Kind.ADD, id))
+                records.append(name_record(account, before.definition.name, Kind.DROP))
+                records.append(name_record(account, definition.name, Kind.ADD, id))
                 await self._replace(member, after, Batch(records=records))
                 claim.keep(id)
             self.roster.names.pop((account, before.definition.name), None)
@@ -196,7 +197,7 @@ class Lifecycle:
                 leverage=definition.leverage if leverage is None else leverage,
                 started_at_ms=now_ms,
             )
-            self._check_mode(member, run)
+            await self._check_mode(member, run)
             after = msgspec.structs.replace(
                 before,
                 status=advance(before.status, Action.DEPLOY),
@@ -326,7 +327,7 @@ class Lifecycle:
             after = msgspec.structs.replace(
                 before, deleted_at_ms=self.world.clock.now_us() // 1000, updated_at_us=self.world.clock.now_us()
             )
-            records = [strategy_record(after), _name_record(account, before.definition.name, Kind.DROP)]
+            records = [strategy_record(after), name_record(account, before.definition.name, Kind.DROP)]
             records.append(Record("brain", id, Kind.DROP))
             if dry:
                 records.extend(Record("position", position.id, Kind.DROP) for position in rows)
@@ -392,15 +393,19 @@ class Lifecycle:
         if lost:
             raise InvalidState(f"{', '.join(sorted(lost))} cannot be removed while positions are open there")
 
-    def _check_mode(self, member: Membership, run: Run) -> None:
-        before = member.strategy.run
-        if before is not None and before.dry_run != run.dry_run and _held(member):
-            was, flag = ("a dry run", "--dry-run") if before.dry_run else ("on its account", "--no-dry-run")
-            way = f"close them before changing that, or go on as it was: `pipaid deploy {member.strategy.id} {flag}`"
-            raise InvalidState(f"positions of the other mode are open: it was {was}; {way}")
-        session = member.actor.session if member.actor is not None and member.actor.loaded else None
-        if session is not None and any(order.dry_run != run.dry_run for order in session.orders.values()):
-            raise InvalidState("orders of the other mode may still be filled; wait until each is known to have ended")
+    async def _check_mode(self, member: Membership, run: Run) -> None:
+        """Refuse to change between dry and live over what is open, or may be yet; what is being withdrawn may end."""
+        before, actor = member.strategy.run, member.actor
+        if before is None or before.dry_run == run.dry_run:
+            return
+        if not _held(member) and (actor is None or await ended_in(actor, before.dry_run)) and not _held(member):
+            return
+        what = (
+            "positions of the other mode are open" if _held(member) else "orders of the other mode may still be filled"
+        )
+        was, flag = ("a dry run", "--dry-run") if before.dry_run else ("on its account", "--no-dry-run")
+        way = f"or go on as it was: `pipaid deploy {member.strategy.id} {flag}`"
+        raise InvalidState(f"{what}: it was {was}; close them before changing that, {way}")
 
     def _after(self, strategy: Strategy, action: Action, *, ended: bool = False) -> Strategy:
         run = strategy.run
@@ -431,7 +436,7 @@ class Lifecycle:
             member.actor.session.strategy = after
 
     async def _commit(self, batch: Batch) -> None:
-        """Make a batch durable and wait for it even if whoever asked is cut off: memory must not fall behind."""
+        # Even if whoever asked is cut off: memory must not fall behind.
         with trio.CancelScope(shield=True):
             await self.writer.commit(batch)
 
@@ -493,7 +498,3 @@ def _actor(member: Membership) -> Employed:
 def _held(member: Membership) -> int:
     actor = member.actor
     return len(actor.session.positions) if actor is not None and actor.known else member.abandoned
-
-
-def _name_record(account: str, name: str, kind: Kind, id: str = "") -> Record:
-    return Record("name", f"{account}/{name}", kind, id.encode(), account)

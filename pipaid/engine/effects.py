@@ -174,3 +174,8 @@ def strategy_record(strategy: Strategy) -> Record:
     """Return the journal record of a strategy."""
     state = "deleted" if strategy.deleted_at_ms else strategy.status.value
     return Record("strategy", strategy.id, Kind.PUT, encode(strategy), strategy.account, state, strategy.created_at_us)
+
+
+def name_record(account: str, name: str, kind: Kind, id: str = "") -> Record:
+    """Return the journal record that gives a name of an account to a strategy, or takes it back."""
+    return Record("name", f"{account}/{name}", kind, id.encode(), account)
