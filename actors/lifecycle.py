@@ -25,7 +25,7 @@ from actors.actor import (
     told_cause,
 )
 from pipaid.engine.definition import check_definition, definition_number
-from pipaid.engine.effects import Effects, name_record, strategy_record
+from pipaid.engine.effects import Brain, Effects, encode, name_record, remains_of, strategy_record
 from pipaid.engine.session import Session
 from pipaid.engine.telling import summary
 from pipaid.engine.template import Template
@@ -34,10 +34,11 @@ from pipaid.model.event import Deployed, EventData, EventDraft, Paused, Stopped
 from pipaid.model.ident import random_id, strategy_id
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import iso_seconds
-from pipaid.model.position import CloseReason, Position
+from pipaid.model.position import CloseReason
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.strategy import Action, Run, Status, Strategy, StrategyDefinition, advance
 from pipaid.seams import World
+from pipaid.storage.store import Reader
 
 # Longer than the longest back-off.
 UP_DEADLINE_S: Final = 45.0
@@ -312,28 +313,21 @@ class Lifecycle:
             if member.actor is not None:
                 if not await end_orders_of(member.actor):
                     await self._keep_on(member)
-                    raise InvalidState(
-                        "orders of it may still be filled: the venue has not confirmed their end; delete it again later"
-                    )
+                    raise InvalidState("the venue has not confirmed the end of its orders yet; delete it again later")
                 await self.roster.dismiss(member)
-            rows = await self.writer.read(
-                lambda reader: [
-                    msgspec.json.decode(row.data, type=Position)
-                    for row in reader.rows("position", owner=id, state="open")
-                ]
-            )
+            rows, brain = await self.writer.read(partial(_left_of, id=id))
             before = member.strategy
-            account = before.account
             after = msgspec.structs.replace(
                 before, deleted_at_ms=self.world.clock.now_us() // 1000, updated_at_us=self.world.clock.now_us()
             )
-            records = [strategy_record(after), name_record(account, before.definition.name, Kind.DROP)]
-            records.append(Record("brain", id, Kind.DROP))
+            records = [strategy_record(after), name_record(before.account, before.definition.name, Kind.DROP)]
+            if brain is not None:
+                records.append(Record("brain", id, Kind.PUT, encode(remains_of(brain)), id))
             if dry:
-                records.extend(Record("position", position.id, Kind.DROP) for position in rows)
+                records.extend(Record("position", key, Kind.DROP) for key in rows)
             await self._commit(Batch(records=records))
             if dry:
-                self.forget_lots(True, [position.id for position in rows])
+                self.forget_lots(True, rows)
             self.roster.strike(member)
 
     async def trigger(self, account: str | None, id: str) -> list[str]:
@@ -493,6 +487,12 @@ class _Claim:
 def _actor(member: Membership) -> Employed:
     assert member.actor is not None, "a running strategy has an actor"
     return member.actor
+
+
+def _left_of(reader: Reader, *, id: str) -> tuple[list[str], Brain | None]:
+    brain = reader.get("brain", id)
+    lots = [row.key for row in reader.rows("position", owner=id, state="open")]
+    return lots, None if brain is None else msgspec.json.decode(brain.data, type=Brain)
 
 
 def _held(member: Membership) -> int:

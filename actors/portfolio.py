@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
@@ -99,6 +99,7 @@ class Portfolio:
     changed: dict[str, Any] = field(factory=dict[str, Any])
     lost: str = ""
     _unsaved: bool = False
+    _changing: trio.Lock = field(factory=trio.Lock)
 
     async def load(self) -> None:
         """Take up the latches of the time before the restart, and the one that only a file tells of."""
@@ -125,12 +126,19 @@ class Portfolio:
             # The life that threw it may have ended before everything was withdrawn.
             await self._withdraw(False)
         told: set[str] = set()
+        kept = {book.name: book.tripped for book in self.books.values()}
         while True:
             await self.world.clock.sleep(WATCH_EVERY_S)
             for book in self.books.values():
                 if book.tripped and book.tripped not in told:
                     told.add(book.tripped)
                     log.error("portfolio.tripped", book=book.name, reason=book.tripped)
+                if book.tripped != kept[book.name]:
+                    # It may have closed without a trade that tells of it: because there is less capital now.
+                    record, tripped = Record("book", book.name, Kind.PUT, encode(book.memory())), book.tripped
+                    with suppress(Unavailable):
+                        await self.writer.commit(Batch(records=[record]))
+                        kept[book.name] = tripped
 
     async def activate(self, reason: str, *, by: str, close_positions: bool) -> KillState:
         """Stop all entries now, everywhere, and take back what rests at the desks; make it durable meanwhile.
@@ -276,8 +284,15 @@ class Portfolio:
         ]
         return RiskObject(**{name: _wire(value) for name, value in values.items()}, latches=tuple(latches))
 
-    async def set_caps(self, values: dict[str, Any], *, by: str) -> None:
-        """Put account caps in force, once they are durable; they outlive restarts."""
+    async def set_caps(self, values: dict[str, Any], *, by: str, looser: Collection[str] = ()) -> None:
+        """Put account caps in force, once they are durable; they outlive restarts. Only those named may be loosened."""
+        async with self._changing:
+            await self._set_caps(values, by, frozenset(looser))
+
+    async def _set_caps(self, values: dict[str, Any], by: str, looser: frozenset[str]) -> None:
+        found = set(loosened(msgspec.structs.asdict(self.risk()), values)) - looser
+        if found:
+            raise InvalidState(f"the caps were changed meanwhile: this would loosen {', '.join(sorted(found))} now")
         changed = {**self.changed, **values}
         audit = Record(
             "audit",

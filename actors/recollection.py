@@ -12,7 +12,7 @@ from attrs import define, field
 from actors.actor import Writer
 from pipaid.engine.book import HOUR_MS, MINUTE_MS, Book, Deeds
 from pipaid.engine.effects import Brain
-from pipaid.engine.holdings import deeds_of, reserve_of
+from pipaid.engine.holdings import deeds_of, other_deeds_of, reserve_of
 from pipaid.engine.risk import exposure_of, likeness_of
 from pipaid.model.order import Order
 from pipaid.model.position import Position
@@ -66,7 +66,12 @@ def _expose(books: Callable[[bool], Book], orders: Sequence[Order], positions: S
         theirs.setdefault((position.dry_run, position.strategy_id), ([], []))[1].append(position)
     for (dry, strategy_id), (own_orders, own_positions) in theirs.items():
         entries = [(order, reserve_of(order)) for order in own_orders if not order.reduce_only]
-        books(dry).set_exposure(strategy_id, exposure_of(own_positions, entries, orders=len(own_orders)))
+        book = books(dry)
+        book.set_exposure(strategy_id, exposure_of(own_positions, entries, orders=len(own_orders)))
+        for lot in own_positions:
+            book.note_opening(lot.symbol, lot.id, lot.opened_at_ms)
+        for entry, reserve in entries:
+            book.rates.add(entry.client_order_id, entry.placed_at_ms, entry.quantity * reserve, likeness_of(entry))
 
 
 def _past(reader: Reader, *, now_ms: int) -> Past:
@@ -74,7 +79,6 @@ def _past(reader: Reader, *, now_ms: int) -> Past:
     brains = {row.key: msgspec.json.decode(row.data, type=Brain) for row in reader.rows("brain")}
     for row in reader.rows("strategy"):
         brain = brains.get(row.key)
-        # The brain of a deleted strategy is gone, and what it did is looked for all the same.
         if brain is None or brain.tally.trades:
             since_ms = now_ms - OPENINGS_MS
             past.lots += _since(reader, Position, row.key, since_ms)
@@ -84,6 +88,7 @@ def _past(reader: Reader, *, now_ms: int) -> Past:
         strategy = msgspec.json.decode(row.data, type=Strategy)
         if brain is not None and strategy.run is not None:
             past.deeds.append((strategy.run.dry_run, strategy.id, deeds_of(brain, strategy.run)))
+            past.deeds.append((not strategy.run.dry_run, strategy.id, other_deeds_of(brain)))
     return past
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
@@ -80,7 +80,7 @@ class Switch(Protocol):
 
     async def logs(self, limit: int, before: tuple[int, str] | None) -> list[Any]: ...
 
-    async def set_caps(self, values: dict[str, Any], *, by: str) -> None: ...
+    async def set_caps(self, values: dict[str, Any], *, by: str, looser: Collection[str] = ()) -> None: ...
 
     def risk(self) -> report.RiskObject: ...
 
@@ -242,7 +242,7 @@ class Reports:
         looser = sorted(loosened(msgspec.structs.asdict(self.switch.risk()), changes))
         if looser:
             self._confirm(changes, looser, asked.confirm)
-        await self.switch.set_caps(changes, by=caller.who)
+        await self.switch.set_caps(changes, by=caller.who, looser=looser)
         return await self.risk_get(caller, request.Nothing())
 
     def _confirm(self, changes: dict[str, Any], loosened: list[str], token: str | None) -> None:

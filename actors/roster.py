@@ -263,6 +263,8 @@ class Roster:
         finally:
             member.transit = ""
             self._count_capital(member)
+            for book in (self.books(True), self.books(False)):
+                book.watch_fall()
 
     def enlist(self, strategy: Strategy) -> Member:
         """Add a strategy that has just become durable."""
@@ -347,7 +349,6 @@ class Roster:
         if memory is None:
             memory = await self.writer.read(lambda reader: _memory(reader, strategy.id))
         book = self.books(_dry(strategy))
-        book.forget(strategy.id)
         self._count_capital(member)
         around = Surroundings(instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book)
         session = self.guard.run_as(Phase.LOADING, strategy.number, assemble, strategy, template, memory, around)

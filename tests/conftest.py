@@ -14,15 +14,6 @@ settings.register_profile("pipaid", deadline=None, suppress_health_check=[Health
 settings.load_profile("pipaid")
 
 
-def pytest_collection_finish() -> None:
-    """Keep the collector from walking all that was imported again and again, as the daemon does.
-
-    A walk in the middle of a callback would count against the budget of the callback.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_runtest_setup() -> None:
     """Leave nothing of hypothesis in the collector: what interrupts a callback there would be lost and not ours."""
     gc.callbacks.clear()

@@ -248,7 +248,7 @@ class Book:
             self.day_pnl += new.day_pnl
             self.day_orders += new.day_orders
         self.deeds[strategy_id] = new
-        self._watch_fall()
+        self.watch_fall()
 
     def note_opening(self, symbol: str, position_id: str, time_ms: int) -> None:
         """Note that a lot was opened; to note it again changes nothing."""
@@ -277,7 +277,8 @@ class Book:
         """Take up what was journalled before a restart."""
         self.pnl, self.peak, self.tripped = memory.pnl, memory.peak, memory.tripped
 
-    def _watch_fall(self) -> None:
+    def watch_fall(self) -> None:
+        """Close the breaker if the losses since the last peak are too much for the capital there is."""
         self.peak = max(self.peak, self.pnl)
         limit, fall = self.caps.drawdown_pct_max, self.peak - self.pnl
         if limit is not None and self.capital > ZERO and fall > limit * self.capital and not self.tripped:

@@ -28,6 +28,15 @@ _ENCODER: Final = msgspec.json.Encoder()
 encode: Final = _ENCODER.encode
 
 
+class DayFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a strategy did on a UTC day in one mode."""
+
+    day: int = 0
+    trades: int = 0
+    orders: int = 0
+    pnl: Decimal = ZERO
+
+
 class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a session remembers besides its orders and positions; written with every commit.
 
@@ -35,7 +44,8 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last candle decided on; `run_pnl` the realised profit of the current run by symbol; `order_times_ms` the entries of
     the last minute, for the rate cap; `entries_until_ms` until when the pace of entries counts those made; `exits` the
     exits that wait, for the end of the one they replace or for the next candle, by position; `alarms` the prices waited
-    for, by symbol. The figures of the day are those of the mode (dry or not) that `dry_run` tells.
+    for, by symbol. The figures of the day are those of the mode (dry or not) that `dry_run` tells; `other_mode` keeps
+    those of the other one.
     """
 
     at_ms: int = 0
@@ -52,11 +62,26 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     day_trades: int = 0
     day_orders: int = 0
     day_pnl: Decimal = ZERO
+    other_mode: DayFigures = DayFigures()
     cooldown_until_ms: int = 0
     order_times_ms: tuple[int, ...] = ()
     entries_until_ms: int = 0
     exits: dict[str, Exit] = {}
     alarms: dict[str, PriceAlarm] = {}
+
+
+def remains_of(brain: Brain) -> Brain:
+    """Return what counts against the account's caps when a strategy is gone."""
+    return Brain(
+        at_ms=brain.at_ms,
+        dry_run=brain.dry_run,
+        tally=brain.tally,
+        day=brain.day,
+        day_trades=brain.day_trades,
+        day_orders=brain.day_orders,
+        day_pnl=brain.day_pnl,
+        other_mode=brain.other_mode,
+    )
 
 
 @define

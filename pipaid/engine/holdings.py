@@ -242,6 +242,12 @@ def deeds_of(brain: Brain, run: Run | None) -> Deeds:
     )
 
 
+def other_deeds_of(brain: Brain) -> Deeds:
+    """Return what a strategy's memory says of the day in the mode in which it does not run now."""
+    other = brain.other_mode
+    return Deeds(day=other.day, day_pnl=other.pnl, day_orders=other.orders)
+
+
 def reserve_of(entry: Order) -> Decimal:
     """Return the price at which an entry is counted until it is filled."""
     return reserve_price(entry.price, market=entry.type is OrderType.MARKET)

@@ -13,7 +13,7 @@ from attrs import define, field
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.asking import asked, at_once, named
-from pipaid.engine.effects import Effects, dropped_run, run_id
+from pipaid.engine.effects import DayFigures, Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
 from pipaid.engine.tracing import Trace
@@ -258,11 +258,18 @@ class Session(Wishes):
         return effects
 
     def _begin_run(self) -> None:
-        """Forget the figures of the run before; those of the day stay unless it was of the other mode."""
+        """Forget the figures of the run before; those of the day stay, each mode's its own."""
         brain = self._today()
         if brain.dry_run is not self.dry_run:
+            before = brain.other_mode if brain.other_mode.day == brain.day else DayFigures()
             brain = msgspec.structs.replace(
-                brain, dry_run=self.dry_run, day_trades=0, day_orders=0, day_pnl=ZERO, cooldown_until_ms=0
+                brain,
+                dry_run=self.dry_run,
+                day_trades=before.trades,
+                day_orders=before.orders,
+                day_pnl=before.pnl,
+                other_mode=DayFigures(brain.day, brain.day_trades, brain.day_orders, brain.day_pnl),
+                cooldown_until_ms=0,
             )
         self.brain = msgspec.structs.replace(brain, run_pnl={}, run_peak=ZERO)
         self._tell_deeds()

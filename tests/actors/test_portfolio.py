@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from pipaid.engine.book import BookMemory, Caps
 from pipaid.errors import InvalidState, Unavailable
 from pipaid.model.position import Position
 from pipaid.model.strategy import Status
-from tests.actors.homes import Home, at_home
+from tests.actors.homes import ACCOUNT, Home, at_home
 from tests.actors.test_strategy import Watched
 from tests.builders import enter, limit, plan, scripted
 
@@ -244,6 +245,55 @@ async def test_a_breaker_closes_stays_closed_over_a_restart_and_needs_a_person(
         assert home.books[True].tripped == ""
 
 
+async def test_a_breaker_that_less_capital_closes_is_journalled_and_lets_nothing_through(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([], [enter()]))) as home:
+        home.nursery.start_soon(home.portfolio.run)
+        home.portfolio.reconfigure(Caps(drawdown_pct_max=Decimal("0.2")))
+        first, second = await home.deploy("first"), await home.deploy("second")
+        book = home.books[True]
+        book.pnl, book.peak = -book.capital * Decimal("0.15"), Decimal(0)
+        await home.close()
+        assert book.tripped == ""
+
+        await home.lifecycle.pause(ACCOUNT, second.id, close_positions=False)
+        assert "portfolio drawdown" in book.tripped
+        await home.close()
+        await trio.sleep(1)
+
+        assert home.orders(first.id) == []
+        stored = home.journal.get("book", "paper")
+        assert stored is not None
+        assert msgspec.json.decode(stored.data, type=BookMemory).tripped == book.tripped
+
+
+async def test_of_caps_changed_at_once_none_is_lost_and_none_is_loosened_unasked(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        refused: list[str] = []
+
+        async def change(**values: Any) -> None:
+            try:
+                await home.portfolio.set_caps(values, by="somebody")
+            except InvalidState as trouble:
+                refused.append(trouble.message)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(change, exposure_max="100"))
+            nursery.start_soon(partial(change, open_orders_max=3))
+        caps = home.books[True].caps
+        assert (caps.exposure_max, caps.open_orders_max) == (Decimal(100), 3)
+        assert refused == []
+
+        # Each would have tightened what was in force when it was asked for.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(change, daily_loss_max="50"))
+            nursery.start_soon(partial(change, daily_loss_max="90"))
+        assert home.books[True].caps.daily_loss_max == 50
+
+
 async def test_a_breaker_is_told_once(tmp_path: Path, autojump_clock: MockClock, logged: list[Any]) -> None:
     async with at_home(tmp_path, scripted()) as home:
         await home.nursery.start(home.portfolio.run)
@@ -309,7 +359,7 @@ async def test_switches_bring_their_limits_in_and_out_of_force(tmp_path: Path, a
         assert (book.caps.open_positions_max, book.caps.rate_limit_max_trades) == (5, 3)
         assert book.caps.drawdown_pct_max == Decimal("0.1")
 
-        await home.portfolio.set_caps(dict.fromkeys(on, False), by="somebody")
+        await home.portfolio.set_caps(dict.fromkeys(on, False), by="somebody", looser=on)
         assert (book.caps.open_positions_max, book.caps.rate_limit_max_trades) == (None, None)
 
 

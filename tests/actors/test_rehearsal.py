@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -28,6 +29,7 @@ from pipaid.model.instrument import Timeframe
 from pipaid.model.operation import OPERATIONS, decode_request
 from pipaid.model.order import BookedFill, Order, OrderStatus
 from pipaid.model.report import DaemonStatus, FaultList
+from pipaid.model.strategy import Status
 from pipaid.plugins import Catalogue
 from pipaid.seams import SystemRandom, World
 from pipaid.venues.faults import Faults, UnreliableDesk
@@ -124,7 +126,7 @@ class Stage:
     async def play(self) -> None:
         """Let the market trade every second and close its candles."""
         while True:
-            await trio.sleep(1)
+            await trio.sleep_until(math.floor(trio.current_time()) + 1)
             now_ms = START_MS + round(trio.current_time() * 1000)
             await self.market.say(MarketTrade(SYMBOL, now_ms, Decimal(self.price), Decimal(1_000)))
             if now_ms % MINUTE_MS == 0:
@@ -160,9 +162,13 @@ async def on_stage(folder: Path, desk: section.Desk | None = None) -> AsyncGener
         stage = Stage(daemon, venues.market_of, wishes)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.supervisor.run)
+            # The market is not played before there is somebody to hear it, however long its doors take to open.
+            members = daemon.roster.members
+            while not any(each.strategy.status is Status.DEPLOYED for each in members.values()):  # noqa: ASYNC110
+                await trio.sleep(0.01)
             nursery.start_soon(stage.play)
-            # Its candles have begun to close, so the strategy is deployed.
-            await trio.sleep(MINUTE_MS / 1000 + 1)
+            minute_s = MINUTE_MS / 1000
+            await trio.sleep_until((math.floor(trio.current_time() / minute_s) + 1) * minute_s + 1)
             yield stage
             nursery.cancel_scope.cancel()
     finally:

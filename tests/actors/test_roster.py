@@ -379,3 +379,34 @@ def test_a_cause_is_told_with_its_place_and_never_fails() -> None:
     assert told_cause(ValueError()) == "ValueError: no message"
     group = BaseExceptionGroup("g", [ValueError("a"), BaseExceptionGroup("h", [SystemExit(3)])])
     assert told_cause(group) == "2 errors: ValueError: a; SystemExit: 3"
+
+
+async def test_what_a_strategy_holds_counts_while_it_is_being_mended(tmp_path: Path, autojump_clock: MockClock) -> None:
+    locked: list[int] = []
+    entering = scripted(on_candle=plan([enter()]))
+
+    class Unassembled(entering):  # type: ignore[misc, valid-type]
+        id = entering.id
+
+        def features(self) -> Any:
+            if locked:
+                raise ValueError("its model file is locked")
+            return ()
+
+    async with at_home(tmp_path, Unassembled, intensity=Intensity(backoff_min_s=10.0)) as home:
+        strategy = await home.deploy()
+        await home.close()
+        await home.trade()
+        held = home.books[True].value
+        assert held > 0
+
+        locked.append(1)
+        home.actor(strategy.id)._crash(ValueError("a crash"))
+        await trio.sleep(15)
+        assert not home.actor(strategy.id).loaded
+        assert home.books[True].value == held
+
+        locked.clear()
+        await trio.sleep(60)
+        assert home.actor(strategy.id).loaded
+        assert home.books[True].value == held

@@ -64,7 +64,7 @@ def test_a_call_that_never_returns_ends_in_quarantine(tmp_path: Path, variables:
             daemon.start()
             told = daemon.get(stuck)
             assert (told["status"], told["error"]["code"]) == ("error", "QUARANTINED")
-            assert "pipaid reset" in told["error"]["message"]
+            assert "pipaid strategy reset" in told["error"]["message"]
             assert "quarantine: stuck" in daemon.ask("status")["degraded"]
             assert names_of(daemon.events(stuck)).count("error") == 1
             assert len(daemon.said("strategy.quarantined")) == 1
