@@ -30,6 +30,7 @@ log = structlog.get_logger()
 ORDERS_EVERY_S: Final = 5.0
 FILLS_EVERY_S: Final = 10.0
 POSITIONS_EVERY_S: Final = 30.0
+LOOKS_MAX: Final = 3
 TICK_S: Final = 0.5
 # A fill may show so much later than it happened.
 FILLS_MARGIN_MS: Final = 60_000
@@ -95,7 +96,7 @@ class Auditor:
     cancelled, is told to its strategy, which asks for the cancellation again; one among them that we believe absent is
     adopted by its strategy, and one that has ended for us is cancelled; what does not bear our mark is a stray and
     is not touched. Fills: one that is in the journal at no second look is delivered. Positions: where the venue's and
-    the sum of our lots differ by the same amount twice running, nothing is entered until they agree again; `amounts`
+    the sum of our lots go on differing, nothing is entered until they agree again; `amounts`
     says by how much, over restarts too. After an interruption of the stream everything is compared at once.
 
     A desk that cannot tell its fills has them read off its orders: each that shows more than we know, or of whose end
@@ -119,6 +120,7 @@ class Auditor:
     owner_of_order: Callable[[str], str | None]
     amounts: dict[str, Decimal] = field(factory=dict[str, Decimal])
     _suspects: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    _looks: dict[str, int] = field(factory=dict[str, int])
     _absent: set[str] = field(factory=set[str])
     _ahead: set[str] = field(factory=set[str])
     _kept: set[str] = field(factory=set[str])
@@ -200,6 +202,11 @@ class Auditor:
             while not await self._attempt(compare):
                 await self.clock.sleep(ORDERS_EVERY_S)
                 patience()
+        while self._suspects.keys() - self.frozen:
+            # Either it was a moment, or nothing may be entered from the first moment on.
+            await self.clock.sleep(TICK_S)
+            patience()
+            await self._attempt(self.compare_positions)
 
     async def agrees(self, symbol: str) -> bool:
         """Tell whether the venue's position of a symbol is the sum of our lots."""
@@ -339,7 +346,9 @@ class Auditor:
                     break
                 self._missing[fill.id] = _Missing(fill)
         await self._drop_known()
-        self._fills_to_ms, self._urgent = now_ms, False
+        # What is not booked yet has to be found again should this life end before it is.
+        self._fills_to_ms = min([now_ms, *(missing.fill.time_ms for missing in self._missing.values())])
+        self._urgent = False
         self._save()
         for fill_id, missing in list(self._missing.items()):
             missing.tries += 1
@@ -389,10 +398,10 @@ class Auditor:
         return ours
 
     async def compare_positions(self) -> None:
-        """Hold the venue's position of each symbol against the sum of our lots; freeze what differs twice running.
+        """Hold the venue's position of each symbol against the sum of our lots; freeze what goes on differing.
 
-        What is under way makes them differ for a moment: the same difference, twice in a row, is no moment. What is
-        frozen stays so while it differs, by whatever amount.
+        What is under way makes them differ for a moment: the same difference at two looks in a row, or any at
+        LOOKS_MAX, is no moment. What is frozen stays so while it differs, by whatever amount.
         """
         ours, strays = self._ours(), self.bucket.seasoned()
         theirs = await self.desk.positions()
@@ -401,12 +410,13 @@ class Auditor:
             for symbol in sorted({*ours, *theirs})
             if theirs.get(symbol, ZERO) != ours.get(symbol, ZERO)
         }
+        looks = {symbol: self._looks.get(symbol, 0) + 1 for symbol in differing}
         amounts = {
             symbol: amount
             for symbol, amount in differing.items()
-            if symbol in self.frozen or self._suspects.get(symbol) == amount
+            if symbol in self.frozen or self._suspects.get(symbol) == amount or looks[symbol] >= LOOKS_MAX
         }
-        self._suspects = differing
+        self._suspects, self._looks = differing, looks
         self.bucket.settle(each for each in strays if each.kind is not StrayKind.ORDER and each.symbol not in differing)
         if amounts == self._saved.amounts:
             return

@@ -71,11 +71,13 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def remains_of(brain: Brain) -> Brain:
-    """Return what counts against the account's caps when a strategy is gone."""
+    """Return what is still asked for when a strategy is gone: its counts, and what its account's caps go by."""
     return Brain(
         at_ms=brain.at_ms,
         dry_run=brain.dry_run,
         tally=brain.tally,
+        orders_made=brain.orders_made,
+        runs_made=brain.runs_made,
         day=brain.day,
         day_trades=brain.day_trades,
         day_orders=brain.day_orders,

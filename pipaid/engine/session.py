@@ -259,16 +259,16 @@ class Session(Wishes):
 
     def _begin_run(self) -> None:
         """Forget the figures of the run before; those of the day stay, each mode's its own."""
-        brain = self._today()
-        if brain.dry_run is not self.dry_run:
-            before = brain.other_mode if brain.other_mode.day == brain.day else DayFigures()
+        if (brain := self._today()).dry_run is not self.dry_run:
+            kept = DayFigures(brain.day, brain.day_trades, brain.day_orders, brain.day_pnl)
+            today = brain.other_mode if brain.other_mode.day == brain.day else DayFigures()
             brain = msgspec.structs.replace(
                 brain,
                 dry_run=self.dry_run,
-                day_trades=before.trades,
-                day_orders=before.orders,
-                day_pnl=before.pnl,
-                other_mode=DayFigures(brain.day, brain.day_trades, brain.day_orders, brain.day_pnl),
+                day_trades=today.trades,
+                day_orders=today.orders,
+                day_pnl=today.pnl,
+                other_mode=DayFigures() if brain.dry_run is None else kept,
                 cooldown_until_ms=0,
             )
         self.brain = msgspec.structs.replace(brain, run_pnl={}, run_peak=ZERO)

@@ -243,6 +243,26 @@ async def test_what_a_strategy_has_no_time_for_is_not_sent_over_and_over() -> No
     assert len(office.box.letters) == 6  # At looks 1, 2, 4, 8, 16 and 32.
 
 
+async def test_a_fill_that_nobody_booked_yet_is_found_again_by_the_next_life() -> None:
+    office = Office()
+    await office.auditor.compare_fills()
+    fill = make_fill(ours(), id="f1", time_ms=office.quotes.now_ms + 1_000)
+    office.quotes.now_ms += 5_000
+    office.desk.happened = [fill]
+    for _ in range(40):
+        # Its strategy does not get to it: it is being mended, or its mailbox is full.
+        await office.auditor.compare_fills()
+        office.quotes.now_ms += 10_000
+
+    again = Office(notebook=office.notebook, quotes=office.quotes)
+    again.desk.happened = [fill]
+    await again.auditor.load()
+    await again.auditor.compare_fills()
+    await again.auditor.compare_fills()
+    assert again.desk.asked_since[0] <= fill.time_ms
+    assert len(again.box.letters) >= 1
+
+
 async def test_fills_are_compared_from_where_they_were_compared_last_with_a_margin() -> None:
     office = Office()
     await office.auditor.load()

@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from actors.auditor import LOOKS_MAX
 from pipaid.errors import Unavailable
 from pipaid.model.order import BookedFill, Execution, OrderFact, OrderStatus
 from pipaid.model.position import Direction
@@ -62,13 +63,35 @@ async def test_what_differs_twice_is_frozen_until_it_agrees_again() -> None:
     assert not quotes.is_frozen("paper", OTHER)
 
 
-async def test_differences_that_move_are_fills_on_their_way() -> None:
+async def test_a_difference_that_moves_is_a_fill_on_its_way_for_so_long_and_no_longer() -> None:
     office = Office()
-    for number in range(10):
+    for number in range(1, LOOKS_MAX):
         office.desk.held = {SYMBOL: Decimal(number)}
         await office.auditor.compare_positions()
-
     assert office.auditor.frozen == frozenset()
+
+    # Somebody else trades on this account.
+    office.desk.held = {SYMBOL: Decimal(LOOKS_MAX)}
+    await office.auditor.compare_positions()
+    assert office.auditor.frozen == {SYMBOL}
+
+    office.desk.held = {}
+    for number in range(1, 10):
+        await office.auditor.compare_positions()
+        office.desk.held = {SYMBOL: Decimal(number)} if number % 2 else {}
+    assert office.auditor.frozen == frozenset()
+
+
+async def test_nothing_is_entered_from_the_start_on_what_the_start_found_in_dispute() -> None:
+    office = Office()
+    office.desk.held = {SYMBOL: Decimal(1)}
+    looks: list[None] = []
+
+    await office.auditor.reconcile(frozenset(), patience=lambda: looks.append(None))
+
+    assert office.auditor.frozen == {SYMBOL}
+    assert len(looks) == 4
+    assert ("desk", "paper") in office.notebook.rows
 
 
 async def test_what_is_frozen_stays_so_over_a_restart() -> None:
