@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,8 @@ VOLUME_DECIMALS_MAX: Final = 8
 # Below this a decimal number survives its way through a float and back to the last digit.
 EXACT_MAX: Final = 2**51
 FAULTS_MAX: Final = 10
+# Wide enough for any number that is told in text, so that none is rounded on its way.
+_EXACT: Final = Context(prec=1_000, traps=[Inexact])
 
 
 @frozen(eq=False)
@@ -206,8 +208,7 @@ class Candles:
         """Return these and others of the same symbol and timeframe; of the same time they agree, or the others win."""
         if (self.symbol, self.timeframe) != (other.symbol, other.timeframe):
             raise InvalidParameter(f"{other.symbol} {other.timeframe} does not go into {self.symbol} {self.timeframe}")
-        price = max(self.price_decimals, other.price_decimals)
-        volume = max(self.volume_decimals, other.volume_decimals)
+        price, volume = self._common_decimals(other)
         old, new = self._in_steps(price, volume), other._in_steps(price, volume)
         _, ours, theirs = np.intersect1d(old.time_ms, new.time_ms, assume_unique=True, return_indices=True)
         if not replace:
@@ -231,9 +232,26 @@ class Candles:
             self.symbol, self.timeframe, [times[order], *columns], price_decimals=price, volume_decimals=volume
         )
 
+    def _common_decimals(self, other: Candles) -> tuple[int, int]:
+        """Return the decimals in which both are kept: all those of prices, of volumes those for which there is room."""
+        price = max(self.price_decimals, other.price_decimals)
+        volume = max(self.volume_decimals, other.volume_decimals)
+        for each in (self, other):
+            if _largest(each.high) * 10 ** (price - each.price_decimals) >= EXACT_MAX:
+                raise InvalidParameter(
+                    f"{self.symbol}: prices up to {each.price(_largest(each.high))} and prices of {price} decimals "
+                    "do not go into one file; are they of the same symbol?"
+                )
+            while volume > each.volume_decimals and (
+                _largest(each.volume) * 10 ** (volume - each.volume_decimals) >= EXACT_MAX
+            ):
+                volume -= 1
+        return price, volume
+
     def _in_steps(self, price_decimals: int, volume_decimals: int) -> Candles:
-        price, volume = 10 ** (price_decimals - self.price_decimals), 10 ** (volume_decimals - self.volume_decimals)
-        columns = [self.time_ms, *(getattr(self, name) * price for name in _VALUES[:4]), self.volume * volume]
+        price, finer = 10 ** (price_decimals - self.price_decimals), volume_decimals - self.volume_decimals
+        volume = self.volume * 10**finer if finer >= 0 else np.rint(self.volume / 10.0**-finer).astype(np.int64)
+        columns = [self.time_ms, *(getattr(self, name) * price for name in _VALUES[:4]), volume]
         return Candles.of(
             self.symbol, self.timeframe, columns, price_decimals=price_decimals, volume_decimals=volume_decimals
         )
@@ -270,6 +288,25 @@ def decimals_of(symbol: str, values: Floats, most: int, *, rounds: bool = False)
     raise InvalidParameter(f"{symbol}: a price has more than {most} decimals, or more than 15 digits; round the prices")
 
 
+def exact_units(symbol: str, values: Sequence[Decimal], most: int, *, rounds: bool = False) -> tuple[Integers, int]:
+    """Return the numbers as whole units of a decimal step, and the decimals of that step: the fewest that they need.
+
+    With `rounds`, decimals beyond the most, or for which there is no room, are given up.
+    """
+    largest = max((each.copy_abs() for each in values), default=Decimal(0))
+    decimals = most
+    while decimals and largest.scaleb(decimals, _EXACT) >= EXACT_MAX:
+        decimals -= 1
+    scaled = [each.scaleb(decimals, _EXACT) for each in values]
+    whole = [each.to_integral_value(ROUND_HALF_EVEN) for each in scaled]
+    if largest.scaleb(decimals, _EXACT) >= EXACT_MAX or (not rounds and whole != scaled):
+        raise InvalidParameter(f"{symbol}: a number has more than {most} decimals, or more than 15 digits")
+    units = np.array([int(each) for each in whole], dtype=np.int64)
+    while decimals and not np.any(units % 10):
+        units, decimals = units // 10, decimals - 1
+    return units, decimals
+
+
 def told_timeframe(symbol: str, times: Integers) -> Timeframe:
     """Return the timeframe of which these are open times, by the smallest distance of two."""
     apart = np.diff(times)
@@ -297,6 +334,10 @@ def _whole(symbol: str, time_ms: ArrayLike) -> Integers:
 
 def _scaled(values: Floats, decimals: int) -> Integers:
     return np.rint(values * 10.0**decimals).astype(np.int64)
+
+
+def _largest(column: Integers) -> int:
+    return int(column.max(initial=0))
 
 
 def _prices(candle: Candle) -> str:

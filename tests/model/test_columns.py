@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipaid.errors import InvalidParameter
 from pipaid.model.candle import Candle, CandleBuilder
-from pipaid.model.columns import Candles
+from pipaid.model.columns import EXACT_MAX, Candles, exact_units
 from pipaid.model.instrument import MINUTE_MS, Timeframe
 
 START_MS = 1_700_006_400_000
@@ -171,3 +171,41 @@ def test_between_takes_the_start_and_leaves_the_end_out() -> None:
         START_MS + 2 * MINUTE_MS,
     ]
     assert len(candles.between(START_MS + MINUTE_MS, START_MS)) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, EXACT_MAX // 10**6), st.integers(0, 6)), min_size=1))
+def test_decimals_become_whole_units_exactly_and_as_floats_would(numbers: list[tuple[int, int]]) -> None:
+    values = [Decimal(number).scaleb(-places) for number, places in numbers]
+    units, decimals = exact_units(SYMBOL, values, 6)
+
+    assert [Decimal(int(each)).scaleb(-decimals) for each in units] == values
+    assert decimals == max(0, *(-int(each.normalize().as_tuple().exponent) for each in values))
+
+
+@pytest.mark.parametrize(
+    "number", ["0.0000000000001", "107731.00000000001", "1e16", "2251799813685248", "1e-30", "1e300"]
+)
+def test_decimals_that_do_not_fit_are_refused_and_none_is_rounded(number: str) -> None:
+    with pytest.raises(InvalidParameter, match="more than 12 decimals, or more than 15 digits"):
+        exact_units(SYMBOL, [Decimal(number), Decimal(1)], 12)
+
+
+def test_volumes_give_up_the_decimals_for_which_there_is_no_room() -> None:
+    units, decimals = exact_units(SYMBOL, [Decimal("2000000000.12345678"), Decimal("0.1")], 8, rounds=True)
+
+    assert (units.tolist(), decimals) == ([2_000_000_000_123_457, 100_000], 6)
+
+
+def test_candles_whose_prices_fit_no_common_step_are_not_joined() -> None:
+    small = made("0.000000000101 0.000000000101 0.000000000101 0.000000000101 1", at=[1])
+    large = made("107731.5 107731.5 107731.5 107731.5 1")
+    for one, other in ((small, large), (large, small)):
+        with pytest.raises(InvalidParameter, match=r"prices up to 107731\.5 and prices of 12 decimals"):
+            one.joined(other)
+
+
+def test_volumes_that_fit_no_common_step_are_joined_in_one_that_has_room() -> None:
+    fine, coarse = made("1 1 1 1 0.12345678", at=[1]), made("1 1 1 1 2000000000000")
+    for joined in (fine.joined(coarse), coarse.joined(fine)):
+        assert [each.volume for each in joined] == [Decimal(2_000_000_000_000), Decimal("0.123")]
+    assert len(coarse.joined(fine).joined(fine)) == 2
