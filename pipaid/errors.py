@@ -66,6 +66,10 @@ class InvalidState(PipaidError):
     http_status = 409
 
 
+class Busy(InvalidState):
+    """Another process holds what is needed, and will be done with it."""
+
+
 class DuplicateName(PipaidError):
     """Another strategy of the account already bears the name."""
 

@@ -1,4 +1,4 @@
-"""The verbs about recorded candles: bring files in, show what there is, find what is missing or wrong."""
+"""The verbs about recorded candles: bring files in, fetch more, show what there is, find what is missing or wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
     from pipaid.cli.verbs import add_verb
 
     data = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bring recorded candles in and look at them")
-    for name, verb in (("import", bring_in), ("list", show), ("check", check)):
+    for name, verb in (("import", bring_in), ("download", download), ("list", show), ("check", check)):
         add_verb(data, name, verb)
     app.add_typer(data, name="data")
 
@@ -80,6 +80,37 @@ def bring_in(
     return Exit.REFUSED if refused else Exit.OK
 
 
+def download(
+    terminal: Terminal,
+    symbols: Annotated[list[str], typer.Argument(help="which, such as BTCUSDT", metavar="SYMBOL...")],
+    *,
+    since: Annotated[str, typer.Option("--from", help="the first that may open, in UTC", metavar="DATE")],
+    until: Annotated[str, typer.Option("--to", help="before this they open (default: now)", metavar="DATE")] = "",
+    timeframe: Annotated[str, typer.Option("--timeframe", help="their length", metavar="1m|5m|…")] = "1m",
+    venue: Annotated[
+        str, typer.Option("--venue", help="who is asked, and whose they are", metavar="binance|binance-spot")
+    ] = "binance",
+    base_url: Annotated[
+        str, typer.Option("--base-url", help="another address of the venue, or a mirror of it", metavar="URL")
+    ] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="fetch and take anew what is there already")] = False,
+    data: Folder = FOLDER,
+) -> int:
+    """Fetch candles from a venue, those that are missing here.
+
+    What came is kept as it comes: after an interruption, the same command goes on from there. The venue's own gaps are
+    named at the end.
+    """
+    from pipaid.cli.downloading import fetch, wanted
+    from pipaid.storage.candles import CandleStore
+
+    asked = wanted(
+        CandleStore(data), symbols, venue=venue, base=base_url, timeframe=timeframe, since=since, until=until,
+        replace=replace,
+    )  # fmt: skip
+    return fetch(terminal, asked)
+
+
 def show(terminal: Terminal, data: Folder = FOLDER) -> None:
     """Show which candles there are, and from when to when."""
     import msgspec
@@ -94,7 +125,7 @@ def show(terminal: Terminal, data: Folder = FOLDER) -> None:
         terminal.say_json(msgspec.json.encode(headers))
         return
     if not headers:
-        terminal.say(f"no candles in {data}; `pipaid data import FILE` brings some in")
+        terminal.say(f"no candles in {data}; `pipaid data download` fetches some, `pipaid data import` brings files in")
         return
     columns = (
         Column("VENUE", lambda one: one.venue),

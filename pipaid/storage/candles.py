@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from attrs import define
 
-from pipaid.errors import InvalidParameter, NotFound
+from pipaid.errors import Busy, InvalidParameter, NotFound
 from pipaid.model.columns import COLUMNS, Candles
 from pipaid.model.instrument import Timeframe
 from pipaid.seams import SystemDisk
@@ -64,8 +64,16 @@ class CandleStore:
             "`pipaid data import FILE` brings some in"
         )
 
+    def held(self, venue: str, symbol: str, timeframe: Timeframe) -> Candles | None:
+        """Map the candles of just this timeframe into memory, if there are any."""
+        path = self.path(venue, symbol, timeframe)
+        return _mapped(path) if path.exists() else None
+
     def add(self, venue: str, candles: Candles, *, replace: bool = False) -> Header:
-        """Join candles to those already there, durably: a crash leaves the old file or the new one."""
+        """Join candles to those already there, durably: a crash leaves the old file or the new one.
+
+        Raise Busy while another process writes into the folder.
+        """
         path = self.path(venue, candles.symbol, candles.timeframe)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
@@ -93,9 +101,7 @@ class CandleStore:
         try:
             held = SystemDisk().hold(self.folder / LOCK)
         except BlockingIOError:
-            raise InvalidParameter(
-                f"another process is writing candles into {self.folder}; wait for it, then try again"
-            ) from None
+            raise Busy(f"another process is writing candles into {self.folder}; wait for it, then try again") from None
         try:
             yield
         finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipaid.errors import InvalidParameter, NotFound
+from pipaid.errors import Busy, InvalidParameter, NotFound
 from pipaid.model.instrument import Timeframe
 from pipaid.seams import SystemDisk
 from pipaid.storage.candles import HEADER_BYTES, LOCK, CandleStore
@@ -78,7 +78,7 @@ def test_a_reader_keeps_what_it_mapped_while_the_file_is_replaced(tmp_path: Path
 def test_two_do_not_write_at_once(tmp_path: Path) -> None:
     held = SystemDisk().hold(tmp_path / LOCK)
     try:
-        with pytest.raises(InvalidParameter, match="another process is writing"):
+        with pytest.raises(Busy, match="another process is writing"):
             CandleStore(tmp_path).add(VENUE, made(*ROWS))
     finally:
         held.release()
