@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final, Literal
+from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
-from pipaid.model.money import ONE, ZERO, quote_text, ratio_text
+from pipaid.engine.metrics import expected_value, mean_duration_s, profit_factor
+from pipaid.model.money import ZERO, quote_text, ratio_text
 from pipaid.model.position import Position
 from pipaid.model.report import StrategyStatistics
 from pipaid.model.strategy import Tally
-
-SECOND_MS: Final = 1_000
 
 Mode = Literal["all", "live", "paper"]
 
@@ -94,25 +93,11 @@ def _figures(tally: Tally, trades: Sequence[Position]) -> Figures:
     return Figures(
         tally=tally,
         win_rate=tally.win_rate,
-        profit_factor=_profit_factor(tally),
+        profit_factor=profit_factor(tally),
         drawdown=tally.drawdown,
-        expected_value=tally.pnl / tally.trades if tally.trades else ZERO,
-        duration_s=_mean_duration_s(trades),
+        expected_value=expected_value(tally),
+        duration_s=mean_duration_s((trade.opened_at_ms, trade.closed_at_ms) for trade in trades),
     )
-
-
-def _profit_factor(tally: Tally) -> Decimal | None:
-    if tally.gross_loss > ZERO:
-        return tally.gross_profit / tally.gross_loss
-    return None if tally.gross_profit > ZERO else ZERO
-
-
-def _mean_duration_s(trades: Sequence[Position]) -> int:
-    """Return the mean time between opening and closing in whole seconds, half to even."""
-    if not trades:
-        return 0
-    total_ms = sum(trade.closed_at_ms - trade.opened_at_ms for trade in trades)
-    return int((Decimal(total_ms) / (len(trades) * SECOND_MS)).quantize(ONE, ROUND_HALF_EVEN))
 
 
 def _worth(position: Position, marks: Mapping[str, Decimal]) -> Decimal:
