@@ -116,7 +116,14 @@ def _connect(path: Path, mode: str, cache_kib: int) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=STATEMENTS_KEPT,
     )
-    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
+    try:
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise
+        # SQLite quotes the damaged schema in its message, which Python cannot read then.
+        raise damaged(path, "its schema is unreadable") from None
     return connection
