@@ -111,7 +111,8 @@ class Gateway:
     `stray`. The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it
     says why, no entry leaves any more, and those that wait are refused with the reason as proof, for they were never
     sent. So is an order whose cancellation overtakes it, and an entry whose moment passed while it waited, by its price
-    or after `wait_max_s`. A call that is cut short leaves its order in doubt.
+    or after `wait_max_s`. A call that is cut short leaves its order in doubt. No entry leaves before the desk is
+    `reconciled`.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Gateway:
     ended: Callable[[str], None]
     stray: Callable[[Stray], None]
     wait_max_s: float = REQUEST_WINDOW_MS / 1_000
+    reconciled: bool = True
     stopped: str = ""
     sent: int = 0
     delivery: Delivery = field(init=False)
@@ -170,6 +172,11 @@ class Gateway:
         self._carried[order.client_order_id] = ""
         self._decided_s[order.client_order_id] = decided_s
         self._put(self._exits if order.reduce_only else self._entries, order)
+
+    def let_enter(self) -> None:
+        """Let entries go out: what the journal knows has been held against the desk."""
+        self.reconciled = True
+        self._work.set()
 
     def cancel(self, order: Order, proof: Committed) -> None:
         """Take a cancellation."""
@@ -270,7 +277,7 @@ class Gateway:
     def _take(self) -> tuple[Order, bool] | None:
         """Take what is to be sent next, and tell whether it is a cancellation; what is about a busy lot waits."""
         for queue in (self._cancels, self._exits, self._entries):
-            if queue is self._entries and self._entering >= ENTRIES_AT_ONCE:
+            if queue is self._entries and (self._entering >= ENTRIES_AT_ONCE or not (self.reconciled or self.stopped)):
                 break
             for place, order in enumerate(queue):
                 if order.position_id not in self._busy:

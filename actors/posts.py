@@ -50,6 +50,7 @@ class Post:
         """Hold what the journal knows against the desk; a new order may be on its way there."""
         await self.auditor.reconcile(self.unsettled, patience=patience)
         await self.resolver.ask()
+        self.gateway.let_enter()
 
 
 @define(eq=False)
@@ -104,6 +105,7 @@ class Posts:
             reconnected=lambda: auditor.reconnected(),
             ended=lambda client_id: auditor.ended(client_id),
             stray=bucket.take,
+            reconciled=False,
         )
         resolver = Resolver(
             name=name,

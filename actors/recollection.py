@@ -16,7 +16,7 @@ from pipaid.engine.holdings import deeds_of, other_deeds_of, reserve_of
 from pipaid.engine.risk import exposure_of, likeness_of
 from pipaid.model.order import Order
 from pipaid.model.position import Position
-from pipaid.model.strategy import Strategy
+from pipaid.model.strategy import EMPLOYED, Strategy
 from pipaid.storage.store import Reader
 
 # The longest window that a trade rate may have in the configuration.
@@ -30,7 +30,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 @define
 class Past:
-    """Lots that were opened and are closed, entries that ended within the minute, and what every strategy did."""
+    """Lots that were opened and that nobody holds, entries that ended within the minute, what every strategy did."""
 
     lots: list[Position] = field(factory=list[Position])
     entries: list[Order] = field(factory=list[Order])
@@ -82,10 +82,14 @@ def _past(reader: Reader, *, now_ms: int) -> Past:
         if brain is None or brain.tally.trades:
             since_ms = now_ms - OPENINGS_MS
             past.lots += _since(reader, Position, row.key, since_ms)
+        strategy = msgspec.json.decode(row.data, type=Strategy)
+        if strategy.status not in EMPLOYED:
+            # Nobody holds them any more, and they were opened all the same.
+            left = reader.rows("position", owner=row.key, state="open")
+            past.lots += (msgspec.json.decode(lot.data, type=Position) for lot in left)
         if brain is None or brain.at_ms > now_ms - MINUTE_MS:
             ended = _since(reader, Order, row.key, now_ms - MINUTE_MS)
             past.entries += (order for order in ended if not order.reduce_only)
-        strategy = msgspec.json.decode(row.data, type=Strategy)
         if brain is not None and strategy.run is not None:
             past.deeds.append((strategy.run.dry_run, strategy.id, deeds_of(brain, strategy.run)))
             past.deeds.append((not strategy.run.dry_run, strategy.id, other_deeds_of(brain)))

@@ -39,7 +39,7 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.record import Batch
-from pipaid.model.strategy import Action, Fault, Status, Strategy, Tally, advance
+from pipaid.model.strategy import EMPLOYED, Action, Fault, Status, Strategy, Tally, advance
 from pipaid.plugins import Catalogue
 from pipaid.seams import World
 from pipaid.signals.series import Feature, Series
@@ -50,7 +50,6 @@ log = structlog.get_logger()
 UP_DEADLINE_S: Final = 60.0
 # Nobody's definition is wrong when these are raised: starting anew may well help.
 OUTAGES: Final = (ExchangeError, JournalRefused, Unavailable)
-EMPLOYED: Final = frozenset({Status.DEPLOYED, Status.PAUSED, Status.ERROR})
 
 
 class SeriesKeeper(Protocol):

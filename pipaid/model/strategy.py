@@ -29,6 +29,10 @@ class Status(StrEnum):
     ERROR = "error"
 
 
+# In these states an actor looks after what a strategy has at the venue.
+EMPLOYED: Final = frozenset({Status.DEPLOYED, Status.PAUSED, Status.ERROR})
+
+
 class Action(StrEnum):
     """What may be asked of a strategy, and the engine's own verdict `halt`."""
 

@@ -68,8 +68,8 @@ class Faults:
             self.happened[chosen] = self.happened.get(chosen, 0) + 1
         return chosen
 
-    def lateness_ms(self) -> int:
-        """Return how late something comes that comes late."""
+    def lateness_ms(self, kind: Fault) -> int:
+        """Return how late something comes that comes late: a request (LATE) or a report (DELAYED)."""
         return 1 + int(self.random.uniform(0, LATE_MS_MAX))
 
     def _ordered_one(self, kinds: Iterable[Fault]) -> Fault | None:
@@ -214,7 +214,7 @@ class UnreliableDesk:
                 return Refused("429: too many requests, none was carried out")
             return Refused("-2011: unknown order" if expires_at_ms is None else "-2019: margin is insufficient")
         if fault is Fault.LATE and len(self._arrivals) < ARRIVALS_MAX:
-            due_ms = self.venue.now_ms + self.faults.lateness_ms()
+            due_ms = self.venue.now_ms + self.faults.lateness_ms(fault)
             heapq.heappush(self._arrivals, (due_ms, self._number(), order, expires_at_ms))
         elif self._goes_through(fault):
             self._arrive(order, expires_at_ms)
@@ -275,7 +275,7 @@ class UnreliableDesk:
             self._silent_ms = max(self._silent_ms, now_ms + STALL_MS)
         due_ms = self._silent_ms
         if fault is Fault.DELAYED:
-            due_ms = now_ms + self.faults.lateness_ms()
+            due_ms = now_ms + self.faults.lateness_ms(fault)
         if len(self._held) >= HELD_MAX:
             due_ms = now_ms
         for _ in range(2 if fault is Fault.DOUBLED else 1):

@@ -93,7 +93,7 @@ class MarketLine:
         if fault not in (Fault.DROPPED, Fault.CUT):
             due_ms = max(now_ms, self._silent_ms)
             if fault is Fault.DELAYED:
-                due_ms = now_ms + self.faults.lateness_ms()
+                due_ms = now_ms + self.faults.lateness_ms(fault)
             if len(self._held) >= HELD_MAX:
                 due_ms = now_ms
             for _ in range(2 if fault is Fault.DOUBLED else 1):

@@ -6,6 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from actors.recollection import recollect
 from actors.recorder import Recorder
 from pipaid.engine.book import Book
@@ -15,6 +17,7 @@ from pipaid.model.moment import utc_day
 from pipaid.model.order import Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.record import Batch, Kind, Record
+from pipaid.model.strategy import Status
 from tests.actors.homes import TrioClock
 from tests.builders import START_MS, STRATEGY_ID, SYMBOL, make_order, make_position, make_run, make_strategy
 from tests.storage.journals import open_journal
@@ -60,6 +63,15 @@ async def test_what_ended_just_now_still_counts_against_the_rates(tmp_path: Path
 async def test_a_lot_that_is_closed_still_counts_as_opened(tmp_path: Path) -> None:
     lot = make_position(closed_at_ms=START_MS + 10_000, exit_quantity=Decimal(1), exit_value=Decimal(100))
     records = [strategy_record(make_strategy()), position_record(lot)]
+
+    books = await recollected(tmp_path, records)
+
+    assert books[True].opened_within(SYMBOL, NOW_MS) == 1
+
+
+async def test_a_lot_that_its_stopped_strategy_gave_up_still_counts_as_opened(tmp_path: Path) -> None:
+    stopped = msgspec.structs.replace(make_strategy(), status=Status.STOPPED)
+    records = [strategy_record(stopped), position_record(make_position(opened_at_ms=START_MS))]
 
     books = await recollected(tmp_path, records)
 

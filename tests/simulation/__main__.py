@@ -21,7 +21,7 @@ from pipaid.logs import configure
 from pipaid.seams import World
 from tests.simulation.judging import Verdict, judged, silence, told
 from tests.simulation.plan import Scene
-from tests.simulation.planted import PLANTED, first_found
+from tests.simulation.planted import PLANTED, first_found, told_by
 
 BAR_CHARS = 30
 SHOWN_MAX = 5
@@ -106,6 +106,9 @@ def _report(verdicts: Sequence[Verdict]) -> int:
         f"{sum(each.crossings for each in verdicts)} crossings, {sum(each.orders for each in verdicts)} orders, "
         f"{sum(each.fills for each in verdicts)} fills, {cpu_s:.0f} s of CPU: {len(bad)} violated\n"
     )
+    if not (sum(each.orders for each in verdicts) and sum(each.fills for each in verdicts)):
+        sys.stdout.write("nothing was traded: these worlds prove nothing\n")
+        return 1
     return 1 if bad else 0
 
 
@@ -114,7 +117,7 @@ def _show_teeth() -> int:
     for name in PLANTED:
         verdict = first_found(name, range(1, SEEDS_MAX + 1))
         missed += verdict is None
-        found = "not found" if verdict is None else f"seed {verdict.scene.seed:4}  {verdict.violations[0]}"
+        found = "not found" if verdict is None else f"seed {verdict.scene.seed:4}  {told_by(name, verdict)}"
         sys.stdout.write(f"{name:34} {found}\n")
         sys.stdout.flush()
     return 1 if missed else 0

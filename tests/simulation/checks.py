@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import traceback
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,10 +15,13 @@ import trio
 from attrs import define, field
 
 from actors.actor import REQUEST_WINDOW_MS
+from actors.auditor import DeskMemory
 from actors.daemon import JOURNAL, Daemon
+from actors.posts import NAMES
 from pipaid.engine.effects import Brain
+from pipaid.model.fault import QUESTION_FAULTS, REQUEST_FAULTS
 from pipaid.model.money import ZERO
-from pipaid.model.order import BookedFill, Order, OrderStatus
+from pipaid.model.order import BookedFill, Fill, Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.record import Batch, Record
 from pipaid.model.report import StrategyState
@@ -43,6 +47,12 @@ TOLERANCE = Decimal("1.01")
 # Why a strategy may be in error: the operator halted it.
 HALTED = "SIM_HALT"
 ENDED = (Status.STOPPED,)
+# At so many looks in a row at the venue's positions a difference is none of a moment.
+LOOKS_MAX = 3
+# Where requests are not lost, the entries that a kill switch takes back are gone by then.
+WITHDRAWN_S = 15.0
+# A daemon waits for so long before it gives an order up that may come at any time.
+RISEN_MS_MIN = 65_000
 
 
 @define(eq=False)
@@ -56,6 +66,12 @@ class Checks:
     intended: set[str] = field(factory=set[str])
     told: list[str] = field(factory=list[str])
     trace: list[str] = field(factory=list[str])
+    # For how many looks in a row a life has seen an account differ from the journal on a symbol.
+    looks: dict[tuple[bool, str], int] = field(factory=dict[tuple[bool, str], int])
+    # What a life has been told by the venue.
+    asked: dict[bool, set[str]] = field(factory=dict[bool, set[str]])
+    # The orders that came to the venue so late that nobody could count on them any more.
+    risen: set[str] = field(factory=set[str])
     _connection: sqlite3.Connection | None = None
 
     def violate(self, text: str, trouble: BaseException | None = None) -> None:
@@ -83,26 +99,60 @@ class Checks:
             self._check_decision(order)
             person = self.world.person
             if person.killed:
-                self.violate(f"entry {order.id} was sent although the kill switch is thrown")
+                self.violate(f"stopped: entry {order.id} was sent although the kill switch is thrown")
             if order.strategy_id in person.paused:
-                self.violate(f"entry {order.id} was sent although its strategy is paused")
+                self.violate(f"stopped: entry {order.id} was sent although its strategy is paused")
         if order.strategy_id in self.world.operator.ended:
-            self.violate(f"order {order.id} was sent although its strategy has ended")
+            self.violate(f"stopped: order {order.id} was sent although its strategy has ended")
 
     def _check_decision(self, entry: Order) -> None:
-        """An entry leaves: neither the newest price of its symbol nor what was decided is older than allowed."""
+        """An entry leaves: neither its price nor its decision is older than allowed, and nothing is in dispute."""
         market = self.world.market
         assert market is not None
         self._check_age(entry, market.now_ms(), "left on prices")
         decided_ms = market.now_ms() - entry.placed_at_ms
         if decided_ms > AGE_MS_MAX + REQUEST_WINDOW_MS:
             self.violate(f"T1 entry {entry.id} left {decided_ms / 1000:.1f} s after it was decided on")
+        # What was asked for at the start is judged by its age alone.
+        if market.heard_s.get(entry.symbol, inf) < self.world.jumped_s:
+            self.violate(f"T1 entry {entry.id} left on a price from before the loop stood still")
+        unasked = {"positions", "orders"} - self.asked.get(entry.dry_run, set())
+        if unasked:
+            self.violate(f"M4 entry {entry.id} left before anything was known of the venue's {', '.join(unasked)}")
+        looks = self.looks.get((entry.dry_run, entry.symbol), 0)
+        if looks >= LOOKS_MAX:
+            self.violate(f"M4 entry {entry.id} left although {entry.symbol} differed at {looks} looks in a row")
+
+    def compared(self, dry: bool, theirs: Mapping[str, Decimal]) -> None:
+        """A daemon has been told the venue's positions: count in how many such looks in a row one differs from ours."""
+        if self.world.hung_since_s <= trio.current_time():
+            # What it has booked already may still be on its way to the disk.
+            return
+        ours = self._net(self._lots(dry))
+        for symbol in self.world.symbols:
+            differs = ours.get(symbol, ZERO) != theirs.get(symbol, ZERO)
+            self.looks[dry, symbol] = self.looks.get((dry, symbol), 0) + 1 if differs else 0
+
+    async def withdrawn(self) -> None:
+        """The kill switch was thrown: where no request gets lost, no entry works any more after a while."""
+        world, life, begun_s = self.world, self.world.life, trio.current_time()
+        await trio.sleep(WITHDRAWN_S)
+        undisturbed = life is world.life and not life.dead and world.jumped_s < begun_s and world.person.killed
+        if not undisturbed or any(map(world.faults.may, (*REQUEST_FAULTS, *QUESTION_FAULTS))):
+            return
+        for ledger in world.ledgers:
+            for each in ledger.book.orders():
+                if not each.order.reduce_only:
+                    self.violate(
+                        f"stopped: entry {each.order.id} works {WITHDRAWN_S:.0f} s after the kill switch was thrown"
+                    )
 
     def committing(self, batches: Sequence[Batch]) -> None:
         """A daemon has committed: nobody has taken the journal, no entry rests on old data, no end was invented."""
         if self.world.life.taken_over:
             self.violate("S5 a daemon commits after another one has taken the journal over")
         for record in (record for batch in batches for record in batch.records):
+            self.world.trace.update(record.data)
             if record.entity == "order":
                 self._check_order(record)
 
@@ -132,12 +182,19 @@ class Checks:
             self.violate(f"T1 entry {order.id} {what} {age_ms / 1000:.1f} s old")
 
     def taken(self, ledger: Ledger, order: Order) -> None:
-        """The venue took an order: it was not given up here, and no cap is exceeded by what the venue now knows."""
+        """The venue took an order: it was not given up here, and no cap is exceeded by what the venue now knows.
+
+        One that comes later than anybody waits for it is given up with good reason, and may exceed a cap until it is
+        taken back.
+        """
+        if self.world.plan.long_line and ledger.now_ms - order.placed_at_ms > RISEN_MS_MIN:
+            self.risen.add(order.id)
+            return
         for (data,) in self._fetch("SELECT data FROM entity WHERE entity = 'order' AND key = ?", (order.id,)):
             status = msgspec.json.decode(data, type=Order).status
             if status in (OrderStatus.ABSENT, OrderStatus.REJECTED):
                 self.violate(f"O4 order {order.id} was booked as {status} before the venue took it")
-        if not order.reduce_only:
+        if not order.reduce_only and not self.risen:
             self._check_caps(ledger, order)
 
     def _check_caps(self, ledger: Ledger, order: Order) -> None:
@@ -194,7 +251,9 @@ class Checks:
         return [lot.id for lot in ledger.lots() if owners[lot.id] in ended]
 
     def let_go(self) -> None:
-        """Close the journal, whose files are about to change under everybody."""
+        """A life is over: close the journal, whose files are about to change under everybody."""
+        self.looks.clear()
+        self.asked.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -216,9 +275,9 @@ class Checks:
             old_s = trio.current_time() - DOUBT_S_MAX
             doubts = sorted(key for key, doubt in post.resolver.doubts.items() if doubt.since_s < old_s)
             if doubts:
-                self.violate(f"{post.name}: still in doubt about {doubts}")
-            if post.auditor.frozen:
-                self.violate(f"{post.name}: still frozen {sorted(post.auditor.frozen)}, {post.auditor.amounts}")
+                self.violate(f"M4 {post.name}: still in doubt about {doubts}")
+            if post.auditor.frozen and not self.risen:
+                self.violate(f"M4 {post.name}: still frozen {sorted(post.auditor.frozen)}, {post.auditor.amounts}")
 
         await self._everything_heard()
 
@@ -243,11 +302,11 @@ class Checks:
             # What a deleted strategy held on paper is forgotten, and that it was opened as well.
             self._check_rates(ledger, {each.id for each in rows["position"]})
             looked_after = {each.id for each in rows["strategy"] if each.status not in ENDED and not each.deleted_at_ms}
-            lots = [each for each in rows["position"] if each.dry_run is dry and each.strategy_id in looked_after]
-            self._compare_positions(ledger, lots)
+            self._compare_positions(ledger, self._lots(dry))
             for each in ledger.book.orders():
                 if each.order.strategy_id not in looked_after:
-                    self.violate(f"order {each.order.id} works at the venue, and its strategy has ended")
+                    self.violate(f"O4 order {each.order.id} works at the venue, and its strategy has ended")
+        self._compare_lots(rows)
         for (strategy_id, seq), frame in self.world.person.shown.items():
             self.shown(strategy_id, seq, frame)
         for state in self.world.operator.states:
@@ -283,7 +342,11 @@ class Checks:
         theirs = {fill.id: fill for fill in ledger.filled}
         ours = {each.fill.id: each.fill for each in booked}
         for missing in sorted(theirs.keys() - ours.keys()):
-            self.violate(f"M1 fill {missing} was lost")
+            if not self._set_aside(missing):
+                self.violate(f"M1 fill {missing} was lost")
+        for both in sorted(theirs.keys() & ours.keys()):
+            if _amounts(theirs[both]) != _amounts(ours[both]):
+                self.violate(f"M1 fill {both} is {theirs[both]} at the venue and {ours[both]} here")
         for invented in sorted(ours.keys() - theirs.keys()):
             self.violate(f"M1 fill {invented} never happened")
 
@@ -304,15 +367,58 @@ class Checks:
                 there = "works" if client_id in working else "has ended"
                 self.violate(f"O4 order {client_id} {there} at the venue and is {ours.status} here")
 
-    def _compare_positions(self, ledger: Ledger, positions: list[Position]) -> None:
-        ours: dict[str, Decimal] = {}
-        for lot in positions:
-            if lot.is_open:
-                ours[lot.symbol] = ours.get(lot.symbol, ZERO) + lot.direction.sign * lot.quantity
-        theirs = ledger.book.net()
+    def _compare_lots(self, rows: Mapping[str, list[Any]]) -> None:
+        """Add the booked fills up: they make the lots, and the closed lots make the profit of their strategy."""
+        fills: dict[str, list[BookedFill]] = {}
+        for booked in rows["fill"]:
+            fills.setdefault(booked.position_id, []).append(booked)
+        gained: dict[str, Decimal] = {}
+        for lot in rows["position"]:
+            sums = _sums(lot, fills.get(lot.id, []))
+            kept = [lot.entry_quantity, lot.entry_value, lot.exit_quantity, lot.exit_value, lot.fees]
+            if sums != kept or (lot.closed_at_ms != 0) is not (lot.entry_quantity == lot.exit_quantity):
+                self.violate(f"M1 position {lot.id} holds {kept}, and its fills come to {sums}")
+            if lot.closed_at_ms:
+                gained[lot.strategy_id] = gained.get(lot.strategy_id, ZERO) + lot.pnl
+        for key, data in self._fetch("SELECT key, data FROM entity WHERE entity = 'brain'", ()):
+            told = msgspec.json.decode(data, type=Brain).tally.pnl
+            if told != gained.get(key, ZERO):
+                self.violate(f"M1 {key} tells of a profit of {told}, and its trades made {gained.get(key, ZERO)}")
+
+    def _lots(self, dry: bool) -> list[Position]:
+        """Return the lots in the journal that are looked after by a strategy."""
+        select = "SELECT key FROM entity WHERE entity = 'strategy' AND state IN ('stopped', 'deleted')"
+        ended = {key for (key,) in self._fetch(select, ())}
+        lots = [
+            msgspec.json.decode(data, type=Position)
+            for (data,) in self._fetch("SELECT data FROM entity WHERE entity = 'position' AND state = 'open'", ())
+        ]
+        return [lot for lot in lots if lot.dry_run is dry and lot.strategy_id not in ended]
+
+    def _net(self, lots: Iterable[Position]) -> dict[str, Decimal]:
+        net: dict[str, Decimal] = {}
+        for lot in lots:
+            net[lot.symbol] = net.get(lot.symbol, ZERO) + lot.direction.sign * lot.quantity
+        return net
+
+    def _compare_positions(self, ledger: Ledger, lots: list[Position]) -> None:
+        ours, theirs = self._net(lots), ledger.book.net()
+        known = self._known_apart(ledger) if self.risen else {}
         for symbol in sorted({*ours, *theirs}):
-            if ours.get(symbol, ZERO) != theirs.get(symbol, ZERO):
+            apart = theirs.get(symbol, ZERO) - ours.get(symbol, ZERO)
+            if apart and apart != known.get(symbol):
                 self.violate(f"M1 {symbol}: {theirs.get(symbol, ZERO)} at the venue, {ours.get(symbol, ZERO)} here")
+
+    def _known_apart(self, ledger: Ledger) -> dict[str, Decimal]:
+        """Return by how much the journal knows the account to hold more than its lots."""
+        dry = ledger is self.world.ledger(True)
+        for (data,) in self._fetch("SELECT data FROM entity WHERE entity = 'desk' AND key = ?", (NAMES[dry],)):
+            return msgspec.json.decode(data, type=DeskMemory).amounts
+        return {}
+
+    def _set_aside(self, fill_id: str) -> bool:
+        """Tell whether a fill that no lot accounts for is known as such."""
+        return bool(self.risen) and self._is_durable("stray", fill_id)
 
     def _journal(self) -> dict[str, list[Any]]:
         types = {"order": Order, "position": Position, "fill": BookedFill, "strategy": Strategy}
@@ -321,3 +427,19 @@ class Checks:
             entity: [msgspec.json.decode(data, type=kind) for (data,) in self._fetch(select, (entity,))]
             for entity, kind in types.items()
         }
+
+
+def _amounts(fill: Fill) -> tuple[Any, ...]:
+    return fill.symbol, fill.side, fill.quantity, fill.price, fill.fee, fill.fee_asset, fill.maker, fill.time_ms
+
+
+def _sums(lot: Position, fills: Iterable[BookedFill]) -> list[Decimal]:
+    """Return what the fills of a lot come to: entered, its value, left, its value, and the fees."""
+    sums = [ZERO] * 5
+    for booked in fills:
+        fill = booked.fill
+        at = 0 if fill.side is lot.direction.entry_side else 2
+        sums[at] += fill.quantity
+        sums[at + 1] += fill.quantity * fill.price
+        sums[4] += fill.fee
+    return sums

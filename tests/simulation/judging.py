@@ -33,7 +33,12 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def promise(self) -> str:
         """Return which promise was broken first, by its letter and number where it has one."""
-        return self.violations[0].partition(": ")[2].partition(" ")[0] if self.violations else ""
+        return self.promises[0] if self.violations else ""
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """Return which promises were broken, in this order."""
+        return tuple(violation.partition(": ")[2].partition(" ")[0] for violation in self.violations)
 
 
 def judged(scene: Scene) -> Verdict:
@@ -44,6 +49,8 @@ def judged(scene: Scene) -> Verdict:
     marks.update({f"fault {kind.value}": times for kind, times in world.faults.happened.items()})
     marks.update(f"did {op}" for op in (*world.person.done, *world.operator.done))
     marks.update({"hangs": world.hangs, "stumbles": world.stumbles})
+    marks["partial fills"] = sum(ledger.partials for ledger in world.ledgers)
+    marks["risen"] = len(world.checks.risen)
     marks.update(f"refused {refusal}" for refusal in world.operator.refusals)
     return Verdict(
         scene=scene,

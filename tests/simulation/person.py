@@ -72,5 +72,6 @@ class Person(Hand):
     def _obeyed(self, order: Order, result: bytes) -> None:
         if order.op == "kill.activate":
             self.killed = True
+            self.world.nursery.start_soon(self.world.checks.withdrawn)
         elif order.op == "strategy.pause":
             self.paused.add(order.args["id"])

@@ -48,6 +48,8 @@ class Plan:
     disturbed: bool = field(init=False)
     hang_rate: float = field(init=False)
     clumsy: list[bool] = field(init=False)
+    depth: Decimal = field(init=False)
+    long_line: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         chance = self.chance = Random(self.scene.seed)
@@ -67,6 +69,12 @@ class Plan:
         )
         self.hang_rate = Random(f"{self.scene.seed} hang rate").choice((0.0, 0.01, 0.04))
         self.clumsy = [Random(f"{self.scene.seed} clumsy {number}").random() < 0.4 for number in range(self.traders)]
+
+        self.depth = Decimal(Random(f"{self.scene.seed} depth").choice(("0", "0.3", "1")))
+        # Where requests expire, none is ever so late.
+        self.long_line = not self.capabilities.request_expiry and Random(f"{self.scene.seed} line").random() < 0.5
+        if self.long_line and Fault.LATE.value not in self.scene.without:
+            self.rates[Fault.LATE] = max(self.rates.get(Fault.LATE, 0.0), 0.1)
 
     def _more_caps(self, chance: Random) -> dict[str, Any]:
         """Draw caps on what is done in a time, each in some of the worlds."""

@@ -9,10 +9,12 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import msgspec
+import trio
 
 import actors.lifecycle as lifecycle_module
 from actors.actor import OrderNews
 from actors.answers import Answers
+from actors.auditor import Auditor
 from actors.feed import Feed
 from actors.gateway import Gateway
 from actors.portfolio import Portfolio
@@ -21,7 +23,9 @@ from actors.resolver import Resolver
 from actors.strategy import StrategyActor
 from pipaid.engine import holdings, risk
 from pipaid.engine.effects import Effects
-from pipaid.model.order import Order, OrderFact
+from pipaid.engine.quotes import Quotes
+from pipaid.model.money import ZERO
+from pipaid.model.order import Fill, Order, OrderFact
 from pipaid.model.record import Batch
 from pipaid.model.report import StrategyState
 from pipaid.storage import staging
@@ -32,6 +36,7 @@ from pipaid.venues.venue import Outcome, Refused
 from tests.simulation.judging import Verdict, judged
 from tests.simulation.plan import Scene
 
+TURNS: Final = 10
 PROOF: Final = Committed(n=1, events=())
 Patches = list[tuple[Any, str, Any]]
 
@@ -49,7 +54,10 @@ def send_before_commit() -> Patches:
 
     async def settle(self: Any, effects: Effects | None) -> None:
         if effects is not None and not effects.empty:
-            self._carry(effects, PROOF)
+            self._carry(effects, PROOF, self.clock.monotonic_s())
+            # Who waits for its turn gets it before the disk does.
+            for _ in range(TURNS):
+                await trio.lowlevel.checkpoint()
             await self.writer.commit(effects.batch())
 
     def commit(self: Any, batch: Batch, decided: Any) -> None:
@@ -142,9 +150,22 @@ def publish_before_commit() -> Patches:
         outcome = early.stage(Batch(events=item.batch.events))
         if isinstance(outcome, Committed) and outcome.events and not self._line:
             self.publish(outcome.events)
+            # They are not told twice, so that nothing but the order of things is wrong.
+            self.publish = _once_more_without(self.publish, outcome.events)
         enqueue(self, item)
 
     return [(Recorder, "_enqueue", told)]
+
+
+def _once_more_without(publish: Callable[[Any], object], told: Any) -> Callable[[Any], object]:
+    known = {(event.strategy_id, event.seq) for event in told}
+
+    def rest(events: Any) -> None:
+        fresh = tuple(event for event in events if (event.strategy_id, event.seq) not in known)
+        if fresh:
+            publish(fresh)
+
+    return rest
 
 
 def stale_candle_accepted() -> Patches:
@@ -228,26 +249,78 @@ def stop_walks_away() -> Patches:
     return [(lifecycle_module, "end_orders_of", ended)]
 
 
-PLANTED: Final[Mapping[str, Callable[[], Patches]]] = {
-    each.__name__.replace("_", " "): each
-    for each in (
-        send_before_commit,
-        resend_on_timeout,
-        unknown_booked_as_rejected,
-        asking_before_the_fence,
-        fill_key_marked_too_early,
-        cap_checked_without_open_orders,
-        seq_from_a_rolled_back_counter,
-        publish_before_commit,
-        stale_candle_accepted,
-        latch_lost_on_restart,
-        cancel_done_on_unknown_order,
-        lease_not_fenced,
-        old_decision_sent,
-        state_told_from_memory,
-        stop_walks_away,
-    )
+def risen_orders_not_met() -> Patches:
+    """Look away from an order that works at the venue although it was given up."""
+
+    async def looked_away(self: Any, views: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return [(Auditor, "_meet", looked_away)]
+
+
+def missed_fill_without_fee() -> Patches:
+    """Book a fill that the stream lost without what it cost."""
+    offer = Auditor._offer
+
+    def cheaper(self: Any, fill: Fill) -> bool:
+        return offer(self, msgspec.structs.replace(fill, fee=ZERO))
+
+    return [(Auditor, "_offer", cheaper)]
+
+
+def dispute_not_heeded() -> Patches:
+    """Enter although the venue holds something else than we do."""
+    return [(Quotes, "is_frozen", _never)]
+
+
+def gap_of_the_loop_forgiven() -> Patches:
+    """Trust what was known before the loop stood still."""
+    return [(Feed, "_mind_gap", _never)]
+
+
+def kill_leaves_entries_working() -> Patches:
+    """Stop sending, and leave at the venue what is there."""
+
+    async def left(self: Any, close_positions: bool) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return [(Portfolio, "_withdraw", left)]
+
+
+def start_without_reconciling() -> Patches:
+    """Trade at once after a start."""
+
+    async def skipped(self: Any, unsettled: Any, *, patience: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return [(Auditor, "reconcile", skipped)]
+
+
+# What each breaks: how one of the violations has to begin for the bug to count as found.
+PROMISES: Final[Mapping[Callable[[], Patches], str]] = {
+    send_before_commit: "O2",
+    resend_on_timeout: "O1",
+    unknown_booked_as_rejected: "O",
+    asking_before_the_fence: "O4",
+    fill_key_marked_too_early: "M1",
+    cap_checked_without_open_orders: "M2",
+    seq_from_a_rolled_back_counter: "S3",
+    publish_before_commit: "S1",
+    stale_candle_accepted: "T1",
+    latch_lost_on_restart: "stopped:",
+    cancel_done_on_unknown_order: "O4",
+    lease_not_fenced: "S5",
+    old_decision_sent: "T1",
+    state_told_from_memory: "S1",
+    stop_walks_away: "O4",
+    risen_orders_not_met: "O",
+    missed_fill_without_fee: "M1",
+    dispute_not_heeded: "M4",
+    gap_of_the_loop_forgiven: "T1",
+    kill_leaves_entries_working: "stopped:",
+    start_without_reconciling: "M4",
 }
+PLANTED: Final[Mapping[str, Callable[[], Patches]]] = {each.__name__.replace("_", " "): each for each in PROMISES}
 
 
 @contextmanager
@@ -260,10 +333,17 @@ def planted(name: str) -> Generator[None]:
 
 
 def first_found(name: str, seeds: Iterable[int]) -> Verdict | None:
-    """Return the first world that sees a planted bug, or nothing."""
+    """Return the first world in which a planted bug breaks the promise that it is known to break, or nothing."""
     for seed in seeds:
         with planted(name):
             verdict = judged(Scene(seed))
-        if verdict.violations:
+        if told_by(name, verdict):
             return verdict
     return None
+
+
+def told_by(name: str, verdict: Verdict) -> str:
+    """Return the first violation of the promise that a planted bug is known to break, or nothing."""
+    promise = PROMISES[PLANTED[name]]
+    told = zip(verdict.promises, verdict.violations, strict=True)
+    return next((violation for broken, violation in told if broken.startswith(promise)), "")

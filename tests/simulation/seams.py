@@ -20,6 +20,7 @@ from pipaid.storage.store import Committed, JournalRefused
 
 WEIGHTS = {"question": 0.02, "told": 0.02, "market": 0.1, "witness": 0.3, "answer": 0.5}
 START_MS = 1_748_736_000_000
+FREE_BYTES = 2**40
 
 
 class Crash(BaseException):
@@ -193,6 +194,9 @@ class SimulatedDisk(SystemDisk):
 
     def hold(self, path: Path) -> HeldFile:
         return _Held(super().hold(path), self.crossings)
+
+    def free_bytes(self, path: Path) -> int:
+        return FREE_BYTES
 
 
 @define(eq=False)

@@ -18,7 +18,8 @@ from pipaid.errors import ExchangeError
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.fault import REPORT_FAULTS, Fault
 from pipaid.model.instrument import Instrument, Timeframe
-from pipaid.model.order import Execution, Fill, Order
+from pipaid.model.money import ZERO
+from pipaid.model.order import Execution, Fill, Order, OrderFact
 from pipaid.model.position import Position
 from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.simulated import CAPABILITIES, SimulatedDesk
@@ -37,6 +38,9 @@ from tests.simulation.seams import START_MS, Crossings
 T = TypeVar("T")
 MINUTE_MS = 60_000
 SILENT_MS = 40_000
+TIMEOUT_S = 10.0
+# How late a request is that nobody counts on any more.
+LONG_S = (62.0, 110.0)
 
 
 @define(eq=False)
@@ -45,6 +49,8 @@ class Ledger(SimulatedDesk):
 
     taken: list[tuple[int, Order]] = field(factory=list[tuple[int, Order]])
     filled: list[Fill] = field(factory=list[Fill])
+    partials: int = 0
+    foreign: dict[str, Decimal] = field(factory=dict[str, Decimal])
     on_taken: Callable[[Order], None] = field(default=lambda _: None)
 
     def take(self, order: Order, *, expires_at_ms: int) -> Outcome:
@@ -53,6 +59,13 @@ class Ledger(SimulatedDesk):
             self.taken.append((self.now_ms, order))
             self.on_taken(order)
         return outcome
+
+    async def positions(self) -> Mapping[str, Decimal]:
+        """Return what is held of each symbol, by whomever."""
+        held = dict(await super().positions())
+        for symbol, quantity in self.foreign.items():
+            held[symbol] = held.get(symbol, ZERO) + quantity
+        return held
 
     def lots(self) -> list[Lot]:
         """Return what is open."""
@@ -75,15 +88,30 @@ class Ledger(SimulatedDesk):
         for report in reports:
             if isinstance(report, Execution) and report.fill is not None:
                 self.filled.append(report.fill)
+                self.partials += report.fact is OrderFact.FILL
         super()._report(reports)
 
 
+@define(eq=False)
+class LongLine(Faults):
+    """Faults of a line on which a request may stay away for longer than anybody waits for it, up to a moment."""
+
+    until_s: float = 0.0
+
+    def lateness_ms(self, kind: Fault) -> int:
+        """Return how late something comes that comes late."""
+        room_s = self.until_s - trio.current_time()
+        if kind is Fault.LATE and room_s > LONG_S[0]:
+            return int(self.random.uniform(LONG_S[0], min(LONG_S[1], room_s)) * 1_000)
+        return Faults.lateness_ms(self, kind)
+
+
 def open_ledger(
-    instruments: Mapping[str, Instrument], faults: Faults, capabilities: Capabilities, timeout_s: float
+    instruments: Mapping[str, Instrument], faults: Faults, capabilities: Capabilities, depth: Decimal
 ) -> UnreliableDesk:
-    """Return a venue with nothing on it, at the end of a line."""
-    ledger = Ledger(MatchingBook(instruments, Terms()), Activity(), capabilities)
-    return UnreliableDesk(ledger, faults, trio.sleep, timeout_s)
+    """Return a venue with nothing on it, at the end of a line; `depth` is the share of a trade that one order gets."""
+    ledger = Ledger(MatchingBook(instruments, Terms(fill_ratio_max=depth)), Activity(), capabilities)
+    return UnreliableDesk(ledger, faults, trio.sleep, TIMEOUT_S)
 
 
 def capabilities_of(chance: Random) -> Capabilities:
@@ -111,6 +139,8 @@ class LifeDesk:
     nursery: trio.Nursery
     on_sent: Callable[[Order], None]
     on_restored: Callable[[], Iterable[str]]
+    on_told: Callable[[str], None]
+    on_positions: Callable[[Mapping[str, Decimal]], None]
 
     @property
     def capabilities(self) -> Capabilities:
@@ -139,13 +169,18 @@ class LifeDesk:
         return await self._asked(lambda: self.line.lookup(order))
 
     async def open_orders(self) -> Sequence[OrderView]:
-        return await self._asked(self.line.open_orders)
+        orders = await self._asked(self.line.open_orders)
+        self.on_told("orders")
+        return orders
 
     async def fills_since(self, time_ms: int) -> Sequence[Fill]:
         return await self._asked(lambda: self.line.fills_since(time_ms))
 
     async def positions(self) -> Mapping[str, Decimal]:
-        return await self._asked(self.line.positions)
+        held = await self._asked(self.line.positions)
+        self.on_told("positions")
+        self.on_positions(held)
+        return held
 
     async def updates(self) -> AsyncIterator[DeskUpdate]:
         async for update in self.line.updates():
@@ -196,7 +231,7 @@ class Prices:
         """Let one more trade happen."""
         self.price = max(Decimal(50), min(Decimal(200), self.price + Decimal(self.chance.randrange(-15, 16)) / 100))
         self.minute.append(self.price)
-        return MarketTrade(self.symbol, time_ms, self.price, Decimal(1_000_000))
+        return MarketTrade(self.symbol, time_ms, self.price, Decimal(self.chance.randrange(1, 200)) / 10)
 
     def close(self, time_ms: int) -> Candle:
         """Close the minute that ends now."""
@@ -229,6 +264,7 @@ class LifeMarket:
     listed_ms: int = START_MS
     ends_ms: int = 0
     delivered_ms: dict[str, int] = field(factory=dict[str, int])
+    heard_s: dict[str, float] = field(factory=dict[str, float])
     _held: list[tuple[int, int, MarketUpdate]] = field(factory=list[tuple[int, int, MarketUpdate]])
     _count: int = 0
     _silent_ms: int = 0
@@ -271,7 +307,7 @@ class LifeMarket:
         if fault is Fault.CUT:
             self._held.clear()
         if fault not in (Fault.DROPPED, Fault.CUT):
-            late_ms = self.faults.lateness_ms() if fault is Fault.DELAYED else 0
+            late_ms = self.faults.lateness_ms(fault) if fault is Fault.DELAYED else 0
             for _ in range(2 if fault is Fault.DOUBLED else 1):
                 self._count += 1
                 heapq.heappush(self._held, (max(now_ms + late_ms, self._silent_ms), self._count, update))
@@ -287,3 +323,4 @@ class LifeMarket:
             symbols, time_ms = [candle.symbol for candle in update.candles], update.time_ms
         for symbol in symbols:
             self.delivered_ms[symbol] = max(self.delivered_ms.get(symbol, 0), time_ms)
+            self.heard_s[symbol] = trio.current_time()

@@ -34,6 +34,7 @@ from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalLost
 from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.venue import Closed
+from pipaid.wire.lines import Peer
 from tests.simulation.allowed import Allowed
 from tests.simulation.checks import Checks
 from tests.simulation.operator import Operator
@@ -52,12 +53,16 @@ from tests.simulation.seams import (
     Unlocked,
 )
 from tests.simulation.traders import Clumsy, Trader, traders
-from tests.simulation.venue import MINUTE_MS, Ledger, LifeDesk, LifeMarket, Prices, open_ledger
+from tests.simulation.venue import MINUTE_MS, Ledger, LifeDesk, LifeMarket, LongLine, Prices, open_ledger
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 LIVES_MAX = 40
 NOTES_KEPT = 40
 HANG_S = (0.5, 15.0)
+# A gap of so much is one by any measure.
+GAP_S_MIN = 3.0
+# Somebody trades by hand on the account for so long.
+FOREIGN_S = 130.0
 
 
 @define(eq=False)
@@ -86,6 +91,7 @@ class World:
     trace: Any = field(factory=hashlib.blake2b)
     timekeeper: Timekeeper = field(factory=Timekeeper)
     skew_s: float = 0.0
+    jumped_s: float = -inf
     hanging: Random = field(init=False)
     hung_since_s: float = inf
     hung_until_s: float = 0.0
@@ -99,9 +105,12 @@ class World:
         seed = self.plan.scene.seed
         self.instruments = {symbol: _instrument(symbol) for symbol in SYMBOLS}
         self.prices = {symbol: Prices(symbol, Random(f"{seed} {symbol}")) for symbol in SYMBOLS}
-        self.faults = Faults(SystemRandom(seed=seed), dict(self.plan.rates))
+        chance, rates = SystemRandom(seed=seed), dict(self.plan.rates)
+        # What comes later than this may not be settled at the end.
+        until_s = self.plan.scene.faulty_s + CALM_S / 4 if self.plan.long_line else 0.0
+        self.faults = LongLine(chance, rates, until_s=until_s)
         self.lines = {
-            dry: open_ledger(self.instruments, self.faults, self.plan.capabilities, timeout_s=10.0)
+            dry: open_ledger(self.instruments, self.faults, self.plan.capabilities, self.plan.depth)
             for dry in (True, False)
         }
         caps = self.plan.caps
@@ -142,7 +151,10 @@ class World:
 
     def run(self) -> list[str]:
         """Run the world to its end and return what was violated."""
-        with _deterministic(self.plan.scene.seed), patch.object(Recorder, "_write_waiting", self._writing()):
+        writing = patch.object(Recorder, "_write_waiting", self._writing())
+        # The kernel would tell the number of this process.
+        peers = patch("actors.control.peer_of", return_value=Peer(pid=1, uid=0))
+        with _deterministic(self.plan.scene.seed), writing, peers:
             self.clock = trio.testing.MockClock(autojump_threshold=0)
             trio.run(self._main, clock=self.clock)
         return self.checks.violations
@@ -164,6 +176,8 @@ class World:
                 self.over = True
                 if not self.checks.violations:
                     self.faults.calm()
+                    for ledger in self.ledgers:
+                        ledger.foreign.clear()
                     await self._live(0, inf)
                     self.checks.at_the_end()
                     self.checks.let_go()
@@ -192,21 +206,32 @@ class World:
                 self._tell(Closed(closed_ms, tuple(each.close(closed_ms) for each in self.prices.values())))
 
     async def _disturb(self) -> None:
-        """Set the wall clock, stall the loop, and let another daemon take the journal over, each now and then."""
+        """Set the wall clock, stall the loop, trade by hand, and let another daemon take the journal over, at times."""
         chance = self.plan.chance
         while self.plan.disturbed:
             await trio.sleep(chance.uniform(20, 180))
             if self.over:
                 return
-            choice = chance.randrange(3)
+            choice = chance.randrange(5)
             if choice == 0:
                 self.skew_s = chance.choice((-3_600.0, 0.0, 3_600.0))
             elif choice == 1:
-                self.clock.jump(chance.uniform(1, 30))
+                self.nursery.start_soon(self._trade_by_hand, chance.choice(self.ledgers), chance.choice(SYMBOLS))
+            elif choice < 4:
+                gap_s = chance.choice((chance.uniform(1, 30), chance.uniform(GAP_S_MIN, 9)))
+                self.clock.jump(gap_s)
+                if gap_s > GAP_S_MIN:
+                    self.jumped_s = trio.current_time()
             elif self.daemon is not None and not self.life.dead:
                 self.life.taken_over = True
                 journal = self.folder / JOURNAL
                 SqliteJournal.open(journal, disk=Unlocked(), clock=SimulatedClock(self), pid=0).close()
+
+    async def _trade_by_hand(self, ledger: Ledger, symbol: str) -> None:
+        """Let somebody hold something on the account for a while that no strategy knows of."""
+        ledger.foreign[symbol] = Decimal(3)
+        await trio.sleep(FOREIGN_S)
+        ledger.foreign.pop(symbol, None)
 
     def _writing(self) -> Callable[[Recorder], None]:
         """Return how recorders write here: only while the disk answers."""
@@ -387,6 +412,8 @@ class LifeVenues:
             nursery=life.nursery,
             on_sent=lambda order: life.checks.sent(order, dry=dry),
             on_restored=lambda: life.checks.left_behind(life.ledger(dry)),
+            on_told=life.checks.asked.setdefault(dry, set()).add,
+            on_positions=lambda held: life.checks.compared(dry, held),
         )
 
 

@@ -56,4 +56,4 @@ def test_shares_are_kept_in_the_long_run() -> None:
 def test_lateness_has_a_bound() -> None:
     faults = Faults(SystemRandom(seed=1))
 
-    assert all(1 <= faults.lateness_ms() <= LATE_MS_MAX + 1 for _ in range(1_000))
+    assert all(1 <= faults.lateness_ms(Fault.LATE) <= LATE_MS_MAX + 1 for _ in range(1_000))
