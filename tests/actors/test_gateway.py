@@ -107,30 +107,20 @@ async def test_cancellations_go_first_then_exits_then_entries() -> None:
     assert post.desk.calls == ["-pp0009", "-pp0008", "pp0002", "pp0004", "pp0001", "pp0003"]
 
 
-async def test_before_the_desk_is_reconciled_what_leaves_goes_out_and_entries_wait() -> None:
+async def test_entries_wait_until_the_desk_is_reconciled_unless_the_kill_switch_refuses_them() -> None:
     post = Post()
     post.gateway.reconciled = False
-    post.send(approved(1), leaving(2), approved(3))
+    post.send(approved(1), leaving(2))
     async with post.running():
         await trio.testing.wait_all_tasks_blocked()
         before = list(post.desk.calls)
         post.gateway.let_enter()
         await post.quiet()
+        post.gateway.reconciled, post.gateway.stopped = False, "killed"
+        post.send(approved(3))
 
-    assert before == ["pp0002"]
-    assert post.desk.calls == ["pp0002", "pp0001", "pp0003"]
-
-
-async def test_before_the_desk_is_reconciled_the_kill_switch_refuses_waiting_entries() -> None:
-    post = Post()
-    post.gateway.reconciled = False
-    post.send(approved(1))
-    post.gateway.stopped = "killed"
-    async with post.running():
-        await post.quiet()
-
-    assert post.desk.calls == []
-    assert post.heard == ["pp0001 refuse"]
+    assert (before, post.desk.calls) == (["pp0002"], ["pp0002", "pp0001"])
+    assert post.heard[-1] == "pp0003 refuse"
 
 
 async def test_what_comes_during_a_call_takes_its_place_by_rank() -> None:
