@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
-from attrs import define, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 START_MS = 1_700_006_400_000
 MINUTE_MS = 60_000
@@ -32,17 +32,17 @@ class Reply:
 Fault = Callable[[Reply], Reply]
 
 
-@define
 class CandleServer:
     """Candles by symbol, as whole rows; `cues` are the faults of the next pages, `asked` the questions so far."""
 
-    base: str = ""
-    rows: dict[str, list[Row]] = field(factory=dict[str, "list[Row]"])
-    cues: deque[Fault | None] = field(factory=deque["Fault | None"])
-    asked: list[dict[str, str]] = field(factory=list[dict[str, str]])
-    now_ms: int = NOW_MS
-    used_weight: Callable[[int], str] | None = None
-    page_max: int = 1_000
+    def __init__(self, base: str = "") -> None:
+        self.base = base
+        self.rows: dict[str, list[Row]] = {}
+        self.cues: deque[Fault | None] = deque()
+        self.asked: list[dict[str, str]] = []
+        self.now_ms = NOW_MS
+        self.used_weight: Callable[[int], str] | None = None
+        self.page_max = 1_000
 
     def pages(self) -> list[dict[str, str]]:
         """Return the questions for candles."""

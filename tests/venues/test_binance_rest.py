@@ -95,7 +95,7 @@ async def test_what_does_not_pass_is_given_up_after_a_while(server: CandleServer
 
 
 async def test_a_host_that_is_not_there_is_given_up_too(server: CandleServer) -> None:
-    clock, nowhere = JumpingClock(), evolve(server, base="http://127.0.0.1:9")
+    clock, nowhere = JumpingClock(), CandleServer("http://127.0.0.1:9")
 
     with pytest.raises(ExchangeError, match=f"ConnectError: .*; given up after {TRIES_MAX} tries"):
         await page(nowhere, clock)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import numpy as np
 import pytest
 import trio
@@ -15,7 +17,7 @@ from attrs import define, evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipaid.errors import Busy, ExchangeError, InvalidParameter
+from pipaid.errors import Busy, ExchangeError, InvalidParameter, RateLimited
 from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles
 from pipaid.model.instrument import Timeframe
@@ -24,7 +26,7 @@ from pipaid.storage.candles import LOCK, CandleStore
 from pipaid.venues import downloading
 from pipaid.venues.downloading import SETTLE_MS, Download, Span, closed_span, missing
 from tests.venues.asking import SYMBOL, VENUE, JumpingClock, asking
-from tests.venues.candle_server import MINUTE_MS, START_MS, CandleServer, Reply, Row, candle_server, minutes
+from tests.venues.candle_server import MINUTE_MS, START_MS, CandleServer, Fault, Reply, Row, candle_server, minutes
 
 M1 = Timeframe.M1
 
@@ -234,6 +236,61 @@ async def test_candles_of_another_symbol_that_do_not_fit_are_refused(server: Can
 
     with pytest.raises(InvalidParameter, match="are they of the same symbol"):
         await download(server, CandleStore(tmp_path), Span(at(0), at(10)))
+
+
+def rewritten(change: Callable[[list[Row]], list[Row]]) -> Fault:
+    """Return a fault that shows other rows instead."""
+
+    def fault(reply: Reply) -> Reply:
+        return evolve(reply, body=msgspec.json.encode(change(msgspec.json.decode(reply.body))))
+
+    return fault
+
+
+def of_another_time(rows: list[Row]) -> list[Row]:
+    return [[each[0] - 100 * MINUTE_MS, *each[1:6], each[6] - 100 * MINUTE_MS, *each[7:]] for each in rows]
+
+
+# What goes wrong on the way, and what a venue, a mirror or whoever stands between might answer.
+FAULTS: dict[str, Fault] = {
+    "cut": lambda reply: evolve(reply, cut=True),
+    "error": lambda reply: Reply(502, b"<html>Bad Gateway</html>"),
+    "too many": lambda reply: Reply(429, b"{}", {"Retry-After": "3"}),
+    "ban": lambda reply: Reply(418, b"{}", {"Retry-After": "7200"}),
+    "page for people": lambda reply: Reply(body=b"<html>Log in to this network</html>"),
+    "half": lambda reply: evolve(reply, body=reply.body[: len(reply.body) // 2]),
+    "backwards": rewritten(lambda rows: rows[::-1] if len(rows) > 1 else [*rows, *rows]),
+    "twice": rewritten(lambda rows: [each for row in rows for each in (row, row)]),
+    "of another time": rewritten(of_another_time),
+    "free": rewritten(lambda rows: [[*each[:4], "0", *each[5:]] for each in rows]),
+    "first only": rewritten(lambda rows: rows[:1]),
+    "none": rewritten(lambda rows: []),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    places=st.sets(st.integers(0, 40), min_size=1),
+    cues=st.lists(st.sampled_from([None, *FAULTS]), max_size=12),
+    page_max=st.integers(1, 9),
+)
+def test_whatever_goes_wrong_nothing_untrue_is_kept_and_the_next_ones_complete_it(
+    shared: CandleServer, places: set[int], cues: list[str | None], page_max: int
+) -> None:
+    span, true = Span(at(0), at(41)), {each[0]: candle(each) for each in minutes(sorted(places))}
+    shared.rows = {SYMBOL: minutes(sorted(places))}
+    with TemporaryDirectory() as folder:
+        store = CandleStore(Path(folder))
+        shared.cues.clear()
+        shared.cues.extend(None if cue is None else FAULTS[cue] for cue in cues)
+        while shared.cues:
+            before = len(shared.cues)
+            with suppress(ExchangeError, RateLimited):
+                trio.run(lambda: download(shared, store, span, page_max=page_max))
+            assert len(shared.cues) < before
+            assert kept(store) == [true[each.open_time_ms] for each in kept(store)]
+        trio.run(lambda: download(shared, store, span, page_max=page_max))
+        assert kept(store) == list(true.values())
 
 
 async def test_a_lost_connection_costs_no_candle(server: CandleServer, tmp_path: Path) -> None:
