@@ -1,12 +1,16 @@
-"""Made-up results of backtests, with defaults for all that a test does not care about."""
+"""Made-up results of backtests and candles, with defaults for all that a test does not care about."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
 
-from pipaid.model.backtest import BacktestResult, BacktestTrade, Metrics
-from pipaid.model.order import Side
+import numpy as np
+
+from pipaid.model.backtest import BacktestResult, BacktestTrade, LevelSpan, Metrics
+from pipaid.model.columns import Candles
+from pipaid.model.instrument import Timeframe
+from pipaid.model.order import Fill, Side
 from tests.builders import DAY_MS, START_MS, SYMBOL
 
 
@@ -61,3 +65,39 @@ def make_result(**fields: Any) -> BacktestResult:
         "digest": "",
     }
     return BacktestResult(**{**given, **fields})
+
+
+def make_columns(count: int = 1440, symbol: str = SYMBOL, timeframe: Timeframe = Timeframe.M1) -> Candles:
+    """Make candles that swing slowly around a hundred, each a little higher at its end than at its begin."""
+    number = np.arange(count)
+    first = np.round(100 + 10 * np.sin(number / 500), 2)
+    return Candles.from_rows(
+        symbol,
+        timeframe,
+        time_ms=START_MS + number * timeframe.ms,
+        open=first,
+        high=np.round(first + 0.3, 2),
+        low=np.round(first - 0.2, 2),
+        close=np.round(first + 0.1, 2),
+    )
+
+
+def make_level(price: str = "100", from_ms: int = 0, until_ms: int = 60_000, **fields: Any) -> LevelSpan:
+    """Make a stop that rests from some milliseconds after the start until others."""
+    given: dict[str, Any] = {"symbol": SYMBOL, "kind": "stop", "position_id": "pos_1"}
+    given |= {"from_ms": START_MS + from_ms, "until_ms": START_MS + until_ms}
+    return LevelSpan(price=Decimal(price), **{**given, **fields})
+
+
+def make_fill(side: Side, after_ms: int, quantity: str = "1", **fields: Any) -> Fill:
+    """Make a fill at a hundred some milliseconds after the start."""
+    given: dict[str, Any] = {
+        "id": f"fill_{after_ms}",
+        "client_order_id": "order",
+        "symbol": SYMBOL,
+        "price": Decimal(100),
+        "fee": Decimal(0),
+        "fee_asset": "USDT",
+        "maker": False,
+    }
+    return Fill(side=side, quantity=Decimal(quantity), time_ms=START_MS + after_ms, **{**given, **fields})

@@ -17,6 +17,7 @@ FLOORS = {
     "pipaid.config": 3,
     "pipaid.logs": 3,
     "pipaid.plugins": 3,
+    "pipaid.reporting": 3,
     "pipaid.seams": 3,
     "pipaid.sentry": 3,
     "pipaid.wire": 3,

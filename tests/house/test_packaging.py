@@ -60,11 +60,15 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
 
 
 def test_the_wheel_carries_every_source_file(wheel: Path) -> None:
-    carried = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    kinds = (".py", ".css", ".js")
+    carried = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(kinds)}
 
     homes = {"pipaid": "pipaid", "actors": "pipaid/_house/actors", "templates": "pipaid/_house/templates"}
     assert carried == {
-        f"{homes[top]}/{path.relative_to(ROOT / top).as_posix()}" for top in CODE for path in (ROOT / top).rglob("*.py")
+        f"{homes[top]}/{path.relative_to(ROOT / top).as_posix()}"
+        for top in CODE
+        for path in (ROOT / top).rglob("*")
+        if path.suffix in kinds
     }
 
 
