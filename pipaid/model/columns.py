@@ -210,6 +210,10 @@ class Candles:
             raise InvalidParameter(f"{other.symbol} {other.timeframe} does not go into {self.symbol} {self.timeframe}")
         price, volume = self._common_decimals(other)
         old, new = self._in_steps(price, volume), other._in_steps(price, volume)
+        if len(old) and len(new) and old.time_ms[-1] < new.time_ms[0]:
+            # Most are added at the end: there is nothing to compare and nothing to sort, of what may be millions.
+            columns = [np.concatenate((getattr(old, name), getattr(new, name))) for name in COLUMNS]
+            return Candles.of(self.symbol, self.timeframe, columns, price_decimals=price, volume_decimals=volume)
         _, ours, theirs = np.intersect1d(old.time_ms, new.time_ms, assume_unique=True, return_indices=True)
         if not replace:
             differ = np.zeros(len(ours), dtype=bool)
@@ -249,6 +253,8 @@ class Candles:
         return price, volume
 
     def _in_steps(self, price_decimals: int, volume_decimals: int) -> Candles:
+        if (price_decimals, volume_decimals) == (self.price_decimals, self.volume_decimals):
+            return self
         price, finer = 10 ** (price_decimals - self.price_decimals), volume_decimals - self.volume_decimals
         volume = self.volume * 10**finer if finer >= 0 else np.rint(self.volume / 10.0**-finer).astype(np.int64)
         columns = [self.time_ms, *(getattr(self, name) * price for name in _VALUES[:4]), volume]

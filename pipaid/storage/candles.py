@@ -61,7 +61,7 @@ class CandleStore:
         have = f"there are {', '.join(known[:20])}" if known else "there are none yet"
         raise NotFound(
             f"no candles of {symbol} at {venue} of which {timeframe} could be made in {self.folder}; {have}; "
-            "`pipaid data import FILE` brings some in"
+            "`pipaid data import FILE` brings some in, `pipaid data download SYMBOL --from DATE` fetches some"
         )
 
     def held(self, venue: str, symbol: str, timeframe: Timeframe) -> Candles | None:
@@ -136,7 +136,7 @@ def _mapped(path: Path) -> Candles:
 
 
 def _write(path: Path, venue: str, candles: Candles) -> Header:
-    columns = [getattr(candles, name).astype("<i8").tobytes() for name in COLUMNS]
+    columns = [np.ascontiguousarray(getattr(candles, name), dtype="<i8").view(np.uint8).data for name in COLUMNS]
     header = Header(
         venue=venue,
         symbol=candles.symbol,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipaid.errors import InvalidParameter
@@ -202,6 +202,15 @@ def test_candles_whose_prices_fit_no_common_step_are_not_joined() -> None:
     for one, other in ((small, large), (large, small)):
         with pytest.raises(InvalidParameter, match=r"prices up to 107731\.5 and prices of 12 decimals"):
             one.joined(other)
+
+
+@given(listed(), st.integers(1, 39))
+def test_parts_are_joined_to_the_whole_in_either_order(candles: list[Candle], place: int) -> None:
+    assume(place < len(candles))
+    head, tail = columns_of(candles[:place]), columns_of(candles[place:])
+
+    assert list(head.joined(tail)) == list(tail.joined(head)) == candles
+    assert list(head.joined(tail).joined(tail)) == candles
 
 
 def test_volumes_that_fit_no_common_step_are_joined_in_one_that_has_room() -> None:
