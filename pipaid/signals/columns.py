@@ -1,14 +1,13 @@
 """Indicators and conditions over whole columns of candles, equal to the live ones to the last bit.
 
-A live value is a pure function of the candles since its anchor, and every block of a series has an anchor of its own
-(`pipaid.signals.series`). So the blocks are computed side by side, each as a lane that begins at its anchor: a step
-takes one candle of every lane, and does with them just what a live update does with one. What a live indicator has no
-value for is not a number here.
+What is made of a window alone is a pure function of the last candles, so that it is computed straight over the column,
+a chunk at a time; where a block begins too soon after its anchor for the window, there is no value. What never forgets
+is computed in lanes (`pipaid.signals.lanes`). What a live indicator has no value for is not a number here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -17,31 +16,39 @@ import numpy as np
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
-from pipaid.model.columns import Candles, Floats
+from pipaid.model.columns import Candles, Floats, Integers
 from pipaid.signals.indicator import INDICATORS, make_indicator, rungs_of
+from pipaid.signals.lanes import Blocks, Smoothing, smoothed
 from pipaid.signals.series import BLOCK, Condition, Feature
 
 Truths = NDArray[np.bool_]
-# So many lanes are computed at a time, which bounds the memory that a feature takes while it is made.
-LANES_MAX: Final = 160
+# So many candles are computed at a time: few enough to stay close to the processor.
+CHUNK: Final = 2**15
+# A float holds every whole number up to this.
+WHOLE_MAX: Final = 2**53
+# Where window times spread is below this, the window's variance times its length squared is below 2 to the power of 62.
+SPREAD_MAX: Final = 2**32
 
 
 @frozen(eq=False)
 class Values:
-    """A feature at every candle: its value there, and the value one candle before as of the same anchor."""
+    """A feature at every candle.
 
+    One candle before it was the value there, save for the first candle of a block, whose anchor is another one:
+    `before` has it for those.
+    """
+
+    firsts: Integers
     value: Floats
-    previous: Floats
+    before: Floats
 
-
-@frozen(eq=False)
-class Lanes:
-    """Candles of some blocks, each from its anchor on: arrays of steps by lanes, shorter lanes filled up at the end."""
-
-    high: Floats
-    low: Floats
-    close: Floats
-    close_time_ms: NDArray[np.int64]
+    @property
+    def previous(self) -> Floats:
+        """Return the value one candle before each, as of the same anchor."""
+        previous = np.empty_like(self.value)
+        previous[1:] = self.value[:-1]
+        previous[self.firsts] = self.before
+        return previous
 
 
 @define(eq=False)
@@ -50,14 +57,18 @@ class Columns:
 
     candles: Candles
     block: int = BLOCK
+    _blocks: Blocks = field(init=False)
     _made: dict[Feature, Values] = field(factory=dict[Feature, Values])
+
+    def __attrs_post_init__(self) -> None:
+        self._blocks = Blocks.of(self.candles, self.block)
 
     def feature(self, feature: Feature) -> Values:
         """Return a feature at every candle; raise ValueError for one that there is none of."""
         made = self._made.get(feature)
         if made is None:
             make_indicator(feature.name, feature.params)
-            made = self._made[feature] = self._computed(_COLUMNS[feature.name], feature.params)
+            made = self._made[feature] = _FORMS[feature.name](self.candles, self._blocks, *feature.params)
         return made
 
     def holds(self, condition: Condition) -> Truths:
@@ -69,215 +80,218 @@ class Columns:
     def _side(self, side: Feature | float) -> Values:
         if isinstance(side, Feature):
             return self.feature(side)
-        constant = np.broadcast_to(np.float64(side), len(self.candles))
-        return Values(constant, constant)
-
-    def _computed(self, make: Callable[..., Floats], params: tuple[int | float, ...]) -> Values:
-        count = len(self.candles)
-        made = Values(np.full(count, np.nan), np.full(count, np.nan))
-        for lanes, own, target in self._lanes():
-            value = make(lanes, *params)
-            before = np.full_like(value, np.nan)
-            before[1:] = value[:-1]
-            # Lane by lane, in the order of the candles.
-            made.value[target] = value.T[own]
-            made.previous[target] = before.T[own]
-        return made
-
-    def _lanes(self) -> Iterator[tuple[Lanes, Truths, slice]]:
-        """Yield lanes, which places of them are their own block's, and which candles those are."""
-        candles = self.candles
-        step_ms = candles.timeframe.ms
-        blocks = candles.time_ms // step_ms // self.block
-        firsts = np.flatnonzero(np.diff(blocks, prepend=blocks[0] - 1)) if len(candles) else np.empty(0, np.int64)
-        ends = np.append(firsts[1:], len(candles))
-        # The block before is the anchor's if it has any candle.
-        follows = np.append(False, blocks[firsts[1:]] - blocks[firsts[:-1]] == 1) if len(firsts) else np.empty(0, bool)
-        anchors = np.where(follows, np.append(0, firsts[:-1]), firsts) if len(firsts) else firsts
-        for start in range(0, len(firsts), LANES_MAX):
-            some = slice(start, start + LANES_MAX)
-            lengths = ends[some] - anchors[some]
-            steps = np.arange(int(lengths.max()))
-            places = anchors[some][None, :] + np.minimum(steps[:, None], lengths[None, :] - 1)
-            own = (steps[None, :] >= (firsts[some] - anchors[some])[:, None]) & (steps[None, :] < lengths[:, None])
-            lanes = Lanes(
-                high=candles.floats("high")[places],
-                low=candles.floats("low")[places],
-                close=candles.floats("close")[places],
-                close_time_ms=candles.time_ms[places] + step_ms,
-            )
-            yield lanes, own, slice(int(firsts[some][0]), int(ends[some][-1]))
+        firsts = self._blocks.firsts
+        return Values(firsts, np.full(len(self.candles), float(side)), np.full(len(firsts), float(side)))
 
 
-def _close(lanes: Lanes) -> Floats:
-    return lanes.close
+def _prices(candles: Candles, units: Integers) -> Floats:
+    """Return prices as the floats nearest to them, as live ones are."""
+    prices: Floats = units / 10.0**candles.price_decimals
+    return prices
 
 
-def _true_range(lanes: Lanes) -> Floats:
-    high, low = lanes.high.copy(), lanes.low.copy()
-    before = lanes.close[:-1]
-    np.maximum(high[1:], before, out=high[1:])
-    np.minimum(low[1:], before, out=low[1:])
-    return high - low
+def _smooth(make: Callable[[int], Smoothing], candles: Candles, blocks: Blocks, window: float) -> Values:
+    return Values(blocks.firsts, *smoothed(candles, blocks, make(int(window))))
 
 
-def _average_true_range(lanes: Lanes, window: float) -> Floats:
-    spans = _true_range(lanes)
-    values = np.full_like(spans, np.nan)
+def _exponential_average(window: int) -> Smoothing:
+    alpha = 2.0 / (window + 1)
+    return Smoothing(
+        keep=1.0 - alpha,
+        window=window,
+        seeding=1,
+        seeds=lambda candles, anchors: (_prices(candles, candles.close[anchors]),),
+        added=lambda candles, first, end: (alpha * _prices(candles, candles.close[first:end]),),
+        shown=_itself,
+    )
+
+
+def _itself(level: Floats) -> Floats:
+    return level
+
+
+def _relative_strength(window: int) -> Smoothing:
+    alpha = 1.0 / window
+
+    def added(candles: Candles, first: int, end: int) -> tuple[Floats, Floats]:
+        closes = _prices(candles, candles.close[max(0, first - 1) : end])
+        change = np.diff(closes, prepend=closes[: 1 - min(first, 1)])
+        return alpha * np.maximum(change, 0.0), alpha * np.maximum(-change, 0.0)
+
+    return Smoothing(
+        keep=1.0 - alpha,
+        window=window,
+        seeding=1,
+        seeds=lambda _, anchors: (np.zeros(len(anchors)),) * 2,
+        added=added,
+        shown=_share_of_gains,
+    )
+
+
+def _share_of_gains(gain: Floats, loss: Floats) -> Floats:
+    total = gain + loss
+    values = np.full_like(total, 50.0)
+    np.divide(100.0 * gain, total, out=values, where=total != 0.0)
+    return values
+
+
+def _average_true_range(window: int) -> Smoothing:
+    alpha = 1.0 / window
+
+    def seeds(candles: Candles, anchors: Integers) -> tuple[Floats]:
+        # Of blocks that are too short for it, it is never used.
+        spans = _spans(candles, np.minimum(anchors[:, None] + np.arange(window), len(candles) - 1))
+        spans[:, 0] = _bare_spans(candles, anchors)
+        return (spans.cumsum(axis=1)[:, -1] / window,)
+
+    return Smoothing(
+        keep=1.0 - alpha,
+        window=window,
+        seeding=window,
+        seeds=seeds,
+        added=lambda candles, first, end: (alpha * _spans(candles, np.arange(first, end)),),
+        shown=_itself,
+    )
+
+
+def _true_range(candles: Candles, blocks: Blocks) -> Values:
+    value = np.empty(len(candles))
+    for start in range(0, len(candles), CHUNK):
+        value[start : start + CHUNK] = _spans(candles, np.arange(start, min(start + CHUNK, len(candles))))
+    firsts, known = blocks.firsts, blocks.known
+    before = np.where(known > 1, value[firsts - 1], _bare_spans(candles, firsts - 1))
+    before[known == 0] = np.nan
+    alone = firsts[known == 0]
+    value[alone] = _bare_spans(candles, alone)
+    return Values(firsts, value, before)
+
+
+def _spans(candles: Candles, places: Integers) -> Floats:
+    """Return the true ranges of candles; the one before the very first is that itself."""
+    before = candles.close[np.maximum(places - 1, 0)]
+    high, low = np.maximum(candles.high[places], before), np.minimum(candles.low[places], before)
+    return _prices(candles, high) - _prices(candles, low)
+
+
+def _bare_spans(candles: Candles, places: Integers) -> Floats:
+    return _prices(candles, candles.high[places]) - _prices(candles, candles.low[places])
+
+
+def _window(name: str, make: Callable[..., Floats], candles: Candles, blocks: Blocks, *params: float) -> Values:
+    """Return what is made of as many last candles as the indicator reaches back, from chunks that overlap by that."""
+    reach_of = INDICATORS[name].reach
+    assert reach_of is not None, f"{name} has no window"
+    reach, count = reach_of(*params), len(candles)
+    value = np.empty(count)
+    for first in range(reach - 1, count, CHUNK):
+        end = min(first + CHUNK, count)
+        value[first:end] = make(candles, slice(first - reach + 1, end), *params)
+    value[blocks.warming(reach)] = np.nan
+    before = value[blocks.firsts - 1]
+    before[blocks.known < reach] = np.nan
+    return Values(blocks.firsts, value, before)
+
+
+def _close(candles: Candles, rows: slice) -> Floats:
+    return _prices(candles, candles.close[rows])
+
+
+def _simple_average(candles: Candles, rows: slice, window: float) -> Floats:
     count = int(window)
-    if len(spans) < count:
-        return values
-    total = np.zeros(spans.shape[1])
-    for step in range(count):
-        total = total + spans[step]
-    level = values[count - 1] = total / count
-    for step in range(count, len(spans)):
-        level = values[step] = level + (spans[step] - level) / count
+    return _quotients(_sums(candles.close[rows], count), count * 10**candles.price_decimals)
+
+
+def _variance(candles: Candles, rows: slice, window: float) -> Floats:
+    closes, count = candles.close[rows], int(window)
+    # If 64 bits hold the result, it is true: what the sums lost on the way comes back in their differences.
+    if count * (int(closes.max()) - int(closes.min())) >= SPREAD_MAX:
+        closes = closes.astype(object)
+    total = _sums(closes, count)
+    squares = count * _sums(closes * closes, count) - total * total
+    return _quotients(squares, (count * 10**candles.price_decimals) ** 2)
+
+
+def _sums(numbers: Integers, window: int) -> Integers:
+    upto = numbers.cumsum()
+    sums = upto[window - 1 :]
+    return np.append(sums[:1], sums[1:] - upto[:-window])
+
+
+def _quotients(numbers: Integers, divisor: int) -> Floats:
+    """Return the floats nearest to the quotients."""
+    if numbers.dtype == np.int64 and int(numbers.max()) <= WHOLE_MAX and int(float(divisor)) == divisor:
+        rounded: Floats = numbers / float(divisor)
+        return rounded
+    return np.array([number / divisor for number in numbers.tolist()])
+
+
+def _deviation(candles: Candles, rows: slice, window: float) -> Floats:
+    return np.sqrt(_variance(candles, rows, window))
+
+
+def _z_score(candles: Candles, rows: slice, window: float) -> Floats:
+    variance = _variance(candles, rows, window)
+    values = np.full_like(variance, np.nan)
+    apart = _close(candles, rows)[int(window) - 1 :] - _simple_average(candles, rows, window)
+    np.divide(apart, np.sqrt(variance), out=values, where=variance > 0.0)
     return values
 
 
-def _exponential_average(lanes: Lanes, window: float) -> Floats:
-    close, count = lanes.close, int(window)
-    values = np.empty_like(close)
-    alpha = 2.0 / (count + 1)
-    weighted = alpha * close
-    level = values[0] = close[0]
-    for step in range(1, len(close)):
-        level = values[step] = (1.0 - alpha) * level + weighted[step]
-    values[: count - 1] = np.nan
-    return values
+def _highest(candles: Candles, rows: slice, window: float) -> Floats:
+    return _prices(candles, _most(np.maximum, candles.high[rows], int(window)))
 
 
-def _relative_strength(lanes: Lanes, window: float) -> Floats:
-    close, count = lanes.close, int(window)
-    alpha = 1.0 / count
-    change = np.diff(close, axis=0)
-    up = np.where(change > 0.0, alpha * change, 0.0)
-    down = np.where(change > 0.0, 0.0, alpha * change)
-    gains, losses = np.zeros_like(close), np.zeros_like(close)
-    gain, loss = gains[0], losses[0]
-    for step in range(1, len(close)):
-        gain = gains[step] = (1.0 - alpha) * gain + up[step - 1]
-        loss = losses[step] = (1.0 - alpha) * loss - down[step - 1]
-    total = gains + losses
-    values = np.full_like(close, 50.0)
-    np.divide(100.0 * gains, total, out=values, where=total != 0.0)
-    values[: count - 1] = np.nan
-    return values
+def _lowest(candles: Candles, rows: slice, window: float) -> Floats:
+    return _prices(candles, _most(np.minimum, candles.low[rows], int(window)))
 
 
-@frozen(eq=False)
-class _Moments:
-    mean: Floats
-    squares: Floats
+def _most(of_two: Callable[[Integers, Integers], Integers], numbers: Integers, window: int) -> Integers:
+    """Return the extreme of each window, from those of windows half as long."""
+    width = 1
+    while 2 * width <= window:
+        numbers = of_two(numbers[:-width], numbers[width:])
+        width *= 2
+    rest = window - width
+    return of_two(numbers[: len(numbers) - rest], numbers[rest:])
 
 
-def _moments(lanes: Lanes, window: int) -> _Moments:
-    """Return mean and sum of squared deviations of the last closes, joined of tails and heads as live ones are."""
-    close = lanes.close
-    steps, width = close.shape
-    rounds = -(-steps // window)
-    padded = np.concatenate((close, np.broadcast_to(close[-1], (rounds * window - steps, width))))
-    blocks = padded.reshape(rounds, window, width)
-    heads, tails = _welford(blocks), _welford(blocks[:, ::-1])
-    mean, squares = np.full_like(blocks, np.nan), np.full_like(blocks, np.nan)
-    mean[:, -1], squares[:, -1] = heads.mean[:, -1], heads.squares[:, -1]
-    if window > 1:
-        counts = np.arange(1, window)[:, None]
-        rest = window - counts
-        # After so many of this block, the tail is what is left of the one before.
-        head_mean, head_squares = heads.mean[1:, :-1], heads.squares[1:, :-1]
-        tail_mean, tail_squares = tails.mean[:-1, ::-1][:, 1:], tails.squares[:-1, ::-1][:, 1:]
-        apart = tail_mean - head_mean
-        mean[1:, :-1] = head_mean + apart * rest / window
-        squares[1:, :-1] = head_squares + tail_squares + apart * apart * counts * rest / window
-    flat = (rounds * window, width)
-    return _Moments(mean.reshape(flat)[:steps], squares.reshape(flat)[:steps])
+def _before(make: Callable[..., Floats], candles: Candles, rows: slice, window: float) -> Floats:
+    return make(candles, slice(rows.start, rows.stop - 1), window)
 
 
-def _welford(blocks: Floats) -> _Moments:
-    means, sums = np.empty(blocks.shape), np.empty(blocks.shape)
-    mean = squares = np.zeros((blocks.shape[0], blocks.shape[2]))
-    for place in range(blocks.shape[1]):
-        number = blocks[:, place]
-        step = number - mean
-        mean = means[:, place] = mean + step / (place + 1)
-        squares = sums[:, place] = squares + step * (number - mean)
-    return _Moments(means, sums)
+def _rung(name: str, candles: Candles, rows: slice, *ladder: float) -> Floats:
+    return np.searchsorted(rungs_of(name, *ladder), _close(candles, rows), side="left").astype(np.float64)
 
 
-def _simple_average(lanes: Lanes, window: float) -> Floats:
-    return _moments(lanes, int(window)).mean
+def _period(candles: Candles, rows: slice, period_ms: float, offset_ms: float) -> Floats:
+    closed_ms = candles.time_ms[rows] + candles.timeframe.ms
+    return ((closed_ms - int(offset_ms)) // int(period_ms)).astype(np.float64)
 
 
-def _deviation(lanes: Lanes, window: float) -> Floats:
-    return np.sqrt(_moments(lanes, int(window)).squares / int(window))
-
-
-def _z_score(lanes: Lanes, window: float) -> Floats:
-    moments = _moments(lanes, int(window))
-    values = np.full_like(lanes.close, np.nan)
-    apart = np.sqrt(moments.squares / int(window))
-    np.divide(lanes.close - moments.mean, apart, out=values, where=moments.squares > 0.0)
-    return values
-
-
-def _top(column: Floats, window: int) -> Floats:
-    """Return the largest of the last numbers, by the heads and tails of blocks as long as the window."""
-    steps, width = column.shape
-    rounds = -(-steps // window)
-    padded = np.concatenate((column, np.full((rounds * window - steps, width), -np.inf)))
-    blocks = padded.reshape(rounds, window, width)
-    heads = np.maximum.accumulate(blocks, axis=1)
-    tails = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1]
-    heads[1:, :-1] = np.maximum(heads[1:, :-1], tails[:-1, 1:])
-    heads[0, :-1] = np.nan
-    return heads.reshape(rounds * window, width)[:steps]
-
-
-def _highest(lanes: Lanes, window: float) -> Floats:
-    return _top(lanes.high, int(window))
-
-
-def _lowest(lanes: Lanes, window: float) -> Floats:
-    return -_top(-lanes.low, int(window))
-
-
-def _one_later(make: Callable[..., Floats], lanes: Lanes, window: float) -> Floats:
-    values = np.full_like(lanes.close, np.nan)
-    values[1:] = make(lanes, window)[:-1]
-    return values
-
-
-def _rung(name: str, lanes: Lanes, *ladder: float) -> Floats:
-    marks = rungs_of(name, *ladder)
-    return np.searchsorted(marks, lanes.close, side="left").astype(np.float64)
-
-
-def _period(lanes: Lanes, period_ms: float, offset_ms: float) -> Floats:
-    return ((lanes.close_time_ms - int(offset_ms)) // int(period_ms)).astype(np.float64)
-
-
-_COLUMNS: Final[Mapping[str, Callable[..., Floats]]] = MappingProxyType(
+_SMOOTHED: Final[Mapping[str, Callable[[int], Smoothing]]] = MappingProxyType(
+    {"ema": _exponential_average, "rsi": _relative_strength, "atr": _average_true_range}
+)
+_WINDOWED: Final[Mapping[str, Callable[..., Floats]]] = MappingProxyType(
     {
         "close": _close,
-        "true_range": _true_range,
         "sma": _simple_average,
-        "ema": _exponential_average,
-        "rsi": _relative_strength,
-        "atr": _average_true_range,
         "stddev": _deviation,
         "zscore": _z_score,
         "highest": _highest,
         "lowest": _lowest,
-        "channel_high": partial(_one_later, _highest),
-        "channel_low": partial(_one_later, _lowest),
+        "channel_high": partial(_before, _highest),
+        "channel_low": partial(_before, _lowest),
         "arithmetic_rung": partial(_rung, "arithmetic_rung"),
         "geometric_rung": partial(_rung, "geometric_rung"),
         "period": _period,
     }
 )
-assert _COLUMNS.keys() == INDICATORS.keys(), "every indicator has both forms"
+_FORMS: Final[Mapping[str, Callable[..., Values]]] = MappingProxyType(
+    {name: partial(_smooth, make) for name, make in _SMOOTHED.items()}
+    | {name: partial(_window, name, make) for name, make in _WINDOWED.items()}
+    | {"true_range": _true_range}
+)
+assert _FORMS.keys() == INDICATORS.keys(), "every indicator has both forms"
 
 
 def _changes(left: Values, right: Values) -> Truths:

@@ -65,13 +65,12 @@ class Param(msgspec.Struct, frozen=True):
 class Kind(msgspec.Struct, frozen=True):
     """How an indicator is made, and from which numbers.
 
-    `span`, where there is one, says after how many candles nothing is left of what came before: counted from the first
-    candle, the indicator begins anew each time so many have come, and keeps what the last such block told.
+    `reach`, where there is one, says how many candles a value is made of, and that those before them change nothing.
     """
 
     make: Callable[..., Indicator]
     params: tuple[Param, ...] = ()
-    span: Callable[..., int] | None = None
+    reach: Callable[..., int] | None = None
 
 
 def make_indicator(name: str, params: tuple[int | float, ...]) -> Indicator:
@@ -93,12 +92,9 @@ def make_indicator(name: str, params: tuple[int | float, ...]) -> Indicator:
 
 def first_needed(name: str, params: tuple[int | float, ...], count: int) -> int:
     """Return from which of `count` candles on a fresh indicator must be fed to be as if it had been fed all of them."""
-    span = INDICATORS[name].span
-    if span is None:
-        return 0
-    length = span(*params)
-    # One whole block before the present one; and two more candles, because `previous` is kept, and by some twice.
-    return max(0, ((count - 2) // length - 1) * length)
+    reach = INDICATORS[name].reach
+    # One more candle, because `previous` is kept.
+    return 0 if reach is None else max(0, count - reach(*params) - 1)
 
 
 class Constant:
@@ -176,12 +172,13 @@ class TrueRange:
 class AverageTrueRange:
     """Wilder's smoothing of the true range, seeded with the plain mean of the first `window` true ranges."""
 
-    __slots__ = ("_count", "_range", "_sum", "_window", "previous", "value")
+    __slots__ = ("_alpha", "_count", "_range", "_sum", "_window", "previous", "value")
 
     def __init__(self, window: int) -> None:
         self.value: float | None = None
         self.previous: float | None = None
         self._window = window
+        self._alpha = 1.0 / window
         self._count = 0
         self._sum = 0.0
         self._range = TrueRange()
@@ -195,7 +192,8 @@ class AverageTrueRange:
         level = self.value
         self.previous = level
         if level is not None:
-            self.value = level + (span - level) / self._window
+            alpha = self._alpha
+            self.value = (1.0 - alpha) * level + alpha * span
             return
         self._sum += span
         self._count += 1
@@ -301,7 +299,7 @@ class Deviation:
         self.previous = self.value
         moments = self._moments
         if moments.push(sample.close):
-            self.value = sqrt(moments.squares / moments.window)
+            self.value = sqrt(moments.variance)
 
 
 class ZScore:
@@ -320,8 +318,8 @@ class ZScore:
         moments = self._moments
         close = sample.close
         if moments.push(close):
-            squares = moments.squares
-            self.value = (close - moments.mean) / sqrt(squares / moments.window) if squares > 0.0 else None
+            variance = moments.variance
+            self.value = (close - moments.mean) / sqrt(variance) if variance > 0.0 else None
 
 
 class Highest:
@@ -424,8 +422,16 @@ def _window(window: float) -> int:
     return int(window)
 
 
+def _window_before(window: float) -> int:
+    return int(window) + 1
+
+
 def _one(*_: float) -> int:
     return 1
+
+
+def _two() -> int:
+    return 2
 
 
 _WINDOW: Final = (Param("window", 1, WINDOW_MAX),)
@@ -438,8 +444,8 @@ _LADDER: Final = (
 
 INDICATORS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
-        "close": Kind(Close, span=_one),
-        "true_range": Kind(TrueRange, span=_one),
+        "close": Kind(Close, reach=_one),
+        "true_range": Kind(TrueRange, reach=_two),
         "sma": Kind(SimpleAverage, _WINDOW, _window),
         "ema": Kind(ExponentialAverage, _WINDOW),
         "rsi": Kind(RelativeStrength, _WINDOW),
@@ -448,8 +454,8 @@ INDICATORS: Final[Mapping[str, Kind]] = MappingProxyType(
         "zscore": Kind(ZScore, _WINDOW, _window),
         "highest": Kind(Highest, _WINDOW, _window),
         "lowest": Kind(Lowest, _WINDOW, _window),
-        "channel_high": Kind(_channel_high, _WINDOW, _window),
-        "channel_low": Kind(_channel_low, _WINDOW, _window),
+        "channel_high": Kind(_channel_high, _WINDOW, _window_before),
+        "channel_low": Kind(_channel_low, _WINDOW, _window_before),
         "arithmetic_rung": Kind(partial(_rung, "arithmetic_rung"), _LADDER, _one),
         "geometric_rung": Kind(partial(_rung, "geometric_rung"), _LADDER, _one),
         "period": Kind(

@@ -12,7 +12,7 @@ import msgspec
 
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Timeframe
-from pipaid.signals.indicator import Constant, Indicator, Sample, first_needed, make_indicator
+from pipaid.signals.indicator import INDICATORS, Constant, Indicator, Sample, first_needed, make_indicator
 
 BLOCK: Final = 4096
 FEATURES_MAX: Final = 16_384
@@ -55,6 +55,11 @@ class Live:
         self.successor: Indicator | None = None
         self.users = 0
 
+    @property
+    def never_forgets(self) -> bool:
+        """Tell whether every candle since the anchor shows in the value."""
+        return self.feature is not None and INDICATORS[self.feature.name].reach is None
+
 
 class Watch:
     """A condition together with who is to be told when it holds, in order of subscription."""
@@ -79,8 +84,9 @@ class Series:
     An indicator's value at a candle is a pure function of the candles since its anchor, and the anchor is a pure
     function of time: it is the start of the block before the candle's own, or the first candle known. So a feature made
     early, made late or made after a restart that loaded history from `anchor_ms` on has the same value to the last bit.
-    When a block begins, every feature moves to its new anchor. The successors are warmed one by one in the second half
-    of a block, so that no single candle pays for all of them.
+    When a block begins, every feature moves to its new anchor. What is made of a window alone stays as it is if there
+    are enough candles since that anchor. Those that never forget have successors, which are warmed one by one in the
+    second half of a block, so that no single candle pays for all of them.
     """
 
     __slots__ = (
@@ -237,7 +243,7 @@ class Series:
         self._replay([(feature, indicator)])
         live = self._lives[feature] = Live(feature, indicator)
         self._updates = None
-        if self._unprepared is not None:
+        if self._unprepared is not None and live.never_forgets:
             self._unprepared.append(live)
         return live
 
@@ -254,7 +260,7 @@ class Series:
         for feature, live in self._lives.items():
             if live.successor is not None and follows:
                 live.indicator = live.successor
-            else:
+            elif not first_needed(feature.name, feature.params, self.length):
                 live.indicator = make_indicator(feature.name, feature.params)
                 late.append((feature, live.indicator))
             live.successor = None
@@ -263,7 +269,7 @@ class Series:
     def _prepare(self, index: int) -> None:
         """Warm the successors of a few features, as many as it takes to be done before the next block."""
         if self._unprepared is None:
-            self._unprepared = list(self._lives.values())
+            self._unprepared = [live for live in self._lives.values() if live.never_forgets]
         if not self._unprepared:
             return
         left = self._next_block - index
@@ -280,7 +286,7 @@ class Series:
     def _replay(self, indicators: Sequence[tuple[Feature, Indicator]], from_index: int = 0) -> None:
         """Feed the kept candles from an index on to fresh indicators; all of them are the current anchor's.
 
-        Those with a finite memory are fed no more than they keep, beginning where they would begin anew by themselves.
+        Those made of a window are fed no more than it takes.
         """
         if not indicators:
             return

@@ -2,68 +2,83 @@
 
 from __future__ import annotations
 
+from collections import deque
+from decimal import Context, Decimal
 from itertools import accumulate
 from math import inf
+from typing import Final
+
+# Floats hold every whole number up to twice this, and the powers of ten as far as the other.
+WHOLE_MAX: Final = 2**52
+DECIMALS_MAX: Final = 22
+_EXACT: Final = Context(prec=1_000)
 
 
 class WindowMoments:
-    """Mean and sum of squared deviations over the last `window` numbers, with nothing ever subtracted.
+    """Mean and variance of the last `window` numbers, each the float nearest to the exact one.
 
-    The numbers come in blocks as long as the window; a window is a tail of the block before joined to the head of this
-    one. Heads grow by Welford's step, tails are made once a block, and the two are joined by Chan's formula, so that no
-    error is carried from window to window and a flat one has exactly zero deviation.
+    A number is taken for the shortest decimal that its float tells, which is the price it was made of, and kept as a
+    whole number of the smallest decimal step seen so far. Sums of whole numbers have no error, so that what left the
+    window leaves no trace, and neither the order nor the size of the step shows in any result.
     """
 
-    __slots__ = ("_fresh", "_mean", "_squares", "_tail_means", "_tail_squares", "mean", "squares", "window")
+    __slots__ = ("_decimals", "_divisor", "_kept", "_missing", "_scale", "_squares", "_sum", "_weight", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
-        self.mean = 0.0
-        self.squares = 0.0
-        self._mean = 0.0
-        self._squares = 0.0
-        self._fresh: list[float] = []
-        self._tail_means: list[float] = []
-        self._tail_squares: list[float] = []
+        self._kept = deque([0] * window, window)
+        self._missing = window
+        self._sum = 0
+        self._squares = 0
+        self._decimals = 0
+        self._scale = 1.0
+        self._divisor = window
+        self._weight = window * window
 
     def push(self, number: float) -> bool:
         """Take the next number; tell whether the window is full."""
-        fresh = self._fresh
-        fresh.append(number)
-        count = len(fresh)
-        step = number - self._mean
-        mean = self._mean + step / count
-        squares = self._squares + step * (number - mean)
-        window = self.window
-        if count == window:
-            self.mean, self.squares = mean, squares
-            self._turn()
-            return True
-        self._mean, self._squares = mean, squares
-        tail_means = self._tail_means
-        if not tail_means:
-            return False
-        apart = tail_means[count] - mean
-        rest = window - count
-        self.mean = mean + apart * rest / window
-        self.squares = squares + self._tail_squares[count] + apart * apart * count * rest / window
+        units = int(number * self._scale + 0.5)
+        # Of so few digits, no two decimals have the same float: if the float comes out again, it is the decimal.
+        if units >= WHOLE_MAX or units / self._scale != number:
+            units = self._exact(number)
+        kept = self._kept
+        gone = kept[0]
+        kept.append(units)
+        step = units - gone
+        self._sum += step
+        self._squares += step * (units + gone)
+        if self._missing:
+            self._missing -= 1
+            return not self._missing
         return True
 
-    def _turn(self) -> None:
-        means: list[float] = []
-        sums: list[float] = []
-        mean = squares = 0.0
-        for count, number in enumerate(reversed(self._fresh), 1):
-            step = number - mean
-            mean += step / count
-            squares += step * (number - mean)
-            means.append(mean)
-            sums.append(squares)
-        means.reverse()
-        sums.reverse()
-        self._tail_means, self._tail_squares = means, sums
-        self._fresh.clear()
-        self._mean = self._squares = 0.0
+    @property
+    def mean(self) -> float:
+        """Return the mean of a full window."""
+        return self._sum / self._divisor
+
+    @property
+    def variance(self) -> float:
+        """Return the mean of the squared deviations from the mean of a full window; a flat one has exactly none."""
+        total = self._sum
+        return (self.window * self._squares - total * total) / self._weight
+
+    def _exact(self, number: float) -> int:
+        """Return a number in units, after making them as small as it takes."""
+        decimal = Decimal(repr(number))
+        exponent = decimal.as_tuple().exponent
+        assert isinstance(exponent, int), f"{number} is no number"
+        finer = min(-exponent, DECIMALS_MAX) - self._decimals
+        if finer > 0:
+            factor = 10**finer
+            self._decimals += finer
+            self._scale = 10.0**self._decimals
+            self._divisor *= factor
+            self._weight *= factor * factor
+            self._sum *= factor
+            self._squares *= factor * factor
+            self._kept = deque((units * factor for units in self._kept), self.window)
+        return round(decimal.scaleb(self._decimals, _EXACT))
 
 
 class WindowTop:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import commits, daemons, fanout, kills, neighbours, roundtrip, sweep, trades
+from tests.bench import columns, commits, daemons, fanout, kills, neighbours, roundtrip, sweep, trades
 from tests.bench.figure import QUICK, Figure, Size, machine, show
 
 BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
@@ -23,6 +23,7 @@ BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
     "fanout": fanout.measure,
     "kills": kills.measure,
     "neighbours": neighbours.measure,
+    "columns": columns.measure,
 }
 
 

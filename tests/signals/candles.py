@@ -64,3 +64,39 @@ def walks(draw: st.DrawFn, *, count: int, gap_max: int = 1, first_max: int = 40)
         candles.append(Candle("EURUSD", Timeframe.H1, start, opened, high, low, close, Decimal(up)))
         index += gap
     return candles
+
+
+@st.composite
+def storms(draw: st.DrawFn, *, decimals_min: int = 0) -> Sequence[Candle]:
+    """Draw candles of up to 12 decimals: calm, flat, wild and huge stretches, spikes and gaps."""
+    step = Decimal(1).scaleb(-draw(st.integers(decimals_min, 12)))
+    close = 50_000
+    index = draw(st.integers(0, 40))
+    candles: list[Candle] = []
+    kinds = st.tuples(
+        st.sampled_from(["calm", "flat", "wild", "spike", "huge"]), st.integers(1, 15), st.integers(0, 12)
+    )
+    for kind, length, gap in draw(st.lists(kinds, min_size=1, max_size=6)):
+        index += gap
+        if gap:
+            close = max(1, close + draw(st.integers(-40_000, 40_000)))
+        reach = {"calm": 7, "flat": 0, "wild": 40_000, "spike": 3, "huge": 0}[kind]
+        for number in range(length):
+            opened, close = close, max(1, close + draw(st.integers(-reach, reach)))
+            top = max(opened, close) + draw(st.integers(0, reach))
+            huge = kind == "huge" or (kind == "spike" and not number)
+            last = draw(st.integers(2**49, 2**51 - 1)) if huge else close
+            candles.append(
+                Candle(
+                    "EURUSD",
+                    Timeframe.H1,
+                    index * Timeframe.H1.ms,
+                    opened * step,
+                    max(top, last) * step,
+                    min(opened, close) * step,
+                    last * step,
+                    step,
+                )
+            )
+            index += 1
+    return candles

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles
+from pipaid.signals import columns as columns_module
+from pipaid.signals import lanes as lanes_module
 from pipaid.signals.columns import Columns
 from pipaid.signals.indicator import INDICATORS
 from pipaid.signals.series import BLOCK, CONDITIONS, Condition, Feature, Series
-from tests.signals.candles import candles_of, eurusd_hours, walks
+from tests.signals.candles import candles_of, eurusd_hours, storms, walks
 
 PARAMS: dict[str, Sequence[tuple[int | float, ...]]] = {
     "close": [()],
@@ -69,7 +71,27 @@ def test_columns_show_what_live_indicators_show(candles: list[Candle], block: in
 
 
 @given(
-    candles=walks(count=60, gap_max=10),
+    candles=storms(),
+    block=st.sampled_from([3, 4, 16, 64]),
+    chunk=st.sampled_from([1, 5, 32]),
+    lanes=st.sampled_from([1, 2, 5]),
+)
+@settings(deadline=None)
+def test_storms_agree_however_the_work_is_cut(candles: list[Candle], block: int, chunk: int, lanes: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(columns_module, "CHUNK", chunk)
+        patched.setattr(lanes_module, "LANES_MAX", lanes)
+        assert_agree(candles, FEATURES, block)
+
+
+@given(candles=storms(decimals_min=11))
+@settings(deadline=None)
+def test_moments_of_prices_of_many_decimals_agree(candles: list[Candle]) -> None:
+    assert_agree(candles, [Feature(name, (window,)) for name in ("stddev", "zscore") for window in (3, 5, 6, 7)], 64)
+
+
+@given(
+    candles=st.one_of(walks(count=60, gap_max=10), storms()),
     block=st.sampled_from([4, 8, 64]),
     conditions=st.lists(CONDITION, min_size=1, max_size=6),
 )
@@ -88,9 +110,18 @@ def test_conditions_hold_where_they_hold_live(candles: list[Candle], block: int,
 def test_real_candles_over_several_blocks_agree(eurusd_hours_csv: Path) -> None:
     candles = eurusd_hours(eurusd_hours_csv)
     features = [Feature("ema", (50,)), Feature("rsi", (14,)), Feature("atr", (14,)), Feature("sma", (200,)),
-                Feature("zscore", (20,)), Feature("channel_high", (55,))]  # fmt: skip
+                Feature("zscore", (20,)), Feature("channel_high", (55,)), Feature("atr", (700,)),
+                Feature("stddev", (1_999,)), Feature("lowest", (1_024,))]  # fmt: skip
 
     assert_agree(candles, features, BLOCK)
+
+
+def test_of_no_candles_there_are_no_values() -> None:
+    columns = Columns(columns_of(candles_of([1, 2, 3])).between(10**13, 10**14))
+
+    for feature in FEATURES:
+        assert len(columns.feature(feature).value) == len(columns.feature(feature).previous) == 0
+    assert not columns.holds(Condition("every")).any()
 
 
 def test_what_is_no_indicator_is_refused() -> None:

@@ -194,6 +194,21 @@ def test_a_feature_that_nobody_retains_is_forgotten_at_the_next_block() -> None:
     assert series.feature(kept).value is not None
 
 
+def test_what_is_made_of_a_window_goes_on_through_the_blocks_unless_too_few_candles_are_left() -> None:
+    series = make_series(candles_of([1]))
+    window, endless = Feature("sma", (3,)), Feature("ema", (3,))
+    first = [series.retain(feature) for feature in (window, endless)]
+
+    for candle in candles_of(range(2, 18), start=1):
+        series.append(candle)
+    assert series.feature(window) is first[0]
+    assert series.feature(endless) is not first[1]
+
+    series.append(make_candle(1, index=80))
+    assert series.feature(window) is not first[0]
+    assert series.feature(window).value is None
+
+
 def test_to_release_more_often_than_retained_is_a_bug() -> None:
     series = make_series(candles_of([1, 2]))
     feature = Feature("sma", (2,))
