@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, TypeVar
@@ -101,13 +102,14 @@ def curve_of(result: BacktestResult) -> Curve:
 
 def symbol_charts(result: BacktestResult, candles: Mapping[str, Candles]) -> list[SymbolChart]:
     """Return a chart for each symbol, those with candles, trades or levels, in the order of the alphabet."""
-    known = {*candles, *(trade.symbol for trade in result.trades), *(level.symbol for level in result.levels)}
-    charts: list[SymbolChart] = []
-    for symbol in sorted(known)[:SYMBOLS_MAX]:
-        trades = [trade for trade in result.trades if trade.symbol == symbol]
-        levels = [level for level in result.levels if level.symbol == symbol]
-        charts.append(_symbol_chart(symbol, candles.get(symbol), trades, levels))
-    return charts
+    trades: defaultdict[str, list[BacktestTrade]] = defaultdict(list)
+    levels: defaultdict[str, list[LevelSpan]] = defaultdict(list)
+    for trade in result.trades:
+        trades[trade.symbol].append(trade)
+    for level in result.levels:
+        levels[level.symbol].append(level)
+    known = sorted({*candles, *trades, *levels})[:SYMBOLS_MAX]
+    return [_symbol_chart(symbol, candles.get(symbol), trades[symbol], levels[symbol]) for symbol in known]
 
 
 def fitted(candles: Candles, most: int) -> Candles:

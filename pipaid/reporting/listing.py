@@ -15,17 +15,18 @@ from pipaid.model.money import exact_text, quote_text
 from pipaid.reporting.charting import Block, Level, block_of, fitted, level_of, thinned
 
 LISTED_TRADES_MAX: Final = 5_000
-# Around each trade, before and after.
-MARGIN_CANDLES: Final = 60
-WINDOW_CANDLES_MAX: Final = 400
-# Of all windows together: about six megabytes.
+# True candles come in pieces of so many, which trades share: at least one before and one after each.
+PIECE_CANDLES: Final = 60
+# A trade that takes more pieces than this is shown in larger candles.
+PIECES_MAX: Final = 8
+# In all, in about six megabytes.
 CARRIED_CANDLES_MAX: Final = 300_000
 LEVELS_OF_TRADE_MAX: Final = 60
 CARRIED_LEVELS_MAX: Final = 20_000
 
 
 class TradeRow(msgspec.Struct, frozen=True, array_like=True):
-    """A trade as the page lists it: numbers to sort by as text, which is exact; `window` is -1 where there is none."""
+    """A trade as the page lists it: numbers as text, which is exact; `pieces` are the blocks of candles around it."""
 
     id: int
     side: str
@@ -38,27 +39,27 @@ class TradeRow(msgspec.Struct, frozen=True, array_like=True):
     pnl: str
     fee: str
     reason: str
-    window: int
+    pieces: list[int]
     levels: tuple[Level, ...]
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """Trades and the windows of candles that they name."""
+    """Trades and the blocks of candles that they name."""
 
     rows: list[TradeRow]
-    windows: list[Block]
+    blocks: list[Block]
     note: str
 
 
 def listing_of(result: BacktestResult, candles: Mapping[str, Candles]) -> Listing:
     """List the trades in their order; of too many, those with the largest profits and losses."""
     by_weight = sorted(result.trades, key=lambda trade: (-abs(trade.pnl), trade.id))[:LISTED_TRADES_MAX]
-    windows, levels = _Windows(candles), _Levels(result.levels)
-    rows = [_row(trade, windows.around(trade), levels.of(trade)) for trade in by_weight]
+    pieces, levels = _Pieces(candles), _Levels(result.levels)
+    rows = [_row(trade, pieces.around(trade), levels.of(trade)) for trade in by_weight]
     left_out = len(result.trades) - len(rows)
     return Listing(
         rows=sorted(rows, key=lambda row: row.id),
-        windows=windows.blocks,
+        blocks=pieces.blocks,
         note=f"{left_out:,} of {len(result.trades):,} trades are left out here: those with the smallest profits and "
         "losses. All figures on this page count them."
         if left_out
@@ -67,39 +68,33 @@ def listing_of(result: BacktestResult, candles: Mapping[str, Candles]) -> Listin
 
 
 @define
-class _Windows:
-    """The stretches of true candles; trades close to each other share one."""
+class _Pieces:
+    """Stretches of candles: the true ones in aligned pieces that trades share, larger ones for each long trade."""
 
     candles: Mapping[str, Candles]
     blocks: list[Block] = field(factory=list[Block])
     _known: dict[tuple[str, int, int], int] = field(factory=dict[tuple[str, int, int], int])
     _carried: int = 0
 
-    def around(self, trade: BacktestTrade) -> int:
-        """Return the number of the window around a trade, or -1 where there are no candles or no room for them."""
+    def around(self, trade: BacktestTrade) -> list[int]:
+        """Return the numbers of the blocks around a trade; none where there are no candles or no room for them."""
         candles = self.candles.get(trade.symbol)
         if candles is None:
-            return -1
-        first, last = self._reach(candles, trade)
-        key = (trade.symbol, first, last)
-        if key not in self._known:
-            stretch = candles.between(first, last)
-            if not len(stretch):
-                return -1
-            shown = fitted(stretch, WINDOW_CANDLES_MAX)
-            if self._carried + len(shown) > CARRIED_CANDLES_MAX:
-                return -1
-            self._carried += len(shown)
-            self._known[key] = len(self.blocks)
-            self.blocks.append(block_of(shown))
-        return self._known[key]
-
-    def _reach(self, candles: Candles, trade: BacktestTrade) -> tuple[int, int]:
-        """Return from when until when, in whole half margins, so that neighbours have the same."""
-        grain_ms = candles.timeframe.ms * MARGIN_CANDLES // 2
-        first = trade.entry_time_ms // grain_ms - 2
-        last = trade.exit_time_ms // grain_ms + 3
-        return int(first * grain_ms), int(last * grain_ms)
+            return []
+        piece_ms = candles.timeframe.ms * PIECE_CANDLES
+        first, last = trade.entry_time_ms // piece_ms - 1, trade.exit_time_ms // piece_ms + 2
+        step = 1 if last - first <= PIECES_MAX else last - first
+        spans = [(trade.symbol, at * piece_ms, (at + step) * piece_ms) for at in range(first, last, step)]
+        made = {span: candles.between(*span[1:]) for span in spans if span not in self._known}
+        shown = {span: fitted(each, PIECE_CANDLES * PIECES_MAX) for span, each in made.items() if len(each)}
+        wanted = sum(map(len, shown.values()))
+        if self._carried + wanted > CARRIED_CANDLES_MAX:
+            return []
+        self._carried += wanted
+        for span, each in shown.items():
+            self._known[span] = len(self.blocks)
+            self.blocks.append(block_of(each))
+        return [self._known[span] for span in spans if span in self._known]
 
 
 class _Levels:
@@ -120,7 +115,7 @@ class _Levels:
         return tuple(level_of(span) for span in found)
 
 
-def _row(trade: BacktestTrade, window: int, levels: tuple[Level, ...]) -> TradeRow:
+def _row(trade: BacktestTrade, pieces: list[int], levels: tuple[Level, ...]) -> TradeRow:
     return TradeRow(
         trade.id,
         trade.side.value,
@@ -133,6 +128,6 @@ def _row(trade: BacktestTrade, window: int, levels: tuple[Level, ...]) -> TradeR
         quote_text(trade.pnl),
         quote_text(trade.fee),
         trade.reason,
-        window,
+        pieces,
         levels,
     )

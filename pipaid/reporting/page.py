@@ -33,6 +33,7 @@ def write_report(
 def report_page(result: BacktestResult, candles: Mapping[str, Candles]) -> str:
     """Return the report as one page that holds all it needs."""
     scripts = (_plotly(), _script(_own("report.js")))
+    candles = _seen(result, candles)
     charts, listing = symbol_charts(result, candles), listing_of(result, candles)
     title = sections.heading(result)
     head = (
@@ -54,6 +55,12 @@ def report_page(result: BacktestResult, candles: Mapping[str, Candles]) -> str:
     )
     inside = "\n".join((*head, "</head>", "<body>", *body, "</body>"))
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{inside}\n</html>\n'
+
+
+def _seen(result: BacktestResult, candles: Mapping[str, Candles]) -> dict[str, Candles]:
+    """Return the candles of the time that was tested: whoever calls may have them of years."""
+    curve = result.equity_curve
+    return {symbol: each.between(curve[0][0], curve[-1][0]) if curve else each for symbol, each in candles.items()}
 
 
 def _header(title: str, subtitle: str) -> Markup:

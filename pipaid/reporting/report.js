@@ -48,21 +48,23 @@
   }
 
   // Candles come as differences, see pipaid/reporting/charting.py.
-  function unpack(block) {
+  function unpack(blocks) {
     const candles = { x: [], open: [], high: [], low: [], close: [] };
-    const scale = Math.pow(10, block.decimals);
-    let at = block.start_ms;
-    let last = 0;
-    for (let index = 0; index < block.steps.length; index++) {
-      const [open, high, low, close] = block.prices.slice(index * 4, index * 4 + 4);
-      const first = last + open;
-      at += block.steps[index] * block.step_ms;
-      last = first + close;
-      candles.x.push(at);
-      candles.open.push(first / scale);
-      candles.high.push((first + high) / scale);
-      candles.low.push((first + low) / scale);
-      candles.close.push(last / scale);
+    for (const block of blocks) {
+      const scale = Math.pow(10, block.decimals);
+      let at = block.start_ms;
+      let last = 0;
+      for (let index = 0; index < block.steps.length; index++) {
+        const [open, high, low, close] = block.prices.slice(index * 4, index * 4 + 4);
+        const first = last + open;
+        at += block.steps[index] * block.step_ms;
+        last = first + close;
+        candles.x.push(at);
+        candles.open.push(first / scale);
+        candles.high.push((first + high) / scale);
+        candles.low.push((first + low) / scale);
+        candles.close.push(last / scale);
+      }
     }
     return candles;
   }
@@ -108,9 +110,9 @@
     }), OPTIONS);
   }
 
-  function candleTrace(block) {
-    return Object.assign(unpack(block), {
-      type: "candlestick", name: block.timeframe + " candles", showlegend: true, line: { width: 1 },
+  function candleTrace(blocks) {
+    return Object.assign(unpack(blocks), {
+      type: "candlestick", name: blocks[0].timeframe + " candles", showlegend: true, line: { width: 1 },
       increasing: { line: { color: colour("gain") }, fillcolor: colour("card") },
       decreasing: { line: { color: colour("loss") }, fillcolor: colour("loss") },
     });
@@ -153,7 +155,7 @@
     const chart = charts[choice ? Number(choice.value) : 0];
     document.getElementById("notes").textContent = chart.notes.join(" ");
     const traces = levelTraces(chart.levels).concat(markTraces(chart.marks));
-    if (chart.candles) traces.unshift(candleTrace(chart.candles));
+    if (chart.candles) traces.unshift(candleTrace([chart.candles]));
     drawPrices(place, traces);
   }
 
@@ -284,19 +286,23 @@
     if (!row) return;
     const place = document.getElementById("trade");
     const chart = make("div", undefined, "chart");
-    const block = row[11] >= 0 ? listing.windows[row[11]] : null;
+    const blocks = row[11].map((number) => listing.blocks[number]);
     const overview = charts.find((each) => each.symbol === row[2]);
-    const used = block || (overview && overview.candles);
+    const near = blocks.length > 0;
+    const used = near ? blocks : overview && overview.candles ? [overview.candles] : [];
     const title = "Trade " + row[0] + ": " + row[1] + " " + row[7] + " " + row[2] + ", net " + row[8] + ", left for " + row[10];
-    const told = block ? "Candles of " + block.timeframe + " around the trade." :
-      used ? "The page holds no closer candles of this trade: it shows those of " + used.timeframe + "." :
+    const told = near ? "Candles of " + used[0].timeframe + " around the trade." :
+      used.length ? "The page holds no closer candles of this trade: it shows those of " + used[0].timeframe + "." :
         "There are no candles of this trade.";
     place.replaceChildren(make("h3", title), chart, make("p", told, "note"));
     const sign = row[1] === "buy" ? 1 : -1;
     const mark = [row[0], sign, row[3], Number(row[4]), row[5], Number(row[6]), Number(row[8])];
     const traces = levelTraces(row[12]).concat(markTraces([mark]));
-    if (used) traces.unshift(candleTrace(used));
-    if (used && !block) keepNear(traces[0], row[3] - 20 * used.step_ms, row[5] + 20 * used.step_ms);
+    if (used.length) {
+      const margin = (near ? 60 : 20) * used[0].step_ms;
+      traces.unshift(candleTrace(used));
+      keepNear(traces[0], row[3] - margin, row[5] + margin);
+    }
     drawPrices(chart, traces);
   }
 

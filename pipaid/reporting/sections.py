@@ -10,11 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from pipaid.engine.metrics import FORMULAS, expected_value, profit_factor
+from pipaid.engine.metrics import FORMULAS, expected_value, profit_factor, summed
 from pipaid.model.backtest import BacktestResult, BacktestTrade, metrics_object
 from pipaid.model.moment import DAY_MS, iso_seconds
 from pipaid.model.money import ONE, ZERO, quote_text
-from pipaid.model.strategy import Tally
 from pipaid.reporting.markup import Markup, joined, table, tag
 
 NAMES: Final = {
@@ -176,10 +175,10 @@ def _tile(name: str, value: str, under: str, sign: str) -> Markup:
 
 
 def _breakdown(name: str, key: Callable[[BacktestTrade], str], trades: Iterable[BacktestTrade]) -> Markup:
-    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    profits: defaultdict[str, list[Decimal]] = defaultdict(list)
     for trade in trades:
-        group = key(trade)
-        tallies[group] = tallies[group].with_trade(trade.pnl)
+        profits[key(trade)].append(trade.pnl)
+    tallies = {group: summed(each) for group, each in profits.items()}
     ranked = sorted(tallies.items(), key=lambda each: (-each[1].trades, each[0]))
     rows = [
         (

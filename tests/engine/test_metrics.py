@@ -22,8 +22,10 @@ from pipaid.engine.metrics import (
     measure,
     sharpe,
     sortino,
+    summed,
 )
 from pipaid.model.backtest import BacktestTrade, Metrics
+from pipaid.model.strategy import Tally
 from tests.builders import DAY_MS, START_MS
 from tests.results import make_metrics, make_trade
 
@@ -172,6 +174,15 @@ def test_a_mean_that_rounds_to_nothing_has_no_sign() -> None:
 
     assert str(told.expected_value) == "0.00"
     assert str(measured(max_drawdown=Decimal("-0.0001")).max_drawdown) == "0.000"
+
+
+@given(st.lists(st.integers(-10_000, 10_000).map(lambda cents: Decimal(cents) / 100), max_size=30))
+def test_sums_taken_at_once_are_those_taken_one_by_one(profits: list[Decimal]) -> None:
+    tally = Tally()
+    for profit in profits:
+        tally = tally.with_trade(profit)
+
+    assert summed(profits) == msgspec.structs.replace(tally, peak=ZERO, drawdown=ZERO)
 
 
 def test_durations_are_rounded_half_to_even() -> None:

@@ -156,11 +156,23 @@ def test_a_result_of_nothing_at_all_has_a_page() -> None:
 
 
 def test_a_single_candle_has_a_page() -> None:
-    result = make_result(equity_curve=((START_MS, Decimal(1000)),), candles=1)
+    ends = (START_MS, START_MS + 60_000)
+    result = make_result(equity_curve=tuple((at_ms, Decimal(1000)) for at_ms in ends), candles=1)
 
     blocks = blocks_of(Reading(report_page(result, {SYMBOL: make_columns(1)})))
 
     assert (blocks["curve"]["day_ms"], blocks["curve"]["exposure"]) == ([START_MS], [0.0])
+    assert len(blocks["charts"][0]["candles"]["steps"]) == 1
+
+
+def test_candles_from_before_and_after_the_test_are_not_drawn() -> None:
+    hour_ms = 3_600_000
+    curve = ((START_MS + hour_ms, Decimal(1000)), (START_MS + 3 * hour_ms, Decimal(1000)))
+
+    blocks = blocks_of(Reading(report_page(make_result(equity_curve=curve), {SYMBOL: make_columns()})))
+
+    drawn = blocks["charts"][0]["candles"]
+    assert (drawn["start_ms"], len(drawn["steps"])) == (START_MS + hour_ms, 120)
 
 
 def restless(count: int, symbol: str) -> Candles:
