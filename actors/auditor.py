@@ -162,8 +162,7 @@ class Auditor:
 
     def ended(self, client_id: str) -> None:
         """Take note that the stream told of an order's end; fills may have been lost before it."""
-        can = self.desk.capabilities
-        if can.lookup_by_client_id and not can.fills_since:
+        if self.desk.capabilities.tells_fills_by_order:
             self._over.add(client_id)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -186,6 +185,8 @@ class Auditor:
             if self._strays != self.bucket.total or self._suspects.keys() - self.frozen:
                 self._strays = self.bucket.total
                 positions.due_s = min(positions.due_s, now_s + ORDERS_EVERY_S)
+            if self._over:
+                await self._attempt(self._ask_about_ended)
             for each in rounds:
                 if now_s >= each.due_s:
                     each.due_s, each.made_s = now_s + each.every_s, now_s

@@ -377,14 +377,20 @@ class Gateway:
                 await trio.lowlevel.checkpoint()
 
     def pass_on(self, update: Execution | FundingPaid) -> bool:
-        """Bring what the venue tells to whom it concerns; tell whether it concerns anybody."""
+        """Bring what the venue tells to whom it concerns; tell whether it concerns anybody.
+
+        Where fills are told by their orders alone, an order has not ended for us before it was asked for them: should
+        this life end first, the next one asks.
+        """
         owner = self.owner_of_order(update.client_order_id) if isinstance(update, Execution) else None
         owner = owner or (self.owner_of_position(update.position_id) if update.position_id else None)
         if owner is None:
             self._put_aside(update, "neither an order nor a lot of ours", "")
             return False
-        self.delivery.hand(owner, update)
-        if isinstance(update, Execution) and update.fact in ENDS:
+        ends = isinstance(update, Execution) and update.fact in ENDS
+        if not (ends and self.desk.capabilities.tells_fills_by_order and update.fill is None):
+            self.delivery.hand(owner, update)
+        if ends:
             self.ended(update.client_order_id)
         return True
 

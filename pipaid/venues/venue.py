@@ -32,6 +32,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     max_id_len: int
     stop_orders: bool
 
+    @property
+    def tells_fills_by_order(self) -> bool:
+        """Tell whether an order is the only place to learn of a fill that the stream has lost."""
+        return self.lookup_by_client_id and not self.fills_since
+
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
     """Recorded candles begin: the first price of each symbol is known, nothing of what follows."""

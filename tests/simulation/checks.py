@@ -342,7 +342,7 @@ class Checks:
         theirs = {fill.id: fill for fill in ledger.filled}
         ours = {each.fill.id: each.fill for each in booked}
         for missing in sorted(theirs.keys() - ours.keys()):
-            if not self._set_aside(missing):
+            if not self._set_aside(ledger, theirs[missing]):
                 self.violate(f"M1 fill {missing} was lost")
         for both in sorted(theirs.keys() & ours.keys()):
             if _amounts(theirs[both]) != _amounts(ours[both]):
@@ -416,9 +416,9 @@ class Checks:
             return msgspec.json.decode(data, type=DeskMemory).amounts
         return {}
 
-    def _set_aside(self, fill_id: str) -> bool:
+    def _set_aside(self, ledger: Ledger, fill: Fill) -> bool:
         """Tell whether a fill that no lot accounts for is known as such."""
-        return bool(self.risen) and self._is_durable("stray", fill_id)
+        return bool(self.risen) and (self._is_durable("stray", fill.id) or fill.symbol in self._known_apart(ledger))
 
     def _journal(self) -> dict[str, list[Any]]:
         types = {"order": Order, "position": Position, "fill": BookedFill, "strategy": Strategy}
