@@ -110,9 +110,18 @@ class SqliteJournal(SqliteReader):
                 raise
         except sqlite3.Error as error:
             raise unusable(path, error) from error
-        super().__init__(path)
-        self._testify()
-        self._held.sync()
+        try:
+            super().__init__(path)
+            try:
+                self._testify()
+                self._held.sync()
+            except BaseException:
+                super().close()
+                raise
+        except BaseException:
+            # Whoever goes on without this journal must not go on holding its files.
+            self._writing.close()
+            raise
 
     @property
     def epoch(self) -> int:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 VIOLATIONS_MAX = 20
 HOUR_MS = 60 * MINUTE_MS
 # So long a durable event may be on its way to who listens.
-HEARD_S = 2.0
+HEARD_S = 4.0
 # What the configuration allows, and the steps in which the watch over it looks.
 AGE_MS_MAX = 10_000 + 2_500
 # A venue whose requests never expire is asked twice, the second time a minute after the first.
@@ -269,7 +269,8 @@ class Checks:
     # The end.
 
     async def before_the_end(self, daemon: Daemon) -> None:
-        """After the calm nothing may be in doubt, frozen or in error."""
+        """After the calm nothing may be in doubt, frozen or in error; nothing happens any more while that is judged."""
+        self.world.still = True
         for post in daemon.posts.all.values():
             # Even on a good line a cancellation may cross the end of its order, and that takes its time to be sure of.
             old_s = trio.current_time() - DOUBT_S_MAX

@@ -88,6 +88,7 @@ class World:
     daemon: Daemon | None = None
     over: bool = False
     ending: bool = False
+    still: bool = False
     trace: Any = field(factory=hashlib.blake2b)
     timekeeper: Timekeeper = field(factory=Timekeeper)
     skew_s: float = 0.0
@@ -198,6 +199,8 @@ class World:
         closed_ms = START_MS
         while True:
             await trio.sleep(self.plan.tick_s)
+            if self.still:
+                continue
             now_ms = START_MS + round(trio.current_time() * 1000)
             for prices in self.prices.values():
                 self._tell(prices.trade(now_ms))
