@@ -387,11 +387,11 @@ class Gateway:
         if owner is None:
             self._put_aside(update, "neither an order nor a lot of ours", "")
             return False
-        ends = isinstance(update, Execution) and update.fact in ENDS
-        if not (ends and self.desk.capabilities.tells_fills_by_order and update.fill is None):
+        ended = update.client_order_id if isinstance(update, Execution) and update.fact in ENDS else ""
+        if not (ended and self.desk.capabilities.tells_fills_by_order):
             self.delivery.hand(owner, update)
-        if ends:
-            self.ended(update.client_order_id)
+        if ended:
+            self.ended(ended)
         return True
 
     def _nobody(self, strategy_id: str, fact: DeskFact) -> None:

@@ -105,6 +105,13 @@ class Unavailable(PipaidError):
     http_status = 503
 
 
+class BacktestFailed(PipaidError):
+    """The template of a backtest failed; the message names it, the moment and the candle."""
+
+    code = "BACKTEST_FAILED"
+    http_status = 422
+
+
 class InvariantBroken(PipaidError):
     """Something that must never happen did; the evidence is kept and trading stops there."""
 

@@ -64,6 +64,16 @@ def _standing(intents: list[Intent]) -> list[Intent]:
     return [intent for intent in intents if not isinstance(intent, Protect | Exit | Alarm) or id(intent) in kept]
 
 
+def answered(callback: Callable[..., Any], wishes: Iterable[Intent]) -> Callable[..., Iterable[Intent]]:
+    """Return a callback that was asked already: it answers with those wishes, under the same name."""
+
+    def answer(_: object) -> Iterable[Intent]:
+        return wishes
+
+    answer.__qualname__ = named(callback)
+    return answer
+
+
 def at_once(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function without any budget: where nobody else waits."""
     return function(*args)

@@ -21,7 +21,7 @@ from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.strategy import Status, Strategy
 from pipaid.signals.indicator import make_indicator
-from pipaid.signals.series import CONDITIONS, Condition, Feature, Series
+from pipaid.signals.series import CONDITIONS, Condition, Feature, History
 
 
 class Inert(Template):
@@ -36,7 +36,7 @@ class Surroundings:
     """What a session shares with its neighbours."""
 
     instruments: Mapping[str, Instrument]
-    series: Mapping[str, Series]
+    series: Mapping[str, History]
     quotes: Quotes
     book: Book
 

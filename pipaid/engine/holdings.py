@@ -22,7 +22,7 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import Order, OrderType
 from pipaid.model.position import Position
 from pipaid.model.strategy import Run, Status, Strategy
-from pipaid.signals.series import Series
+from pipaid.signals.series import History
 
 MINUTE_MS: Final = 60_000
 
@@ -39,7 +39,7 @@ class Holdings:
     strategy: Strategy
     template: Template
     instruments: Mapping[str, Instrument]
-    series: Mapping[str, Series]
+    series: Mapping[str, History]
     quotes: Quotes
     book: Book
     limits: StrategyLimits

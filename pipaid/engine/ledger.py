@@ -108,3 +108,10 @@ def _objection(order: Order, fill: Fill) -> str | None:
     if (fill.symbol, fill.side) != (order.symbol, order.side):
         return f"{fill.side} {fill.symbol} does not fill {order.side} {order.symbol}"
     return None
+
+
+def close_reason(order: Order, fill: Fill) -> CloseReason:
+    """Return why a lot is closed by the fill of an order."""
+    if fill.liquidation:
+        return CloseReason.LIQUIDATION
+    return CloseReason(order.reason) if order.reason else CloseReason.EXIT_RULE

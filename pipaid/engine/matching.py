@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from attrs import define, field
 
-from pipaid.engine.levels import Level
+from pipaid.engine.levels import NEVER, Level
 from pipaid.engine.standing import (
     RANK_STOP,
     Lot,
@@ -163,6 +163,22 @@ class MatchingBook:
     def last_prices(self) -> dict[str, Decimal]:
         """Return the last price of each symbol, as `restore` wants it."""
         return {symbol: book.last for symbol, book in self._books.items() if book.last is not None}
+
+    def note_last(self, symbol: str, price: Decimal) -> None:
+        """Take note of the last price where the market was leapt over, for it touched nothing."""
+        book = self._book_of(symbol)
+        if book is not None and price > ZERO:
+            book.last = price
+
+    def waits(self, symbol: str) -> bool:
+        """Tell whether an order waits for the next price, whatever it is."""
+        book = self._books.get(symbol)
+        return book is not None and bool(book.waiting)
+
+    def bounds(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """Return the prices between which nothing of a symbol is touched; zero and infinity without any level."""
+        book = self._books.get(symbol)
+        return (ZERO, NEVER) if book is None else (book.levels.below, book.levels.above)
 
     def restore(
         self, orders: Iterable[Order], positions: Iterable[Position], prices: Mapping[str, Decimal], time_ms: int

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
-from pipaid.engine.asking import asked, at_once, named
+from pipaid.engine.asking import answered, asked, at_once, named
 from pipaid.engine.effects import DayFigures, Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
@@ -87,8 +87,11 @@ class Session(Wishes):
             self.brain = msgspec.structs.replace(self.brain, started=run.id if run is not None else "")
             return self._finish(force=True)
 
-    def on_candle(self, symbol: str) -> Effects | None:
-        """Decide at the close of the symbol's last candle; a candle already decided on changes nothing."""
+    def on_candle(self, symbol: str, wished: Iterable[Intent] | None = None) -> Effects | None:
+        """Decide at the close of the symbol's last candle; a candle already decided on changes nothing.
+
+        `wished` is what the template wishes at it, if it has been asked already.
+        """
         candle = self.series[symbol].last
         if candle is None or self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
             return None
@@ -97,7 +100,8 @@ class Session(Wishes):
         with self._deciding():
             for overdue in self._overdue(symbol):
                 self._exit(overdue)
-            self._evaluate(symbol, "candle", self.template.on_candle)
+            callback = self.template.on_candle
+            self._evaluate(symbol, "candle", callback if wished is None else answered(callback, wished))
             effects = self._finish()
             return None if effects.empty else effects
 
@@ -390,7 +394,7 @@ class Session(Wishes):
 
     def _after_fill(self, order: Order, position: Position, fill: Fill) -> None:
         if position.quantity == ZERO:
-            reason = _reason(order, fill)
+            reason = ledger.close_reason(order, fill)
             if not any(other.position_id == position.id and not other.reduce_only for other in self.orders.values()):
                 self._close(position, reason, fill.time_ms)
                 return
@@ -492,9 +496,3 @@ def _detail(order: Order, detail: str) -> str:
     if not detail or order.cancelling:
         return order.detail or detail
     return f"{AGAIN}: {detail}" if order.detail.startswith(AGAIN) else detail
-
-
-def _reason(order: Order, fill: Fill) -> CloseReason:
-    if fill.liquidation:
-        return CloseReason.LIQUIDATION
-    return CloseReason(order.reason) if order.reason else CloseReason.EXIT_RULE

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
-from typing import Final, Literal, get_args
+from typing import Final, Literal, Protocol, get_args
 
 import msgspec
 
@@ -42,6 +42,33 @@ class Condition(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 EVERY: Final = Condition("every")
+
+
+class Reading(Protocol):
+    """A feature as of a candle: its value there and one candle before, nothing while it warms up."""
+
+    @property
+    def value(self) -> float | None:
+        """Return the value at the candle."""
+        ...
+
+    @property
+    def previous(self) -> float | None:
+        """Return the value one candle earlier."""
+        ...
+
+
+class History(Protocol):
+    """What a session reads of a series: the last closed candle, and features as of it."""
+
+    @property
+    def last(self) -> Candle | None:
+        """Return the last closed candle, or nothing if none is known yet."""
+        ...
+
+    def feature(self, feature: Feature) -> Reading:
+        """Return a feature as of the last closed candle."""
+        ...
 
 
 class Live:
