@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from pipaid.cli.exits import Exit
+from pipaid.cli.sheet import printable
 from pipaid.cli.terminal import Terminal
 from pipaid.errors import InvalidParameter, NotFound, PipaidError, UnknownSymbol
 from pipaid.model.instrument import Timeframe
@@ -205,6 +206,7 @@ class _Display:
         if self._task is not None:
             self.progress.remove_task(self._task)
         self._task = self.progress.add_task(whose, total=total, completed=done)
+        self.progress.start()
 
     def moved(self, count: int) -> None:
         self._done += count
@@ -216,12 +218,15 @@ class _Display:
             self.terminal.warn(f"{self._whose}: {self._done} of {self._total} candles")
 
     def told(self, text: str) -> None:
+        # Some of it are words of the venue, or of whoever answered instead.
         if self.progress.disable:
-            self.terminal.warn(text)
+            self.terminal.warn(printable(text))
         else:
-            self.progress.console.print(text)
+            self.progress.console.print(printable(text))
 
     def result(self, done: Downloaded) -> None:
+        # The bar goes, and a line of its own remains.
+        self.progress.stop()
         if self.terminal.as_json:
             self.terminal.say_json(msgspec.json.encode(done))
             return

@@ -75,3 +75,11 @@ def test_for_programs_the_result_is_one_line_of_json_with_every_gap() -> None:
         '{"venue":"binance","symbol":"BTCUSDT","timeframe":"1m","from_ms":0,"to_ms":60000,"clipped":false,"fetched":5,'
         '"rows":9,"gaps":[{"time_ms":0,"kind":"gap","what":"gap 0"}]}\n'
     )
+
+
+def test_words_of_the_venue_do_not_steer_the_terminal() -> None:
+    seen = streams()
+    with _display(seen.terminal, JumpingClock()) as display:
+        display.told("the venue answers 500: \x1b[2Jgone\nand more")
+
+    assert seen.err.getvalue() == "the venue answers 500:  [2Jgone and more\n"

@@ -227,3 +227,14 @@ def test_a_person_sees_how_far_it_is_and_may_interrupt_it(server: CandleServer, 
     assert "BTCUSDT 1m" in done.out
     assert "interrupted; what was fetched is kept, and the same command goes on from there" in done.out
     assert len(kept(tmp_path)) == 2_000
+
+
+def test_on_a_terminal_each_result_stands_on_a_line_of_its_own(server: CandleServer, tmp_path: Path) -> None:
+    server.rows |= {SYMBOL: minutes(range(60)), "ETHUSDT": minutes(range(60))}
+    arguments = command("admin", *words(server, tmp_path, SYMBOL, "ETHUSDT", "--from", FROM, "--to", TO))
+    done = in_terminal(arguments, until="nothing ends it early")
+
+    assert done.code == 0, done.out
+    for symbol in (SYMBOL, "ETHUSDT"):
+        assert f"{symbol} 1m \x1b[" in done.out
+        assert f"\x1b[2K{symbol} 1m: 60 candles fetched, 60 in all\r\n" in done.out
