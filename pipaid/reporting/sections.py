@@ -45,7 +45,7 @@ def key_figures(result: BacktestResult) -> Markup:
         ("Net profit", _amount(gained, signed=True), f"{total} on {_amount(first)}", _sign(gained)),
         ("Growth per year", _percent(metrics.cagr, signed=True), "CAGR", _sign(metrics.cagr)),
         ("Deepest drawdown", _percent(metrics.max_drawdown), "on any candle", ""),
-        ("Sharpe ratio", _number(metrics.sharpe), f"{_number(result.metrics_365.sharpe)} over 365 days", ""),
+        ("Sharpe ratio", _number(metrics.sharpe), f"{_number(result.metrics_365.sharpe)} with √365", ""),
         ("Closed trades", f"{metrics.total_trades:,}", f"{_percent(metrics.win_rate)} with a profit", ""),
         ("Profit factor", _number(metrics.profit_factor), f"{_amount(metrics.expected_value)} a trade", ""),
         ("In the market", _percent(_exposure(result)), _span(result.exposure_ms), ""),
@@ -62,7 +62,7 @@ def metrics_table(result: BacktestResult) -> Markup:
         for name, value in published.items()
     ]
     return joined(
-        table(("Metric", "Value", "Over 365 days", "Formula"), rows, numbers=(1, 2), kind="metrics"),
+        table(("Metric", "Value", "With √365", "Formula"), rows, numbers=(1, 2), kind="metrics"),
         tag(
             "p",
             "Zero stands for no data, too; infinite is what would have to be divided by nothing. Published ratios "
