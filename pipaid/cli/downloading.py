@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -16,16 +17,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import printable
 from pipaid.cli.terminal import Terminal
-from pipaid.errors import InvalidParameter, NotFound, PipaidError, UnknownSymbol
+from pipaid.errors import InvalidParameter, NotFound, PipaidError, RateLimited, UnknownSymbol
 from pipaid.model.instrument import Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso
-from pipaid.seams import Clock, SystemClock, SystemRandom
+from pipaid.seams import Clock, Disk, SystemClock, SystemDisk, SystemRandom
 from pipaid.storage.candles import CandleStore
-from pipaid.venues.binance_rest import PRODUCTS, BinanceRest
+from pipaid.venues.binance_rest import PRODUCTS, BinanceRest, LeftAlone
 from pipaid.venues.downloading import Download, Span, closed_span, missing
 from pipaid.wire.http import checked_base, web
 
 GAPS_SHOWN_MAX: Final = 20
+# Until when each address is left alone, in milliseconds.
+BANS: Final = "left-alone.json"
 # Where no bar moves, a line comes so often.
 LINE_S: Final = 10.0
 
@@ -108,7 +111,32 @@ def fetch(terminal: Terminal, asked: Wanted) -> int:
 
 
 async def _fetch(terminal: Terminal, asked: Wanted) -> int:
-    clock, refused = SystemClock(), 0
+    """Fetch, unless the venue wants to be left alone; that outlives this process, so it stands beside the candles."""
+    clock, disk, bans = SystemClock(), SystemDisk(), asked.store.folder / BANS
+    until_ms = _bans(disk, bans).get(asked.base, 0)
+    if clock.now_us() // 1000 < until_ms:
+        raise RateLimited(
+            f"{asked.base} asked to be left alone until {iso_seconds(until_ms)}, and a question before makes it later; "
+            f"if this is not so any more, delete {bans}"
+        )
+    try:
+        return await _fetch_all(terminal, asked, clock)
+    except LeftAlone as ban:
+        with suppress(OSError):
+            bans.parent.mkdir(parents=True, exist_ok=True)
+            disk.write_atomically(bans, msgspec.json.encode({**_bans(disk, bans), asked.base: ban.until_ms}))
+        raise
+
+
+def _bans(disk: Disk, path: Path) -> dict[str, int]:
+    try:
+        return msgspec.json.decode(disk.read(path), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+async def _fetch_all(terminal: Terminal, asked: Wanted, clock: Clock) -> int:
+    refused = 0
     async with web(asked.base) as host:
         with _display(terminal, clock) as display:
             product = PRODUCTS[asked.venue]

@@ -87,6 +87,14 @@ PRODUCTS: Final[Mapping[str, Product]] = MappingProxyType(
 )
 
 
+class LeftAlone(RateLimited):
+    """The venue wants to hear nothing from this address until a moment; whoever asks before makes it later."""
+
+    def __init__(self, message: str, until_ms: int) -> None:
+        super().__init__(message)
+        self.until_ms = until_ms
+
+
 class _Complaint(msgspec.Struct, frozen=True):
     code: int = 0
     msg: str = ""
@@ -185,8 +193,9 @@ class BinanceRest:
                 trouble = _trouble(address, answer, complaint)
                 asked_to_wait_s = self._asked_to_wait_s(answer, complaint)
                 if asked_to_wait_s > WAIT_S_MAX:
-                    until = iso_seconds(self._venue_ms() + int(asked_to_wait_s * 1000))
-                    raise RateLimited(f"{trouble.message}; it asks to be left alone until {until}: try again then")
+                    until_ms = self.clock.now_us() // 1000 + int(asked_to_wait_s * 1000)
+                    told = f"it asks to be left alone until {iso_seconds(until_ms)}: try again then"
+                    raise LeftAlone(f"{trouble.message}; {told}", until_ms)
             if tried < TRIES_MAX - 1:
                 high = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2**tried)
                 wait_s = max(asked_to_wait_s, self.random.uniform(high / 2, high))

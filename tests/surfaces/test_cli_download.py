@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from attrs import evolve
 
+from pipaid.cli.downloading import BANS
 from pipaid.cli.exits import Exit
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Timeframe
@@ -156,7 +157,7 @@ def test_a_page_that_cannot_be_true_ends_it_with_its_place(server: CandleServer,
     assert ", page 1: JSON expected" in done.err
 
 
-def test_a_ban_ends_it_with_what_had_come_kept(server: CandleServer, tmp_path: Path) -> None:
+def test_a_ban_ends_it_with_what_had_come_kept_and_is_kept_to(server: CandleServer, tmp_path: Path) -> None:
     server.rows[SYMBOL] = minutes(range(2_500))
     server.cues.extend([None, None, lambda reply: Reply(418, b"{}", {"Retry-After": "7200"})])
     done = download(server, tmp_path, SYMBOL, "--from", FROM, "--to", "2023-11-17")
@@ -165,6 +166,12 @@ def test_a_ban_ends_it_with_what_had_come_kept(server: CandleServer, tmp_path: P
     assert "it asks to be left alone until " in done.err
     assert len(kept(tmp_path)) == 2_000
 
+    asked = len(server.asked)
+    again = download(server, tmp_path, SYMBOL, "--from", FROM, "--to", "2023-11-17")
+    assert (again.code, len(server.asked)) == (Exit.TRY_LATER, asked)
+    assert f"{server.base} asked to be left alone until " in again.err
+
+    (tmp_path / BANS).write_text(msgspec.json.encode({server.base: 1, "https://other.example": 10**13}).decode())
     assert download(server, tmp_path, SYMBOL, "--from", FROM, "--to", "2023-11-17").code == 0
     assert kept(tmp_path) == [candle(row) for row in server.rows[SYMBOL]]
 
