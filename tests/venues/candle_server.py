@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -72,6 +73,14 @@ class CandleServer:
         return Reply(body=msgspec.json.encode(found))
 
 
+class _Server(ThreadingHTTPServer):
+    """A server for clients that may be killed."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def candle_server() -> Generator[CandleServer]:
     """Serve until the block is left."""
@@ -95,7 +104,7 @@ def candle_server() -> Generator[CandleServer]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    server = _Server(("127.0.0.1", 0), Asked)
     server.daemon_threads = True
     shown.base = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
