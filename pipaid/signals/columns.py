@@ -122,6 +122,7 @@ def _relative_strength(window: int) -> Smoothing:
         keep=1.0 - alpha,
         window=window,
         seeding=1,
+        levels=2,
         seeds=lambda _, anchors: (np.zeros(len(anchors)),) * 2,
         added=added,
         shown=_share_of_gains,
@@ -140,8 +141,11 @@ def _average_true_range(window: int) -> Smoothing:
 
     def seeds(candles: Candles, anchors: Integers) -> tuple[Floats]:
         # Of blocks that are too short for it, it is never used.
-        spans = _spans(candles, np.minimum(anchors[:, None] + np.arange(window), len(candles) - 1))
-        spans[:, 0] = _bare_spans(candles, anchors)
+        places = np.minimum(anchors[:, None] + np.arange(window), len(candles) - 1)
+        before = candles.close[np.maximum(places - 1, 0)]
+        # The first has none before it that counts.
+        before[:, 0] = candles.close[anchors]
+        spans = _true_ranges(candles, candles.high[places], candles.low[places], before)
         return (spans.cumsum(axis=1)[:, -1] / window,)
 
     return Smoothing(
@@ -149,15 +153,16 @@ def _average_true_range(window: int) -> Smoothing:
         window=window,
         seeding=window,
         seeds=seeds,
-        added=lambda candles, first, end: (alpha * _spans(candles, np.arange(first, end)),),
+        added=lambda candles, first, end: (alpha * _spans(candles, first, end),),
         shown=_itself,
     )
 
 
 def _true_range(candles: Candles, blocks: Blocks) -> Values:
     value = np.empty(len(candles))
-    for start in range(0, len(candles), CHUNK):
-        value[start : start + CHUNK] = _spans(candles, np.arange(start, min(start + CHUNK, len(candles))))
+    for first in range(0, len(candles), CHUNK):
+        end = min(first + CHUNK, len(candles))
+        value[first:end] = _spans(candles, first, end)
     firsts, known = blocks.firsts, blocks.known
     before = np.where(known > 1, value[firsts - 1], _bare_spans(candles, firsts - 1))
     before[known == 0] = np.nan
@@ -166,11 +171,15 @@ def _true_range(candles: Candles, blocks: Blocks) -> Values:
     return Values(firsts, value, before)
 
 
-def _spans(candles: Candles, places: Integers) -> Floats:
-    """Return the true ranges of candles; the one before the very first is that itself."""
-    before = candles.close[np.maximum(places - 1, 0)]
-    high, low = np.maximum(candles.high[places], before), np.minimum(candles.low[places], before)
-    return _prices(candles, high) - _prices(candles, low)
+def _spans(candles: Candles, first: int, end: int) -> Floats:
+    closes = candles.close[max(first - 1, 0) : end]
+    # What comes before the very first changes nothing if it lies within it.
+    before = closes[:-1] if first else np.append(closes[:1], closes[:-1])
+    return _true_ranges(candles, candles.high[first:end], candles.low[first:end], before)
+
+
+def _true_ranges(candles: Candles, high: Integers, low: Integers, before: Integers) -> Floats:
+    return _prices(candles, np.maximum(high, before)) - _prices(candles, np.minimum(low, before))
 
 
 def _bare_spans(candles: Candles, places: Integers) -> Floats:

@@ -318,8 +318,7 @@ class ZScore:
         moments = self._moments
         close = sample.close
         if moments.push(close):
-            variance = moments.variance
-            self.value = (close - moments.mean) / sqrt(variance) if variance > 0.0 else None
+            self.value = moments.score(close)
 
 
 class Highest:

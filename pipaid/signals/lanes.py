@@ -8,7 +8,7 @@ tells the level with which the block after each begins, and then for the values 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,8 @@ from pipaid.model.columns import Candles, Floats, Integers
 
 # So many lanes are computed at a time, which bounds the memory that an average takes while it is made.
 LANES_MAX: Final = 200
+# So many candles are brought into lanes and back at a time: few enough to stay close to the processor.
+PART: Final = 2**15
 
 
 @frozen(eq=False)
@@ -67,6 +69,7 @@ class Smoothing:
     keep: float
     window: int
     seeding: int
+    levels: int = 1
     seeds: Callable[[Candles, Integers], Sequence[Floats]]
     added: Callable[[Candles, int, int], Sequence[Floats]]
     shown: Callable[..., Floats]
@@ -78,16 +81,15 @@ def smoothed(candles: Candles, blocks: Blocks, smoothing: Smoothing) -> tuple[Fl
     It is not a number while there are fewer candles than the window is long.
     """
     value, before = np.empty(len(candles)), np.empty(len(blocks.firsts))
-    last: Floats | None = None
+    last = np.zeros((smoothing.levels, 1))
     for start in range(0, len(blocks.firsts), LANES_MAX):
-        some = blocks.some(start, LANES_MAX)
-        first, end = int(some.firsts[0]), int(some.ends[-1])
-        lanes = _Lanes(some, smoothing.added(candles, first, end))
-        finals = lanes.finals(candles, smoothing)
-        begins = np.concatenate((np.zeros_like(finals[:, :1]) if last is None else last, finals[:, :-1]), axis=1)
+        lanes = _Lanes(candles, blocks.some(start, LANES_MAX), smoothing)
+        finals = lanes.finals()
+        begins = np.concatenate((last, finals[:, :-1]), axis=1)
         last = finals[:, -1:]
         before[start : start + LANES_MAX] = smoothing.shown(*begins)
-        value[first:end] = smoothing.shown(*lanes.levels(candles, smoothing, begins))
+        lanes.walk(begins)
+        lanes.show(value)
     value[blocks.warming(smoothing.window)] = np.nan
     before[blocks.known < smoothing.window] = np.nan
     return value, before
@@ -96,24 +98,28 @@ def smoothed(candles: Candles, blocks: Blocks, smoothing: Smoothing) -> tuple[Fl
 class _Lanes:
     """What the candles of some blocks add to levels: a row for each step; short lanes are filled up at the end."""
 
-    __slots__ = ("_blocks", "_count", "_lengths", "_rows")
+    __slots__ = ("_blocks", "_candles", "_lengths", "_rows", "_smoothing")
 
-    def __init__(self, blocks: Blocks, added: Sequence[Floats]) -> None:
+    def __init__(self, candles: Candles, blocks: Blocks, smoothing: Smoothing) -> None:
+        self._candles = candles
         self._blocks = blocks
-        self._count = len(added)
+        self._smoothing = smoothing
         self._lengths = blocks.ends - blocks.firsts
-        self._rows = np.zeros((int(self._lengths.max()), len(added), len(blocks.firsts)))
-        for level, numbers in enumerate(added):
-            for lane, (start, end) in enumerate(self._places()):
-                self._rows[: end - start, level, lane] = numbers[start:end]
+        self._rows = np.zeros((int(self._lengths.max()), smoothing.levels, len(blocks.firsts)))
+        for first, end, places in self._parts():
+            added = smoothing.added(candles, first, end)
+            for lane, start, stop in places:
+                for level, numbers in enumerate(added):
+                    self._rows[: stop - start, level, lane] = numbers[start - first : stop - first]
 
-    def finals(self, candles: Candles, smoothing: Smoothing) -> Floats:
+    def finals(self) -> Floats:
         """Return the levels after the last candle of each block that is its own anchor, as an array by lane."""
-        rows, seeding = self._rows, smoothing.seeding
+        rows, smoothing = self._rows, self._smoothing
+        seeding = smoothing.seeding
         kept = rows[:seeding].copy()
         rows[: seeding - 1] = 0.0
         if seeding <= len(rows):
-            rows[seeding - 1] = smoothing.seeds(candles, self._blocks.firsts)
+            rows[seeding - 1] = smoothing.seeds(self._candles, self._blocks.firsts)
         level = np.zeros_like(rows[0])
         finals: Floats = level.copy()
         step = np.empty_like(level)
@@ -127,32 +133,42 @@ class _Lanes:
         rows[:seeding] = kept
         return finals
 
-    def levels(self, candles: Candles, smoothing: Smoothing, begins: Floats) -> list[Floats]:
-        """Return the levels at each candle in the order of the candles; the lanes are used up by that."""
-        rows, seeding = self._rows, smoothing.seeding
+    def walk(self, begins: Floats) -> None:
+        """Turn what is added by each candle into the levels there, from those with which each block begins."""
+        rows, smoothing = self._rows, self._smoothing
+        seeding = smoothing.seeding
         level = begins.copy()
-        known = self._blocks.known
-        fresh = np.flatnonzero(known < seeding)
-        seeds = smoothing.seeds(candles, self._blocks.anchors[fresh])
-        for number, lane in enumerate(fresh.tolist()):
-            # Nothing of what came before the seed is left in it: a level of zero stays zero, and adds nothing.
-            place = seeding - 1 - int(known[lane])
-            level[:, lane] = 0.0
-            rows[:place, :, lane] = 0.0
-            if place < len(rows):
-                rows[place, :, lane] = [each[number] for each in seeds]
+        # Nothing of what came before the seed is left in it: a level of zero stays zero, and adds nothing.
+        places = seeding - 1 - self._blocks.known
+        fresh = np.flatnonzero(places >= 0)
+        level[:, fresh] = 0.0
+        seeded = fresh[places[fresh] < self._lengths[fresh]]
+        seeds = smoothing.seeds(self._candles, self._blocks.anchors[seeded])
+        for number, lane in enumerate(seeded.tolist()):
+            rows[: places[lane], :, lane] = 0.0
+            rows[places[lane], :, lane] = [each[number] for each in seeds]
         step = np.empty_like(level)
         for added in rows:
             np.multiply(level, smoothing.keep, out=step)
             np.add(step, added, out=added)
             level = added
-        made = [np.empty(int(self._lengths.sum())) for _ in range(self._count)]
-        for number, numbers in enumerate(made):
-            for lane, (start, end) in enumerate(self._places()):
-                numbers[start:end] = rows[: end - start, number, lane]
-        return made
 
-    def _places(self) -> list[tuple[int, int]]:
-        blocks = self._blocks
-        first = blocks.firsts[0]
-        return list(zip((blocks.firsts - first).tolist(), (blocks.ends - first).tolist(), strict=True))
+    def show(self, value: Floats) -> None:
+        """Write what the levels show, in the order of the candles."""
+        for first, end, places in self._parts():
+            levels = np.empty((self._smoothing.levels, end - first))
+            for lane, start, stop in places:
+                levels[:, start - first : stop - first] = self._rows[: stop - start, :, lane].T
+            value[first:end] = self._smoothing.shown(*levels)
+
+    def _parts(self) -> Iterator[tuple[int, int, list[tuple[int, int, int]]]]:
+        """Yield the first candle and the end of a few lanes together, and the same of each with its number."""
+        few: list[tuple[int, int, int]] = []
+        last = len(self._lengths) - 1
+        places = zip(self._blocks.firsts.tolist(), self._blocks.ends.tolist(), strict=True)
+        for lane, (start, stop) in enumerate(places):
+            few.append((lane, start, stop))
+            first = few[0][1]
+            if stop - first >= PART or lane == last:
+                yield first, stop, few
+                few = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from decimal import Context, Decimal
 from itertools import accumulate
-from math import inf
+from math import inf, sqrt
 from typing import Final
 
 # Floats hold every whole number up to twice this, and the powers of ten as far as the other.
@@ -62,6 +62,12 @@ class WindowMoments:
         """Return the mean of the squared deviations from the mean of a full window; a flat one has exactly none."""
         total = self._sum
         return (self.window * self._squares - total * total) / self._weight
+
+    def score(self, number: float) -> float | None:
+        """Return how many standard deviations a number lies above the mean of a full window, unless that is flat."""
+        total = self._sum
+        squares = self.window * self._squares - total * total
+        return (number - total / self._divisor) / sqrt(squares / self._weight) if squares else None
 
     def _exact(self, number: float) -> int:
         """Return a number in units, after making them as small as it takes."""

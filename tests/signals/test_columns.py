@@ -81,6 +81,7 @@ def test_storms_agree_however_the_work_is_cut(candles: list[Candle], block: int,
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(columns_module, "CHUNK", chunk)
         patched.setattr(lanes_module, "LANES_MAX", lanes)
+        patched.setattr(lanes_module, "PART", chunk)
         assert_agree(candles, FEATURES, block)
 
 
