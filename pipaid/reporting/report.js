@@ -5,7 +5,7 @@
 
   const PAGE_ROWS = 25;
   const KINDS = { entry: "Entry level", stop: "Stop", target: "Target", liquidation: "Liquidation" };
-  const DASHES = { entry: "dot", stop: "dash", target: "longdash", liquidation: "solid" };
+  const DASHES = { entry: "dot", stop: "dash", target: "dashdot", liquidation: "solid" };
   const OPTIONS = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
 
   const curve = read("curve");
@@ -160,9 +160,12 @@
   }
 
   function drawPrices(place, traces) {
+    const times = traces.length && traces[0].type === "candlestick" ? traces[0].x : [];
+    const step = times.length > 1 ? times[1] - times[0] : 60000;
+    const range = times.length ? [times[0] - step, times[times.length - 1] + step] : undefined;
     Plotly.react(place, traces, layout({
       showlegend: true, hovermode: "closest",
-      xaxis: axis({ type: "date", rangeslider: { visible: false } }),
+      xaxis: axis({ type: "date", range, rangeslider: { visible: false } }),
       yaxis: axis({ tickformat: ",.10~g" }),
     }), OPTIONS);
   }

@@ -115,7 +115,7 @@ def breakdown(result: BacktestResult) -> Markup:
         ("Symbol", lambda trade: trade.symbol),
         ("Side", lambda trade: "long" if trade.side.sign > 0 else "short"),
     )
-    return joined(*(_breakdown(name, key, result.trades) for name, key in keys))
+    return joined(*(_breakdown(name, key, result.trades) for name, key in keys), _still_open(result))
 
 
 def refusals_list(result: BacktestResult) -> Markup:
@@ -193,6 +193,17 @@ def _breakdown(name: str, key: Callable[[BacktestTrade], str], trades: Iterable[
     ]
     head = (name, "Trades", "Won", "Net profit", "A trade", "Profit factor")
     return table(head, rows, numbers=(1, 2, 3, 4, 5))
+
+
+def _still_open(result: BacktestResult) -> Markup:
+    """Return what of the net profit no closed trade made, if anything."""
+    first, last = _ends(result)
+    closed = summed([trade.pnl for trade in result.trades]).pnl
+    rest = last - first - closed
+    if quote_text(rest) == "0.00":
+        return Markup("")
+    told = f"Closed trades made {_amount(closed, signed=True)} in all. The rest of the net profit, "
+    return tag("p", f"{told}{_amount(rest, signed=True)}, is that of positions still open at the end.", class_="note")
 
 
 def _heat(value: Decimal | None) -> Markup:

@@ -91,6 +91,12 @@ def test_candles_are_drawn_as_they_are() -> None:
         assert drawn[name] == candles.floats(name).tolist()
 
 
+def test_the_axis_ends_where_the_candles_do() -> None:
+    page = shown(busy(), make_columns(100))
+
+    assert page.tell("drawn.candles.layout.xaxis.range") == [START_MS - MINUTE_MS, START_MS + 100 * MINUTE_MS]
+
+
 def test_equity_falls_and_exposure_are_drawn() -> None:
     fills = (make_fill(Side.BUY, 0), make_fill(Side.SELL, 12 * 3_600_000))
 

@@ -113,6 +113,17 @@ def test_trades_are_told_by_reason_symbol_and_side() -> None:
     assert "long 3 66.7 % +8.00 +2.67 3.00" in told
 
 
+def test_what_is_still_open_at_the_end_is_told_apart() -> None:
+    curve = ((START_MS, Decimal(1000)), (START_MS + DAY_MS, Decimal("1010.50")))
+    trades = (make_trade(1, "17.25"), make_trade(2, "3.00"))
+
+    told = words(breakdown(make_result(trades=trades, equity_curve=curve)))
+    settled = words(breakdown(make_result(trades=(make_trade(1, "10.504"),), equity_curve=curve)))
+
+    assert "Closed trades made +20.25 in all. The rest of the net profit, −9.75, is that of positions" in told
+    assert "still open" not in settled
+
+
 def test_refusals_stand_with_the_most_frequent_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "GROUPS_MAX", 2)
 
