@@ -132,21 +132,24 @@ def _loaded(point: EntryPoint) -> type[Template]:
     template = point.load()
     if not (isinstance(template, type) and issubclass(template, Template)):
         raise _Refusal(f"{point.value} is no subclass of pipaid.sdk.Template")
-    trouble = next(_objections(template, point.name), None)
+    trouble = next(template_objections(template, point.name), None)
     if trouble is not None:
         raise _Refusal(f"{point.value}: {trouble}")
     return template
 
 
-def _objections(template: type[Template], name: str) -> Iterator[str]:
-    """Yield what is wrong with a template's declaration."""
+def template_objections(template: Any, name: str | None = None) -> Iterator[str]:
+    """Yield what is wrong with a template's declaration; with the name of its entry point, that has to be its id."""
+    if not (isinstance(template, type) and issubclass(template, Template)):
+        yield f"{template!r:.60} is no subclass of pipaid.sdk.Template"
+        return
     declared: dict[str, Any] = {
         attribute: getattr(template, attribute, None)
         for attribute in ("id", "version", "description", "capital_min", "multi_symbol", "risk_defaults", "state_type")
     }
     if not isinstance(declared["id"], str) or not _ID.fullmatch(declared["id"]):
         yield f"id must be tpl_ and lower-case letters, digits and underscores, got {declared['id']!r:.60}"
-    elif declared["id"] != name:
+    elif name is not None and declared["id"] != name:
         yield f"its id is {declared['id']}, but its entry point is called {name}"
     if not isinstance(declared["version"], int) or isinstance(declared["version"], bool) or declared["version"] < 1:
         yield "version must be a whole number from 1"

@@ -1,6 +1,9 @@
-"""All that a template author imports."""
+"""All that a template author imports, and all that a script needs to try a template on recorded candles."""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pipaid.engine.params import RiskParams, choice_param, decimal_param, flag_param, integer_param
 from pipaid.engine.template import (
@@ -23,11 +26,16 @@ from pipaid.model.order import Fill, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.signals.series import EVERY, Condition, Feature, Series
 
+if TYPE_CHECKING:
+    from pipaid.backtesting import Backtest, Candles, Result
+
 __all__ = [
     "EVERY",
     "Alarm",
+    "Backtest",
     "CancelEntries",
     "Candle",
+    "Candles",
     "CloseReason",
     "Condition",
     "Direction",
@@ -43,6 +51,7 @@ __all__ = [
     "OrderType",
     "Position",
     "Protect",
+    "Result",
     "RiskParams",
     "Series",
     "Side",
@@ -55,3 +64,12 @@ __all__ = [
     "flag_param",
     "integer_param",
 ]
+
+_LATE = frozenset({"Backtest", "Candles", "Result"})
+
+
+def __getattr__(name: str) -> Any:
+    """Return what only scripts need, loaded when it is asked for: a daemon's templates do without it."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("pipaid.backtesting"), name)

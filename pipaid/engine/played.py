@@ -6,29 +6,48 @@ from decimal import Decimal
 from typing import Final
 
 import numpy as np
-from attrs import define, field, frozen
-from numpy.typing import NDArray
+from attrs import define, field
 
 from pipaid.engine.quotes import Quotes
 from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles, Floats, Integers
 from pipaid.model.instrument import Timeframe
 from pipaid.model.money import ZERO
-from pipaid.signals.columns import Columns, Truths
+from pipaid.signals.columns import Columns, Truths, Values
 from pipaid.signals.series import Condition, Feature
 
 # Between these many candles the lowest low and the highest high are kept, so that a search leaps over most of them.
 STRIDE: Final = 512
 # What is touched soon is found without any leap.
 NEAR: Final = 32
+NAN: Final = float("nan")
 
 
-@frozen
-class Reading:
-    """A feature's value at a candle and one candle before, nothing while it warms up."""
+class PlayedFeature:
+    """A feature as of the candle that its series has reached."""
 
-    value: float | None
-    previous: float | None
+    __slots__ = ("_befores", "_column", "_series")
+
+    def __init__(self, series: PlayedSeries, values: Values) -> None:
+        self._series = series
+        self._column = values.value
+        self._befores = dict(zip(values.firsts.tolist(), values.before.tolist(), strict=True))
+
+    @property
+    def value(self) -> float | None:
+        """Return the value at the candle, nothing while it warms up."""
+        index = self._series.index
+        value = self._column.item(index) if index >= 0 else NAN
+        return value if value == value else None
+
+    @property
+    def previous(self) -> float | None:
+        """Return the value one candle earlier."""
+        index = self._series.index
+        value = self._befores.get(index)
+        if value is None:
+            value = self._column.item(index - 1) if index > 0 else NAN
+        return value if value == value else None
 
 
 @define(eq=False)
@@ -39,6 +58,7 @@ class PlayedSeries:
     index: int = -1
     _last: Candle | None = None
     _last_index: int = -1
+    _features: dict[Feature, PlayedFeature] = field(factory=dict[Feature, PlayedFeature])
 
     @property
     def last(self) -> Candle | None:
@@ -48,17 +68,12 @@ class PlayedSeries:
             self._last_index = self.index
         return self._last
 
-    def feature(self, feature: Feature) -> Reading:
+    def feature(self, feature: Feature) -> PlayedFeature:
         """Return a feature as of the last closed candle."""
-        if self.index < 0:
-            return Reading(None, None)
-        values = self.columns.feature(feature)
-        return Reading(_known(values.value, self.index), _known(values.previous, self.index))
-
-
-def _known(column: NDArray[np.float64], index: int) -> float | None:
-    value = column.item(index)
-    return value if value == value else None
+        played = self._features.get(feature)
+        if played is None:
+            played = self._features[feature] = PlayedFeature(self, self.columns.feature(feature))
+        return played
 
 
 @define(eq=False)

@@ -13,7 +13,6 @@ FLOORS = {
     "pipaid.model": 0,
     "pipaid.signals": 1,
     "pipaid.engine": 2,
-    "pipaid.sdk": 2,
     "pipaid.config": 3,
     "pipaid.logs": 3,
     "pipaid.plugins": 3,
@@ -21,9 +20,11 @@ FLOORS = {
     "pipaid.seams": 3,
     "pipaid.sentry": 3,
     "pipaid.wire": 3,
-    "templates": 3,
     "pipaid.storage": 4,
     "pipaid.venues": 4,
+    "pipaid.backtesting": 4,
+    "pipaid.sdk": 4,
+    "templates": 4,
     "actors": 5,
     "pipaid.api": 5,
     "pipaid.cli": 5,
@@ -142,7 +143,8 @@ def _reason_against(module: str, target: str, own: int) -> str:
     """Say why this module may not reach that name; empty when it may."""
     top = target.partition(".")[0]
     is_template = within(module, "templates")
-    if top in WORLDLY and (own <= PURE_FLOOR_MAX or is_template):
+    is_pure = own <= PURE_FLOOR_MAX or is_template or within(module, "pipaid.sdk")
+    if top in WORLDLY and is_pure:
         return "reads the world, which floors 0 to 2 and templates never do"
     if top not in CODE:
         return ""
