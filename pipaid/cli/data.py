@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     for name, verb in (("import", bring_in), ("download", download), ("list", show), ("check", check)):
         add_verb(data, name, verb)
     app.add_typer(data, name="data")
+    add_verb(app, "backtest", backtest)
 
 
 def bring_in(
@@ -109,6 +110,47 @@ def download(
         replace=replace,
     )  # fmt: skip
     return fetch(terminal, asked)
+
+
+def backtest(
+    terminal: Terminal,
+    what: Annotated[
+        str, typer.Argument(help="a file that declares strategies, or a strategy of the daemon", metavar="FILE|ID")
+    ],
+    *,
+    name: Annotated[str, typer.Option("--name", help="which strategy of the file", metavar="NAME")] = "",
+    since: Annotated[str, typer.Option("--from", help="the first candle opens then (UTC)", metavar="DATE")] = "",
+    until: Annotated[str, typer.Option("--to", help="the last candle opens then (UTC)", metavar="DATE")] = "",
+    venue: Annotated[str, typer.Option("--venue", help="whose candles, if there are several", metavar="NAME")] = "",
+    capital: Annotated[str, typer.Option("--capital", help="instead of the strategy's own", metavar="AMOUNT")] = "",
+    fee_model: Annotated[
+        str, typer.Option("--fee-model", help="none, fixed_bps or tiered_maker_taker", metavar="MODEL")
+    ] = "fixed_bps",
+    fee_bps: Annotated[str, typer.Option("--fee-bps", help="for fixed_bps: of each fill", metavar="BPS")] = "5",
+    slippage_bps: Annotated[
+        str, typer.Option("--slippage-bps", help="what a market order loses against the open", metavar="BPS")
+    ] = "0",
+    driver: Annotated[
+        str, typer.Option("--driver", help="force a way of playing; none changes the result", metavar="DRIVER")
+    ] = "auto",
+    report: Annotated[
+        Path | None, typer.Option("--report", help="write a report to look at (needs plotly)", metavar="out.html")
+    ] = None,
+    data: Folder = FOLDER,
+) -> None:
+    """Play a strategy over recorded candles, by the code that trades, and show what it would have come to.
+
+    Signals are taken at a close and filled at the next open; stops go before targets that the same candle touches.
+    Nothing is sent anywhere.
+    """
+    from pipaid.cli.backtesting import Asked, play
+    from pipaid.storage.candles import CandleStore
+
+    asked = Asked(
+        since=since, until=until, venue=venue, store=CandleStore(data), fee_model=fee_model, fee_bps=fee_bps,
+        slippage_bps=slippage_bps, driver=driver, capital=capital, report=report,
+    )  # fmt: skip
+    play(terminal, what, name, asked)
 
 
 def show(terminal: Terminal, data: Folder = FOLDER) -> None:

@@ -1,0 +1,219 @@
+"""The backtest of a declared or running strategy, as a person sees it: what to play, how far it is, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from attrs import frozen
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipaid.backtesting import Backtest, Result
+from pipaid.cli.drawing import drawn
+from pipaid.cli.naming import strategy_id
+from pipaid.cli.sheet import Column, Heading, Kind, Sheet, listing, moment
+from pipaid.cli.terminal import Terminal
+from pipaid.config.declare import load_declarations
+from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX
+from pipaid.engine.fees import FEE_MODELS
+from pipaid.errors import InvalidParameter, NotFound
+from pipaid.model.backtest import BacktestTradeObject, ResultObject, result_object
+from pipaid.model.columns import Candles
+from pipaid.model.instrument import Timeframe
+from pipaid.model.moment import iso_seconds, parse_iso
+from pipaid.model.reply import StrategyObject
+from pipaid.model.strategy import StrategyDefinition
+from pipaid.seams import SystemDisk
+from pipaid.signals.series import Series
+from pipaid.storage.candles import CandleStore
+
+TRADES_SHOWN: Final = 10
+SUFFIX: Final = ".toml"
+
+
+@frozen(kw_only=True)
+class Asked:
+    """What was typed about how to play."""
+
+    since: str
+    until: str
+    venue: str
+    store: CandleStore
+    fee_model: str
+    fee_bps: str
+    slippage_bps: str
+    driver: str
+    capital: str
+    report: Path | None
+
+
+def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
+    """Play a strategy over the candles that are at hand, and show what came of it."""
+    definition = _definition(terminal, what, name)
+    fee_model = next((model for model in FEE_MODELS if model == asked.fee_model), None)
+    driver = next((driver for driver in DRIVERS if driver == asked.driver), None)
+    if fee_model is None:
+        raise InvalidParameter(f"--fee-model {asked.fee_model!r:.40}: one of {', '.join(FEE_MODELS)} expected")
+    if driver is None:
+        raise InvalidParameter(f"--driver {asked.driver!r:.40}: one of {', '.join(DRIVERS)} expected")
+    backtest = Backtest(
+        template=definition.template_id,
+        params=definition.params,
+        candles=_candles(definition, asked),
+        timeframe=definition.timeframe,
+        capital=_amount("--capital", asked.capital) if asked.capital else definition.capital,
+        leverage=definition.leverage,
+        fee_model=fee_model,
+        fee_bps=_amount("--fee-bps", asked.fee_bps),
+        slippage_bps=_amount("--slippage-bps", asked.slippage_bps),
+        start=_moment("--from", asked.since) if asked.since else None,
+        end=_moment("--to", asked.until) if asked.until else None,
+        name=definition.name,
+    )
+    with _shown_progress(terminal, definition.name) as told:
+        result = backtest.run(driver=driver, on_progress=told)
+    if asked.report is not None:
+        result.report(asked.report)
+    if terminal.as_json:
+        terminal.say_json(msgspec.json.encode(result_object(result.raw)))
+    else:
+        _show(terminal, definition, result)
+        if asked.report is not None:
+            terminal.say(f"report: {asked.report}")
+
+
+def _definition(terminal: Terminal, what: str, name: str) -> StrategyDefinition:
+    """Return what a file declares, or what a daemon's strategy is."""
+    if what.endswith(SUFFIX) or Path(what).is_file():
+        declared = load_declarations([Path(what)], SystemDisk())
+        found = [each for each in declared if not name or each.name == name]
+        names = ", ".join(repr(each.name) for each in declared[:20])
+        if not found:
+            raise NotFound(f"{what} declares no strategy {name!r}; it declares {names or 'none'}")
+        if len(found) > 1:
+            raise InvalidParameter(f"{what} declares {len(found)} strategies; choose one with --name: {names}")
+        return found[0].definition
+    one = terminal.ask("strategy.get", StrategyObject, id=strategy_id(terminal, what))
+    return StrategyDefinition(
+        name=one.name,
+        template_id=one.template_id,
+        params=one.params,
+        symbols=one.symbols,
+        timeframe=Timeframe(one.timeframe),
+        capital=Decimal(one.capital),
+        leverage=one.leverage,
+    )
+
+
+def _candles(definition: StrategyDefinition, asked: Asked) -> dict[str, Candles]:
+    """Read the smallest candles there are of each symbol, from where the indicators of the first one begin."""
+    headers = asked.store.names()
+    found: dict[str, Candles] = {}
+    for symbol in definition.symbols:
+        fitting = [
+            header
+            for header in headers
+            if header.symbol == symbol
+            and (not asked.venue or header.venue == asked.venue)
+            and header.timeframe.ms <= definition.timeframe.ms
+        ]
+        venues = sorted({header.venue for header in fitting})
+        if len(venues) > 1:
+            raise InvalidParameter(f"there are candles of {symbol} at {', '.join(venues)}; choose with --venue")
+        if not fitting:
+            # It says what there is instead.
+            asked.store.read(asked.venue or "local", symbol, definition.timeframe)
+        smallest = min(fitting, key=lambda header: header.timeframe.ms)
+        candles = asked.store.read(smallest.venue, symbol, smallest.timeframe)
+        begin_ms = _moment("--from", asked.since) if asked.since else int(candles.time_ms[0])
+        end_ms = _moment("--to", asked.until) + 1 if asked.until else int(candles.time_ms[-1]) + 1
+        if end_ms - begin_ms > SPAN_MS_MAX:
+            begin, end = iso_seconds(begin_ms), iso_seconds(end_ms)
+            raise InvalidParameter(f"--from: {begin} to {end} are more than 5 years; play them in parts")
+        if not len(candles.between(begin_ms, end_ms)):
+            first, last = int(candles.time_ms[0]), int(candles.time_ms[-1])
+            raise NotFound(
+                f"no candle of {symbol} lies between {iso_seconds(begin_ms)} and {iso_seconds(end_ms)}: those of "
+                f"{smallest.venue} reach from {iso_seconds(first)} to {iso_seconds(last)}"
+            )
+        found[symbol] = candles.between(Series.anchor_ms(begin_ms, definition.timeframe), end_ms)
+    return found
+
+
+@contextmanager
+def _shown_progress(terminal: Terminal, name: str) -> Generator[Callable[[float], object]]:
+    quiet = terminal.as_json or not terminal.console.is_terminal
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+    with Progress(*columns, TimeRemainingColumn(), console=terminal.console, transient=True, disable=quiet) as progress:
+        task = progress.add_task(name, total=1.0)
+        yield lambda share: progress.update(task, completed=share)
+
+
+def _show(terminal: Terminal, definition: StrategyDefinition, result: Result) -> None:
+    raw, told = result.raw, result_object(result.raw)
+    config = raw.config
+    title = f"{definition.name}: {config['template_id']} on {', '.join(definition.symbols)} {definition.timeframe}"
+    final, capital = raw.equity_curve[-1][1], raw.equity_curve[0][1]
+    facts: list[tuple[str, str]] = [
+        ("from", moment(config["start"])),
+        ("to", moment(config["end"])),
+        ("candles", str(raw.candles)),
+        ("capital", config["capital"]),
+        ("equity at the end", f"{final:.2f}"),
+        ("return", f"{(final - capital) / capital:.2%}"),
+        *_metrics(told),
+        ("fills", str(len(raw.fills))),
+    ]
+    if raw.refusals:
+        facts.append(("refused entries", ", ".join(f"{count} by {rule}" for rule, count in raw.refusals.items())))
+    headings = (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0))
+    terminal.show(drawn([Sheet(title, headings, tuple(facts), headed=False), *_trades(told)]))
+
+
+def _metrics(told: ResultObject) -> list[tuple[str, str]]:
+    values: dict[str, Any] = msgspec.structs.asdict(told.metrics)
+    return [(name.replace("_", " "), "infinite" if value is None else str(value)) for name, value in values.items()]
+
+
+def _trades(told: ResultObject) -> list[Sheet]:
+    if not told.trades:
+        return []
+    columns = (
+        Column("TRADE", lambda one: one.id, Kind.NUMBER, 0),
+        Column("SYMBOL", lambda one: one.symbol),
+        Column("SIDE", lambda one: one.side),
+        Column("QTY", lambda one: one.qty, Kind.NUMBER),
+        Column("ENTERED", lambda one: moment(one.entry_time)),
+        Column("AT", lambda one: one.entry_price, Kind.NUMBER),
+        Column("LEFT", lambda one: moment(one.exit_time)),
+        Column("AT", lambda one: one.exit_price, Kind.NUMBER),
+        Column("PNL", lambda one: one.pnl, Kind.SIGNED, 0),
+        Column("REASON", lambda one: one.reason),
+    )
+    last: tuple[BacktestTradeObject, ...] = told.trades[-TRADES_SHOWN:]
+    left_out = len(told.trades) - len(last)
+    note = f"and {left_out} before; --json and --report have them all" if left_out else ""
+    return [listing("last trades", last, columns, note)]
+
+
+def _moment(option: str, text: str) -> int:
+    try:
+        return parse_iso(text)
+    except ValueError:
+        raise InvalidParameter(
+            f"{option} {text!r:.40}: a date such as 2026-01-31 or 2026-01-31T12:00 expected"
+        ) from None
+
+
+def _amount(option: str, text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise InvalidParameter(f"{option} {text!r:.40}: a number expected") from None
+    if not amount.is_finite():
+        raise InvalidParameter(f"{option} {text!r:.40}: a number expected")
+    return amount

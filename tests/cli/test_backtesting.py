@@ -1,0 +1,147 @@
+"""`pipaid backtest`: a declared strategy over candles in the store, and what is wrong with what was asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipaid.cli.backtesting import Asked, play
+from pipaid.errors import InvalidParameter, NotFound
+from pipaid.model.columns import Candles
+from pipaid.model.instrument import Timeframe
+from pipaid.storage.candles import CandleStore
+from tests.builders import START_MS
+from tests.cli.test_downloading import Streams, streams
+
+MINUTES = 3_000
+DECLARED = """
+[[strategy]]
+name = "one"
+template_id = "tpl_momentum"
+symbols = ["BTCUSDT"]
+timeframe = "5m"
+capital = "10000"
+params = { fast = 3, slow = 8, rsi_min = "0" }
+"""
+
+
+def stored(folder: Path, venue: str = "local") -> CandleStore:
+    store = CandleStore(folder)
+    steps = np.random.default_rng(7).integers(-40, 41, MINUTES + 1).cumsum() / 10 + 1_000
+    first, last = steps[:-1], steps[1:]
+    columns = {
+        "open": first,
+        "high": np.maximum(first, last) + 0.3,
+        "low": np.minimum(first, last) - 0.3,
+        "close": last,
+    }
+    rounded = {name: np.round(column, 1) for name, column in columns.items()}
+    times = START_MS + 60_000 * np.arange(MINUTES)
+    store.add(venue, Candles.from_rows("BTCUSDT", Timeframe.M1, time_ms=times, volume=np.ones(MINUTES), **rounded))
+    return store
+
+
+def asked(store: CandleStore, **given: Any) -> Asked:
+    fields: dict[str, Any] = {
+        "since": "",
+        "until": "",
+        "venue": "",
+        "store": store,
+        "fee_model": "fixed_bps",
+        "fee_bps": "5",
+        "slippage_bps": "0",
+        "driver": "auto",
+        "capital": "",
+        "report": None,
+    }
+    return Asked(**{**fields, **given})
+
+
+def declared(folder: Path, text: str = DECLARED) -> str:
+    path = folder / "strategies.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def played(folder: Path, *, as_json: bool = False, name: str = "", text: str = DECLARED, **given: Any) -> Streams:
+    seen = streams(as_json=as_json)
+    store = CandleStore(folder / "candles")
+    play(seen.terminal, declared(folder, text), name, asked(store if store.names() else stored(store.folder), **given))
+    return seen
+
+
+def test_a_declared_strategy_is_played_and_told_in_a_table(tmp_path: Path) -> None:
+    lines = played(tmp_path).out.getvalue().strip().splitlines()
+
+    assert lines[0] == "one: tpl_momentum on BTCUSDT 5m"
+    facts = dict(line.split(maxsplit=1) for line in lines[1:6])
+    assert facts["candles"].strip() == str(MINUTES)
+    assert any(line.startswith("total trades") for line in lines)
+    assert "last trades" in lines
+
+
+def test_every_driver_tells_the_same(tmp_path: Path) -> None:
+    told = [
+        json.loads(played(tmp_path, as_json=True, driver=driver).out.getvalue())
+        for driver in ("auto", "callback", "skipping")
+    ]
+
+    assert told[0] == told[1] == told[2]
+    assert len(told[0]["trades"]) > 5
+
+
+def test_the_report_is_written_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "out.html"
+
+    out = played(tmp_path, report=path).out.getvalue()
+
+    assert out.endswith(f"report: {path}\n")
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_part_is_played_with_what_was_before_as_history(tmp_path: Path) -> None:
+    since, until = "2023-11-15T12:00:00Z", "2023-11-15T18:00:00Z"
+
+    told = json.loads(played(tmp_path, as_json=True, since=since, until=until).out.getvalue())
+
+    assert (told["equity_curve"][0][0], told["equity_curve"][-1][0]) == (since, "2023-11-15T18:01:00Z")
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"since": "yesterday"}, "--from 'yesterday': a date such as"),
+        ({"since": "2024-01-01", "until": "2024-02-01"}, "no candle of BTCUSDT lies between"),
+        ({"since": "2015-01-01"}, "more than 5 years"),
+        ({"until": "2999-01-01"}, "more than 5 years"),
+        ({"since": "2023-11-16", "until": "2023-11-15"}, "lies between"),
+        ({"fee_model": "free"}, "--fee-model 'free': one of none, fixed_bps"),
+        ({"fee_model": "match_exchange"}, "match_exchange needs a venue"),
+        ({"fee_bps": "NaN"}, "--fee-bps 'NaN': a number"),
+        ({"fee_bps": "-1"}, "must be 0 to 1000 basis points"),
+        ({"driver": "warp"}, "--driver 'warp': one of auto, callback, skipping"),
+        ({"capital": "1"}, "must be at least 100 for tpl_momentum"),
+        ({"venue": "moon"}, "no candles of BTCUSDT at moon"),
+        ({"name": "two"}, "declares no strategy 'two'; it declares 'one'"),
+        ({"text": DECLARED + DECLARED.replace('"one"', '"two"')}, "choose one with --name: 'one', 'two'"),
+        ({"text": DECLARED.replace("BTCUSDT", "ETHUSDT")}, "no candles of ETHUSDT at local"),
+        ({"text": DECLARED.replace("tpl_momentum", "tpl_moon")}, "no template is called 'tpl_moon'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(tmp_path: Path, given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises((InvalidParameter, NotFound)) as refused:
+        played(tmp_path, **given)
+
+    assert complaint in refused.value.message
+
+
+def test_candles_of_two_venues_are_not_mixed_up(tmp_path: Path) -> None:
+    stored(tmp_path / "candles")
+    stored(tmp_path / "candles", "binance")
+
+    with pytest.raises(InvalidParameter, match="choose with --venue"):
+        played(tmp_path)
