@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from attrs import frozen
@@ -18,8 +18,8 @@ from pipaid.cli.naming import strategy_id
 from pipaid.cli.sheet import Column, Heading, Kind, Sheet, listing, moment
 from pipaid.cli.terminal import Terminal
 from pipaid.config.declare import load_declarations
-from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX
-from pipaid.engine.fees import FEE_MODELS
+from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver
+from pipaid.engine.fees import FEE_MODELS, FeeModel
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.backtest import BacktestTradeObject, ResultObject, result_object
 from pipaid.model.columns import Candles
@@ -54,11 +54,9 @@ class Asked:
 def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
     """Play a strategy over the candles that are at hand, and show what came of it."""
     definition = _definition(terminal, what, name)
-    fee_model = next((model for model in FEE_MODELS if model == asked.fee_model), None)
-    driver = next((driver for driver in DRIVERS if driver == asked.driver), None)
-    if fee_model is None:
+    if asked.fee_model not in FEE_MODELS:
         raise InvalidParameter(f"--fee-model {asked.fee_model!r:.40}: one of {', '.join(FEE_MODELS)} expected")
-    if driver is None:
+    if asked.driver not in DRIVERS:
         raise InvalidParameter(f"--driver {asked.driver!r:.40}: one of {', '.join(DRIVERS)} expected")
     backtest = Backtest(
         template=definition.template_id,
@@ -67,7 +65,7 @@ def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
         timeframe=definition.timeframe,
         capital=_amount("--capital", asked.capital) if asked.capital else definition.capital,
         leverage=definition.leverage,
-        fee_model=fee_model,
+        fee_model=cast(FeeModel, asked.fee_model),
         fee_bps=_amount("--fee-bps", asked.fee_bps),
         slippage_bps=_amount("--slippage-bps", asked.slippage_bps),
         start=_moment("--from", asked.since) if asked.since else None,
@@ -75,7 +73,7 @@ def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
         name=definition.name,
     )
     with _shown_progress(terminal, definition.name) as told:
-        result = backtest.run(driver=driver, on_progress=told)
+        result = backtest.run(driver=cast(Driver, asked.driver), on_progress=told)
     if asked.report is not None:
         result.report(asked.report)
     if terminal.as_json:
