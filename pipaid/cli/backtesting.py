@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 from attrs import frozen
@@ -18,8 +18,8 @@ from pipaid.cli.naming import strategy_id
 from pipaid.cli.sheet import Column, Heading, Kind, Sheet, listing, moment
 from pipaid.cli.terminal import Terminal
 from pipaid.config.declare import load_declarations
-from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver
-from pipaid.engine.fees import FEE_MODELS, FeeModel
+from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX
+from pipaid.engine.fees import FEE_MODELS
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.backtest import BacktestTradeObject, ResultObject, result_object
 from pipaid.model.columns import Candles
@@ -65,7 +65,7 @@ def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
         timeframe=definition.timeframe,
         capital=_amount("--capital", asked.capital) if asked.capital else definition.capital,
         leverage=definition.leverage,
-        fee_model=cast(FeeModel, asked.fee_model),
+        fee_model=asked.fee_model,
         fee_bps=_amount("--fee-bps", asked.fee_bps),
         slippage_bps=_amount("--slippage-bps", asked.slippage_bps),
         start=_moment("--from", asked.since) if asked.since else None,
@@ -73,7 +73,7 @@ def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
         name=definition.name,
     )
     with _shown_progress(terminal, definition.name) as told:
-        result = backtest.run(driver=cast(Driver, asked.driver), on_progress=told)
+        result = backtest.run(driver=asked.driver, on_progress=told)
     if asked.report is not None:
         result.report(asked.report)
     if terminal.as_json:

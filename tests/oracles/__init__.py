@@ -1,0 +1,1 @@
+"""Backtests held against engines that others wrote."""
