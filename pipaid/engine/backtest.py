@@ -121,6 +121,7 @@ class Trial:
             book=book,
         )
         self.session = assemble(strategy, plan.template, Memory(), around)
+        self.session.tells = False
         self.matching = MatchingBook(plan.instruments, plan.fees.terms(ZERO))
         self.outcome = Outcome(plan.definition, self.tracks, plan.fees, book.refusals)
         due = ((time_ms, symbol, rate) for symbol, rates in plan.funding.items() for time_ms, rate in rates)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from attrs import define, field
@@ -16,6 +16,7 @@ from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Situation, StrategyLimits, counted, direction_of, exposure_of, likeness_of
 from pipaid.engine.template import WISHED_EXITS, Template
+from pipaid.model.event import EventData
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import utc_day
 from pipaid.model.money import ZERO
@@ -33,7 +34,8 @@ class Holdings:
 
     `orders` holds working orders by client order id, `positions` open lots by id, both oldest first;
     `entries_closed` says why nothing may be opened although the strategy is deployed, or is empty; `interest_changed`
-    collects the symbols whose `interest` differs since the caller last looked.
+    collects the symbols whose `interest` differs since the caller last looked. Where nobody listens, neither events nor
+    evaluations are told (`tells`).
     """
 
     strategy: Strategy
@@ -49,6 +51,7 @@ class Holdings:
     capital: dict[str, Decimal] = field(init=False)
     entries_closed: str = field(default="", init=False)
     interest_changed: set[str] = field(factory=set[str], init=False)
+    tells: bool = field(default=True, init=False)
     _out: Effects | None = field(default=None, init=False)
     _dirty: bool = field(default=False, init=False)
     _exposed: bool = field(default=False, init=False)
@@ -70,6 +73,11 @@ class Holdings:
     def _effects(self) -> Effects:
         assert self._out is not None, "a session decides only inside a fact"
         return self._out
+
+    def _tell(self, make: Callable[..., EventData], *facts: Any) -> None:
+        """Add an event, made of what it is about, if anybody listens."""
+        if self.tells:
+            self._effects.event(make(*facts))
 
     @property
     def leverage(self) -> int:

@@ -290,7 +290,7 @@ class Session(Wishes):
     def _evaluate(self, symbol: str, cause: str, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
         candle = self.series[symbol].last
         state = self.template.state.get(symbol)
-        trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms)
+        trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
         try:
             if candle is not None or cause in ("deploy", "price"):
                 self._call(symbol, callback, *facts)
@@ -301,7 +301,7 @@ class Session(Wishes):
             self.brain = msgspec.structs.replace(self.brain, evaluated=evaluated)
         if self.template.state.get(symbol) is not state:
             self._dirty = True
-        if trace.decided or cause == "trigger":
+        if trace is not None and (trace.decided or cause == "trigger"):
             self._record(trace)
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
@@ -338,7 +338,7 @@ class Session(Wishes):
             return
         order = msgspec.structs.replace(order, ended_at_ms=self.quotes.now_ms)
         self._keep(order)
-        self._effects.event(cancelled_event(order, fact, asked=before.detail if before.cancelling else ""))
+        self._tell(cancelled_event, order, fact, before.detail if before.cancelling else "")
         if order.reduce_only:
             self._exit_ended(order, fact)
         else:
@@ -365,7 +365,7 @@ class Session(Wishes):
         self._hold(position)
         if not order.reduce_only:
             if fresh:
-                self._effects.event(opened_event(position))
+                self._tell(opened_event, position)
                 self.interest_changed.add(position.symbol)
                 self.book.note_opening(position.symbol, position.id, position.opened_at_ms)
             self._guard(position)
@@ -390,7 +390,7 @@ class Session(Wishes):
         )
         tally = self.brain.tally
         self.brain = msgspec.structs.replace(self.brain, tally=msgspec.structs.replace(tally, fills=tally.fills + 1))
-        self._effects.event(filled_event(order, fill, trade_id))
+        self._tell(filled_event, order, fill, trade_id)
 
     def _after_fill(self, order: Order, position: Position, fill: Fill) -> None:
         if position.quantity == ZERO:
@@ -461,7 +461,7 @@ class Session(Wishes):
         self._exposed = False
         self.interest_changed.add(position.symbol)
         self._count_trade(position)
-        self._effects.event(closed_event(position))
+        self._tell(closed_event, position)
         self._react(position.symbol, self.template.on_closed, position)
 
     def _count_trade(self, position: Position) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
 
+from pipaid.engine.risk import Refused
 from pipaid.model.event import (
     OrderCancelled,
     OrderFilled,
@@ -11,11 +12,17 @@ from pipaid.model.event import (
     PositionClosed,
     PositionOpened,
     PositionSummary,
+    RiskBlocked,
 )
 from pipaid.model.moment import iso_millis
 from pipaid.model.money import CENT, average
 from pipaid.model.order import Fill, Order, OrderFact, OrderStatus, OrderType
 from pipaid.model.position import Position
+
+
+def blocked_event(symbol: str, refused: Refused) -> RiskBlocked:
+    """Tell that a cap refused an entry."""
+    return RiskBlocked(rule=refused.rule, symbol=symbol, limit=refused.limit, value=refused.value)
 
 
 def placed_event(order: Order) -> OrderPlaced:
@@ -59,7 +66,7 @@ def filled_event(order: Order, fill: Fill, trade_id: str) -> OrderFilled:
     )
 
 
-def cancelled_event(order: Order, fact: OrderFact, *, asked: str) -> OrderCancelled:
+def cancelled_event(order: Order, fact: OrderFact, asked: str) -> OrderCancelled:
     """Tell that an order ended without being filled wholly; `asked` says why we wanted it so, if we did."""
     if fact is OrderFact.REFUSE:
         reason = "rejected"

@@ -13,10 +13,9 @@ from pipaid.engine.allocation import Room, entry_quantity, reserve_price
 from pipaid.engine.holdings import MINUTE_MS, Holdings, reserve_of
 from pipaid.engine.intents import levels_objection
 from pipaid.engine.risk import Approved, Gate, Refused, gates, review
-from pipaid.engine.telling import placed_event
+from pipaid.engine.telling import blocked_event, placed_event
 from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.engine.tracing import Trace
-from pipaid.model.event import RiskBlocked
 from pipaid.model.ident import client_order_id, derived_id, order_id
 from pipaid.model.instrument import Instrument
 from pipaid.model.money import ZERO, plain, price_on_tick
@@ -306,7 +305,7 @@ class Wishes(Holdings):
         self.orders[order.client_order_id] = order
         self._effects.orders[order.id] = order
         self._effects.place.append(verdict)
-        self._effects.event(placed_event(order))
+        self._tell(placed_event, order)
         if self._trace is not None:
             self._trace.ordered(order)
 
@@ -335,7 +334,7 @@ class Wishes(Holdings):
         if self._blocked.get(key) == candle:
             return
         self._blocked[key] = candle
-        self._effects.event(RiskBlocked(rule=refused.rule, symbol=symbol, limit=refused.limit, value=refused.value))
+        self._tell(blocked_event, symbol, refused)
 
     def _cancel(self, order: Order, reason: str) -> None:
         if order.cancelling:

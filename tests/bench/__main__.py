@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import columns, commits, daemons, fanout, kills, neighbours, roundtrip, sweep, trades
+from tests.bench import backtests, columns, commits, daemons, fanout, kills, neighbours, roundtrip, sweep, trades
 from tests.bench.figure import QUICK, Figure, Size, machine, show
 
 BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
@@ -24,6 +24,7 @@ BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
     "kills": kills.measure,
     "neighbours": neighbours.measure,
     "columns": columns.measure,
+    "backtests": backtests.measure,
 }
 
 
