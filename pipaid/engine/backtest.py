@@ -84,7 +84,7 @@ def run(
         trial.leap()
     else:
         trial.walk()
-    on_progress(1.0)
+    trial.tell_end()
     return trial.outcome.result(_config(plan, "skipping" if skips else "callback"))
 
 
@@ -167,6 +167,7 @@ class Trial:
             if place < track.end:
                 self.play(int(track.candles.time_ms[place]), ask_all=True)
                 place += 1
+            self._tell(self.quotes.now_ms)
 
     def leap(self) -> None:
         """Play only the candles on which something can happen, in the order of time."""
@@ -345,11 +346,16 @@ class Trial:
                 self.outcome.funding.append(fact)
                 self._carry(self._ask(session.on_funding, fact))
 
+    def tell_end(self) -> None:
+        """Tell that all is done, unless that was told already."""
+        if self._told < 1.0:
+            self.on_progress(1.0)
+
     def _tell(self, time_ms: int) -> None:
         share = (time_ms - self.plan.begin_ms) / (self.plan.end_ms - self.plan.begin_ms)
         if share - self._told >= TOLD_SHARE:
-            self._told = share
-            self.on_progress(min(1.0, share))
+            self._told = min(1.0, share)
+            self.on_progress(self._told)
 
 
 def moments(tracks: Iterable[Track]) -> Iterator[int]:
