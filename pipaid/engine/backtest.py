@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
+from operator import itemgetter
 from types import GeneratorType
 from typing import Any, Final, Literal, cast
 
@@ -157,7 +158,7 @@ class Trial:
         """Play every candle, and ask the template at each close of its own."""
         if len(self.tracks) > 1:
             for time_ms in moments(self.tracks.values()):
-                self.play(time_ms, ask_all=True)
+                self.play(time_ms, self._due(time_ms), ask_all=True)
                 self._tell(time_ms)
             return
         (track,) = self.tracks.values()
@@ -165,7 +166,7 @@ class Trial:
         while place < track.end:
             place = self._ask_quietly(track, place, self._next_stop(track, place - 1))
             if place < track.end:
-                self.play(int(track.candles.time_ms[place]), ask_all=True)
+                self.play(int(track.candles.time_ms[place]), [(track, place)], ask_all=True)
                 place += 1
             self._tell(self.quotes.now_ms)
 
@@ -173,17 +174,25 @@ class Trial:
         """Play only the candles on which something can happen, in the order of time."""
         while True:
             nearest = [
-                int(track.candles.time_ms[place])
+                (int(track.candles.time_ms[place]), track, place)
                 for track in self.tracks.values()
                 if (place := self._next_event(track)) < track.end
             ]
             if not nearest:
                 break
-            time_ms = min(nearest)
-            for track in self.tracks.values():
-                track.stand(track.before(time_ms))
-            self.play(time_ms, ask_all=False)
+            time_ms, track, place = min(nearest, key=itemgetter(0))
+            if len(self.tracks) > 1:
+                for each in self.tracks.values():
+                    each.stand(each.before(time_ms))
+                self.play(time_ms, self._due(time_ms), ask_all=False)
+            else:
+                track.stand(place - 1)
+                self.play(time_ms, [(track, place)], ask_all=False)
             self._tell(time_ms)
+
+    def _due(self, time_ms: int) -> list[tuple[Track, int]]:
+        """Return the tracks that have a candle which opens at a moment, each with its place."""
+        return [(track, place) for track in self.tracks.values() if (place := track.at(time_ms)) >= 0]
 
     def _next_event(self, track: Track) -> int:
         """Return the place of the next candle on which something can happen, or the end."""
@@ -238,12 +247,12 @@ class Trial:
 
     # One candle.
 
-    def play(self, time_ms: int, *, ask_all: bool) -> None:
+    def play(self, time_ms: int, due: Sequence[tuple[Track, int]], *, ask_all: bool) -> None:
         """Play the candles that open at a moment."""
         quotes, matching = self.quotes, self.matching
         self._fund(time_ms)
-        matching.terms = self.plan.fees.terms(self.outcome.volume(time_ms))
-        due = [(track, place) for track in self.tracks.values() if (place := track.at(time_ms)) >= 0]
+        if self.plan.fees.moves:
+            matching.terms = self.plan.fees.terms(self.outcome.volume(time_ms))
         for track, _ in due:
             matching.note_last(track.symbol, track.price)
         candles = tuple(track.reach(place) for track, place in due)
@@ -284,6 +293,9 @@ class Trial:
 
     def _touch(self, ranges: Iterable[tuple[str, Decimal, Decimal]]) -> None:
         """Ask about the alarms that prices touched, before what they filled is booked: so it is with a feed."""
+        if not self.session.brain.alarms:
+            self._settle()
+            return
         decided: list[Effects | None] = []
         step = self.quotes.step
         for symbol, low, high in sorted(ranges):

@@ -64,6 +64,11 @@ class Fees:
         if self.model == "match_exchange" and self.venue is None:
             raise InvalidParameter("fee_model: match_exchange needs a venue whose fees are known; choose another one")
 
+    @property
+    def moves(self) -> bool:
+        """Tell whether what is charged depends on what was traded."""
+        return self.model == "tiered_maker_taker"
+
     def terms(self, volume: Decimal) -> Terms:
         """Return what is charged after so much was traded in the trailing 30 days."""
         maker, taker = self._rates(volume)

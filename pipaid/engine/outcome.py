@@ -50,7 +50,7 @@ class Outcome:
         """Write down one decision."""
         for booked in effects.fills:
             self.fills.append(booked.fill)
-            if self.fees.model == "tiered_maker_taker":
+            if self.fees.moves:
                 notional = booked.fill.quantity * booked.fill.price
                 self._traded.append((booked.fill.time_ms, notional))
                 self._volume += notional

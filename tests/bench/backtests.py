@@ -33,8 +33,8 @@ GOALS: Final = {
 FILLS_GOAL: Final = Goal(100e3)
 NAMES: Final = {
     "crossover": "SMA(10) crosses SMA(50)",
-    "bracket": "RSI(14) < 30 below SMA(50), stop of two ATR(14), target at twice the risk",
-    "grid": "grid of 20 levels on a year that reverts",
+    "bracket": "RSI below SMA, bracket of ATR",
+    "grid": "grid of 20 levels",
 }
 PEER: Final = "backtesting.py"
 
