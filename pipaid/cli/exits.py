@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pipaid.errors import (
+    BacktestFailed,
     DuplicateName,
     ExchangeError,
     InsufficientPermission,
@@ -56,7 +57,7 @@ MEANINGS: Final[Mapping[Exit, str]] = MappingProxyType(
 )
 
 _OF_ERRORS: Final[tuple[tuple[Exit, tuple[type[PipaidError], ...]], ...]] = (
-    (Exit.REFUSED, (InvalidParameter, UnknownSymbol, InvalidState, DuplicateName, PayloadTooLarge)),
+    (Exit.REFUSED, (InvalidParameter, UnknownSymbol, InvalidState, DuplicateName, PayloadTooLarge, BacktestFailed)),
     (Exit.NOT_FOUND, (NotFound,)),
     (Exit.NOT_PERMITTED, (InvalidSignature, KeyExpired, InsufficientPermission)),
     (Exit.TRY_LATER, (RateLimited, ExchangeError, Unavailable)),
