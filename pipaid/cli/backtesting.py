@@ -53,12 +53,27 @@ class Asked:
 
 def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
     """Play a strategy over the candles that are at hand, and show what came of it."""
-    definition = _definition(terminal, what, name)
-    if asked.fee_model not in FEE_MODELS:
-        raise InvalidParameter(f"--fee-model {asked.fee_model!r:.40}: one of {', '.join(FEE_MODELS)} expected")
+    definition = definition_of(terminal, what, name)
     if asked.driver not in DRIVERS:
         raise InvalidParameter(f"--driver {asked.driver!r:.40}: one of {', '.join(DRIVERS)} expected")
-    backtest = Backtest(
+    backtest = backtest_of(definition, asked)
+    with _shown_progress(terminal, definition.name) as told:
+        result = backtest.run(driver=asked.driver, on_progress=told)
+    if asked.report is not None:
+        result.report(asked.report)
+    if terminal.as_json:
+        terminal.say_json(msgspec.json.encode(result_object(result.raw)))
+    else:
+        _show(terminal, definition, result)
+        if asked.report is not None:
+            terminal.say(f"report: {asked.report}")
+
+
+def backtest_of(definition: StrategyDefinition, asked: Asked) -> Backtest:
+    """Return the backtest of a strategy over the candles that are at hand."""
+    if asked.fee_model not in FEE_MODELS:
+        raise InvalidParameter(f"--fee-model {asked.fee_model!r:.40}: one of {', '.join(FEE_MODELS)} expected")
+    return Backtest(
         template=definition.template_id,
         params=definition.params,
         candles=_candles(definition, asked),
@@ -72,19 +87,9 @@ def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
         end=_moment("--to", asked.until) if asked.until else None,
         name=definition.name,
     )
-    with _shown_progress(terminal, definition.name) as told:
-        result = backtest.run(driver=asked.driver, on_progress=told)
-    if asked.report is not None:
-        result.report(asked.report)
-    if terminal.as_json:
-        terminal.say_json(msgspec.json.encode(result_object(result.raw)))
-    else:
-        _show(terminal, definition, result)
-        if asked.report is not None:
-            terminal.say(f"report: {asked.report}")
 
 
-def _definition(terminal: Terminal, what: str, name: str) -> StrategyDefinition:
+def definition_of(terminal: Terminal, what: str, name: str) -> StrategyDefinition:
     """Return what a file declares, or what a daemon's strategy is."""
     if what.endswith(SUFFIX) or Path(what).is_file():
         declared = load_declarations([Path(what)], SystemDisk())

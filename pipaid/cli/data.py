@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
         add_verb(data, name, verb)
     app.add_typer(data, name="data")
     add_verb(app, "backtest", backtest)
+    add_verb(app, "optimise", optimise)
 
 
 def bring_in(
@@ -151,6 +152,53 @@ def backtest(
         slippage_bps=slippage_bps, driver=driver, capital=capital, report=report,
     )  # fmt: skip
     play(terminal, what, name, asked)
+
+
+def optimise(
+    terminal: Terminal,
+    what: Annotated[
+        str, typer.Argument(help="a file that declares strategies, or a strategy of the daemon", metavar="FILE|ID")
+    ],
+    *,
+    param: Annotated[
+        list[str], typer.Option("--param", help="what to try: name=5,10,20 or name=first:last:step", metavar="NAME=…")
+    ],
+    name: Annotated[str, typer.Option("--name", help="which strategy of the file", metavar="NAME")] = "",
+    since: Annotated[str, typer.Option("--from", help="the first candle opens then (UTC)", metavar="DATE")] = "",
+    until: Annotated[str, typer.Option("--to", help="the last candle opens then (UTC)", metavar="DATE")] = "",
+    venue: Annotated[str, typer.Option("--venue", help="whose candles, if there are several", metavar="NAME")] = "",
+    method: Annotated[str, typer.Option("--method", help="all sets, or some of them", metavar="grid|random")] = "grid",
+    tries: Annotated[int, typer.Option("--tries", help="how many sets, drawn at random", metavar="N")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="what they are drawn with", metavar="N")] = 0,
+    parts: Annotated[int, typer.Option("--windows", help="how many windows walk forward", metavar="N")] = 3,
+    held_out: Annotated[
+        str, typer.Option("--held-out", help="which share of a window is not chosen on", metavar="SHARE")
+    ] = "0.3",
+    metric: Annotated[str, typer.Option("--metric", help="what the best is best by", metavar="METRIC")] = "sharpe",
+    jobs: Annotated[int, typer.Option("--jobs", help="how many processes", metavar="N")] = 2,
+    fee_bps: Annotated[str, typer.Option("--fee-bps", help="of each fill", metavar="BPS")] = "5",
+    slippage_bps: Annotated[
+        str, typer.Option("--slippage-bps", help="what a market order loses against the open", metavar="BPS")
+    ] = "0",
+    data: Folder = FOLDER,
+) -> None:
+    """Try many params over recorded candles, and show which hold on what they were not chosen on.
+
+    The past is cut into windows that walk forward, each with a part to choose on and a part right after it that is held
+    out. What is good on the first and not half as good on the second is likely overfitted.
+    """
+    from pipaid.cli.backtesting import Asked
+    from pipaid.cli.optimising import Sweep, sweep
+    from pipaid.storage.candles import CandleStore
+
+    asked = Asked(
+        since=since, until=until, venue=venue, store=CandleStore(data), fee_model="fixed_bps", fee_bps=fee_bps,
+        slippage_bps=slippage_bps, driver="auto", capital="", report=None,
+    )  # fmt: skip
+    wanted = Sweep(
+        params=param, method=method, tries=tries, seed=seed, windows=parts, held_out=held_out, metric=metric, jobs=jobs
+    )
+    sweep(terminal, what, asked, wanted, name=name)
 
 
 def show(terminal: Terminal, data: Folder = FOLDER) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipaid.cli.backtesting import Asked, play
+from pipaid.cli.optimising import Sweep, sweep
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.columns import Candles
 from pipaid.model.instrument import Timeframe
@@ -145,3 +146,57 @@ def test_candles_of_two_venues_are_not_mixed_up(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidParameter, match="choose with --venue"):
         played(tmp_path)
+
+
+def swept(folder: Path, *, as_json: bool = False, **given: Any) -> Streams:
+    seen = streams(as_json=as_json)
+    wanted: dict[str, Any] = {
+        "params": ["fast=2,3", "slow=8,12"],
+        "method": "grid",
+        "tries": 10,
+        "seed": 0,
+        "windows": 2,
+        "held_out": "0.3",
+        "metric": "sharpe",
+        "jobs": 1,
+    }
+    sweep(seen.terminal, declared(folder), asked(stored(folder / "candles")), Sweep(**{**wanted, **given}), name="")
+    return seen
+
+
+def test_a_sweep_shows_every_set_and_what_would_have_been_chosen(tmp_path: Path) -> None:
+    lines = swept(tmp_path).out.getvalue().strip().splitlines()
+
+    assert lines[0] == "4 sets of params, the best first"
+    assert sum(line.startswith("fast=") for line in lines) == 4
+    assert "walking forward: the best of each window, on what came after it" in lines
+
+
+def test_a_sweep_tells_programs_all_of_it(tmp_path: Path) -> None:
+    told = json.loads(swept(tmp_path, as_json=True, method="random", tries=3).out.getvalue())
+
+    assert (told["metric"], len(told["windows"]), len(told["candidates"])) == ("sharpe", 2, 3)
+    assert all(len(one["scores"]) == 2 for one in told["candidates"])
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"params": ["fast"]}, "write name=5,10,20"),
+        ({"params": ["speed=1,2"], "windows": 0}, "windows: must be 1 to 100"),
+        ({"method": "luck"}, "--method 'luck': one of grid, random"),
+        ({"metric": "luck"}, "--metric 'luck': one of sharpe"),
+        ({"jobs": 0}, "--jobs and --tries: 1 or more"),
+        ({"held_out": "most"}, "--held-out 'most': a share"),
+        ({"held_out": "1"}, "held_out: must be 0.05 to 0.95"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused(tmp_path: Path, given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        swept(tmp_path, **given)
+
+    assert complaint in refused.value.message
+
+
+def test_a_param_that_there_is_none_of_fails_its_sets_and_says_so(tmp_path: Path) -> None:
+    assert "speed: is unknown" in swept(tmp_path, params=["speed=1,2"]).out.getvalue()

@@ -23,6 +23,7 @@ FLOORS = {
     "pipaid.storage": 4,
     "pipaid.venues": 4,
     "pipaid.backtesting": 4,
+    "pipaid.optimising": 4,
     "pipaid.sdk": 4,
     "templates": 4,
     "actors": 5,
