@@ -28,10 +28,13 @@ class Scales:
 
     @property
     def growth(self) -> str:
-        """Say what has grown since the first third, nothing if it is flat."""
+        """Say what has grown since the first third, nothing if it is flat.
+
+        What is under way comes and goes; what leaks raises the least that there ever is.
+        """
         warm = len(self.objects) // 3
         assert warm >= 1, "weigh more often"
-        more = self.objects[-1] - min(self.objects[warm:-1])
+        more = min(self.objects[2 * warm :]) - min(self.objects[warm : 2 * warm])
         if more > OBJECTS_MORE_MAX:
             return f"{more} more objects: {self.objects}"
         heavier = self.mib[-1] - self.mib[warm]
