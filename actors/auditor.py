@@ -276,12 +276,13 @@ class Auditor:
         self.doubt(order, self.quotes.now_ms + REQUEST_WINDOW_MS)
 
     async def _ask_about_ended(self) -> None:
-        over, self._over = self._over, set()
-        for client_id in sorted(over):
+        for client_id in sorted(self._over):
             owner = self.owner_of_order(client_id)
             order = await self._journalled(owner, client_id) if owner is not None else None
+            self._over.discard(client_id)
             if order is not None:
-                self._doubt(order)
+                # That it ended is proof that the venue had it, which the journal need not know yet.
+                self._doubt(msgspec.structs.replace(order, status=OrderStatus.OPEN) if order.working else order)
 
     async def _meet(self, views: Mapping[str, OrderView]) -> None:
         """Deal with open orders that none of our working orders accounts for."""

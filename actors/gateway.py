@@ -111,8 +111,8 @@ class Gateway:
     `stray`. The queue takes QUEUE_MAX orders; risk's caps keep it far below. `stopped` is the kill switch: while it
     says why, no entry leaves any more, and those that wait are refused with the reason as proof, for they were never
     sent. So is an order whose cancellation overtakes it, and an entry whose moment passed while it waited, by its price
-    or after `wait_max_s`. A call that is cut short leaves its order in doubt. No entry leaves before the desk is
-    `reconciled`.
+    or after `wait_max_s`. A call that is cut short leaves its order in doubt. Where a reconciliation follows each start
+    (`awaits_reconciliation`), no entry leaves before it lets them.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Gateway:
     ended: Callable[[str], None]
     stray: Callable[[Stray], None]
     wait_max_s: float = REQUEST_WINDOW_MS / 1_000
-    reconciled: bool = True
+    awaits_reconciliation: bool = False
     stopped: str = ""
     sent: int = 0
     delivery: Delivery = field(init=False)
@@ -146,6 +146,7 @@ class Gateway:
     # The lots about which a request is under way, how many of these enter, and who carries them.
     _busy: set[str] = field(factory=set[str])
     _entering: int = 0
+    _reconciled: bool = False
     _lanes: int = 0
     _work: trio.Event = field(factory=trio.Event)
 
@@ -175,7 +176,7 @@ class Gateway:
 
     def let_enter(self) -> None:
         """Let entries go out: what the journal knows has been held against the desk."""
-        self.reconciled = True
+        self._reconciled = True
         self._work.set()
 
     def cancel(self, order: Order, proof: Committed) -> None:
@@ -223,6 +224,7 @@ class Gateway:
         """Send what comes and listen to the desk, until cancelled."""
         self._busy.clear()
         self._entering = self._lanes = 0
+        self._reconciled = not self.awaits_reconciliation
         if self.waiting:
             self._work.set()
         async with trio.open_nursery() as nursery:
@@ -277,7 +279,7 @@ class Gateway:
     def _take(self) -> tuple[Order, bool] | None:
         """Take what is to be sent next, and tell whether it is a cancellation; what is about a busy lot waits."""
         for queue in (self._cancels, self._exits, self._entries):
-            if queue is self._entries and (self._entering >= ENTRIES_AT_ONCE or not (self.reconciled or self.stopped)):
+            if queue is self._entries and (self._entering >= ENTRIES_AT_ONCE or not (self._reconciled or self.stopped)):
                 break
             for place, order in enumerate(queue):
                 if order.position_id not in self._busy:

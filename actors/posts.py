@@ -47,7 +47,7 @@ class Post:
         await self.auditor.load()
 
     async def reconcile(self, *, patience: Callable[[], object]) -> None:
-        """Hold what the journal knows against the desk; a new order may be on its way there."""
+        """Hold what the journal knows against the desk; a new order may be on its way there, but no entry leaves."""
         await self.auditor.reconcile(self.unsettled, patience=patience)
         await self.resolver.ask()
         self.gateway.let_enter()
@@ -105,7 +105,7 @@ class Posts:
             reconnected=lambda: auditor.reconnected(),
             ended=lambda client_id: auditor.ended(client_id),
             stray=bucket.take,
-            reconciled=False,
+            awaits_reconciliation=True,
         )
         resolver = Resolver(
             name=name,

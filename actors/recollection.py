@@ -83,10 +83,13 @@ def _past(reader: Reader, *, now_ms: int) -> Past:
             since_ms = now_ms - OPENINGS_MS
             past.lots += _since(reader, Position, row.key, since_ms)
         strategy = msgspec.json.decode(row.data, type=Strategy)
-        if strategy.status not in EMPLOYED:
+        if strategy.status not in EMPLOYED or strategy.deleted_at_ms:
             # Nobody holds them any more, and they were opened all the same.
-            left = reader.rows("position", owner=row.key, state="open")
-            past.lots += (msgspec.json.decode(lot.data, type=Position) for lot in left)
+            left = (
+                msgspec.json.decode(lot.data, type=Position)
+                for lot in reader.rows("position", owner=row.key, state="open")
+            )
+            past.lots += (lot for lot in left if lot.opened_at_ms > now_ms - OPENINGS_MS)
         if brain is None or brain.at_ms > now_ms - MINUTE_MS:
             ended = _since(reader, Order, row.key, now_ms - MINUTE_MS)
             past.entries += (order for order in ended if not order.reduce_only)

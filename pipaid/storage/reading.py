@@ -42,9 +42,13 @@ class SqliteReader:
         self._path = path
         try:
             self._reading = connect_to_read(path)
+        except sqlite3.Error as error:
+            raise unusable(path, error) from error
+        try:
             # This opens the log beside it as well, which would otherwise wait for the first query and may fail then.
             self._reading.execute("PRAGMA schema_version").fetchone()
         except sqlite3.Error as error:
+            self._reading.close()
             raise unusable(path, error) from error
 
     def get(self, entity: str, key: str) -> Row | None:

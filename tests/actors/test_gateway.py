@@ -107,17 +107,18 @@ async def test_cancellations_go_first_then_exits_then_entries() -> None:
     assert post.desk.calls == ["-pp0009", "-pp0008", "pp0002", "pp0004", "pp0001", "pp0003"]
 
 
-async def test_entries_wait_until_the_desk_is_reconciled_unless_the_kill_switch_refuses_them() -> None:
+async def test_after_each_start_entries_wait_until_the_desk_is_reconciled() -> None:
     post = Post()
-    post.gateway.reconciled = False
+    post.gateway.awaits_reconciliation = True
     post.send(approved(1), leaving(2))
     async with post.running():
         await trio.testing.wait_all_tasks_blocked()
         before = list(post.desk.calls)
         post.gateway.let_enter()
+    post.send(approved(3))
+    post.gateway.stopped = "killed"
+    async with post.running():
         await post.quiet()
-        post.gateway.reconciled, post.gateway.stopped = False, "killed"
-        post.send(approved(3))
 
     assert (before, post.desk.calls) == (["pp0002"], ["pp0002", "pp0001"])
     assert post.heard[-1] == "pp0003 refuse"

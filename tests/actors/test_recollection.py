@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from actors.recollection import recollect
 from actors.recorder import Recorder
@@ -69,9 +70,12 @@ async def test_a_lot_that_is_closed_still_counts_as_opened(tmp_path: Path) -> No
     assert books[True].opened_within(SYMBOL, NOW_MS) == 1
 
 
-async def test_a_lot_that_its_stopped_strategy_gave_up_still_counts_as_opened(tmp_path: Path) -> None:
-    stopped = msgspec.structs.replace(make_strategy(), status=Status.STOPPED)
-    records = [strategy_record(stopped), position_record(make_position(opened_at_ms=START_MS))]
+@pytest.mark.parametrize("end", [{"status": Status.STOPPED}, {"status": Status.PAUSED, "deleted_at_ms": START_MS}])
+async def test_a_lot_that_its_ended_strategy_gave_up_still_counts_as_opened(
+    tmp_path: Path, end: dict[str, Any]
+) -> None:
+    ended = msgspec.structs.replace(make_strategy(), **end)
+    records = [strategy_record(ended), position_record(make_position(opened_at_ms=START_MS))]
 
     books = await recollected(tmp_path, records)
 
