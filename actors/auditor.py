@@ -31,6 +31,7 @@ ORDERS_EVERY_S: Final = 5.0
 FILLS_EVERY_S: Final = 10.0
 POSITIONS_EVERY_S: Final = 30.0
 LOOKS_MAX: Final = 3
+OVER_MAX: Final = 10_000
 TICK_S: Final = 0.5
 # A fill may show so much later than it happened.
 FILLS_MARGIN_MS: Final = 60_000
@@ -162,7 +163,8 @@ class Auditor:
 
     def ended(self, client_id: str) -> None:
         """Take note that the stream told of an order's end; fills may have been lost before it."""
-        if self.desk.capabilities.tells_fills_by_order:
+        # One that there is no room for is found again by the comparison of open orders.
+        if self.desk.capabilities.tells_fills_by_order and len(self._over) < OVER_MAX:
             self._over.add(client_id)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -183,13 +183,14 @@ def test_a_template_that_fails_is_told_with_moment_and_candle(driver: Any) -> No
     assert "ZeroDivisionError: a mistake" in failed.value.message
 
 
-def test_nonsense_of_a_template_is_told_alike() -> None:
+@pytest.mark.parametrize("nonsense", [None, False, 0])
+def test_nonsense_of_a_template_is_told_alike(nonsense: object) -> None:
     class Mute(Scripted):
         def on_candle(self, view: View) -> Any:
-            return None
+            return nonsense
 
     with pytest.raises(BacktestFailed, match="return intents"):
-        Backtest(template=Mute, candles={"BTCUSDT": walk(CALM)}).run()
+        Backtest(template=Mute, candles={"BTCUSDT": walk(CALM)}).run(driver="callback")
 
 
 ROWS: dict[str, Any] = {

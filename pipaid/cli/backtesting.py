@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,11 +78,11 @@ def backtest_of(definition: StrategyDefinition, asked: Asked) -> Backtest:
         params=definition.params,
         candles=_candles(definition, asked),
         timeframe=definition.timeframe,
-        capital=_amount("--capital", asked.capital) if asked.capital else definition.capital,
+        capital=asked.capital or definition.capital,
         leverage=definition.leverage,
         fee_model=asked.fee_model,
-        fee_bps=_amount("--fee-bps", asked.fee_bps),
-        slippage_bps=_amount("--slippage-bps", asked.slippage_bps),
+        fee_bps=asked.fee_bps,
+        slippage_bps=asked.slippage_bps,
         start=_moment("--from", asked.since) if asked.since else None,
         end=_moment("--to", asked.until) if asked.until else None,
         name=definition.name,
@@ -210,13 +210,3 @@ def _moment(option: str, text: str) -> int:
         raise InvalidParameter(
             f"{option} {text!r:.40}: a date such as 2026-01-31 or 2026-01-31T12:00 expected"
         ) from None
-
-
-def _amount(option: str, text: str) -> Decimal:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise InvalidParameter(f"{option} {text!r:.40}: a number expected") from None
-    if not amount.is_finite():
-        raise InvalidParameter(f"{option} {text!r:.40}: a number expected")
-    return amount

@@ -14,6 +14,18 @@ FOLDER: Final = Path("var") / "candles"
 LOCAL: Final = "local"
 Folder = Annotated[Path, typer.Option("--data", help="the folder of the candles", metavar="DIR")]
 Venue = Annotated[str, typer.Option("--venue", help="the venue the candles are of", metavar="NAME")]
+# What a backtest and a sweep ask alike.
+What = Annotated[
+    str, typer.Argument(help="a file that declares strategies, or a strategy of the daemon", metavar="FILE|ID")
+]
+Name = Annotated[str, typer.Option("--name", help="which strategy of the file", metavar="NAME")]
+Since = Annotated[str, typer.Option("--from", help="the first candle opens then (UTC)", metavar="DATE")]
+Until = Annotated[str, typer.Option("--to", help="the last candle opens then (UTC)", metavar="DATE")]
+Whose = Annotated[str, typer.Option("--venue", help="whose candles, if there are several", metavar="NAME")]
+Fee = Annotated[str, typer.Option("--fee-bps", help="for fixed_bps: of each fill", metavar="BPS")]
+Slippage = Annotated[
+    str, typer.Option("--slippage-bps", help="what a market order loses against the open", metavar="BPS")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -115,22 +127,18 @@ def download(
 
 def backtest(
     terminal: Terminal,
-    what: Annotated[
-        str, typer.Argument(help="a file that declares strategies, or a strategy of the daemon", metavar="FILE|ID")
-    ],
+    what: What,
     *,
-    name: Annotated[str, typer.Option("--name", help="which strategy of the file", metavar="NAME")] = "",
-    since: Annotated[str, typer.Option("--from", help="the first candle opens then (UTC)", metavar="DATE")] = "",
-    until: Annotated[str, typer.Option("--to", help="the last candle opens then (UTC)", metavar="DATE")] = "",
-    venue: Annotated[str, typer.Option("--venue", help="whose candles, if there are several", metavar="NAME")] = "",
+    name: Name = "",
+    since: Since = "",
+    until: Until = "",
+    venue: Whose = "",
     capital: Annotated[str, typer.Option("--capital", help="instead of the strategy's own", metavar="AMOUNT")] = "",
     fee_model: Annotated[
         str, typer.Option("--fee-model", help="none, fixed_bps or tiered_maker_taker", metavar="MODEL")
     ] = "fixed_bps",
-    fee_bps: Annotated[str, typer.Option("--fee-bps", help="for fixed_bps: of each fill", metavar="BPS")] = "5",
-    slippage_bps: Annotated[
-        str, typer.Option("--slippage-bps", help="what a market order loses against the open", metavar="BPS")
-    ] = "0",
+    fee_bps: Fee = "5",
+    slippage_bps: Slippage = "0",
     driver: Annotated[
         str, typer.Option("--driver", help="force a way of playing; none changes the result", metavar="DRIVER")
     ] = "auto",
@@ -156,17 +164,15 @@ def backtest(
 
 def optimise(
     terminal: Terminal,
-    what: Annotated[
-        str, typer.Argument(help="a file that declares strategies, or a strategy of the daemon", metavar="FILE|ID")
-    ],
+    what: What,
     *,
     param: Annotated[
         list[str], typer.Option("--param", help="what to try: name=5,10,20 or name=first:last:step", metavar="NAME=…")
     ],
-    name: Annotated[str, typer.Option("--name", help="which strategy of the file", metavar="NAME")] = "",
-    since: Annotated[str, typer.Option("--from", help="the first candle opens then (UTC)", metavar="DATE")] = "",
-    until: Annotated[str, typer.Option("--to", help="the last candle opens then (UTC)", metavar="DATE")] = "",
-    venue: Annotated[str, typer.Option("--venue", help="whose candles, if there are several", metavar="NAME")] = "",
+    name: Name = "",
+    since: Since = "",
+    until: Until = "",
+    venue: Whose = "",
     method: Annotated[str, typer.Option("--method", help="all sets, or some of them", metavar="grid|random")] = "grid",
     tries: Annotated[int, typer.Option("--tries", help="how many sets, drawn at random", metavar="N")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="what they are drawn with", metavar="N")] = 0,
@@ -176,10 +182,8 @@ def optimise(
     ] = "0.3",
     metric: Annotated[str, typer.Option("--metric", help="what the best is best by", metavar="METRIC")] = "sharpe",
     jobs: Annotated[int, typer.Option("--jobs", help="how many processes", metavar="N")] = 2,
-    fee_bps: Annotated[str, typer.Option("--fee-bps", help="of each fill", metavar="BPS")] = "5",
-    slippage_bps: Annotated[
-        str, typer.Option("--slippage-bps", help="what a market order loses against the open", metavar="BPS")
-    ] = "0",
+    fee_bps: Fee = "5",
+    slippage_bps: Slippage = "0",
     data: Folder = FOLDER,
 ) -> None:
     """Try many params over recorded candles, and show which hold on what they were not chosen on.

@@ -27,6 +27,7 @@ from pipaid.engine.fees import Fees
 from pipaid.engine.matching import MatchingBook, Report
 from pipaid.engine.outcome import Outcome
 from pipaid.engine.played import PlayedQuotes, Track
+from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.engine.template import Template
 from pipaid.engine.view import SymbolView
@@ -385,7 +386,8 @@ def begun(wishes: Any) -> Any:
         generator = cast("GeneratorType[Any, None, None]", wishes)
         first = next(generator, NOTHING)
         return NOTHING if first is NOTHING else chain((first,), generator)
-    return NOTHING if wishes is not None and not wishes else wishes
+    # Anything else that is empty is nonsense, and the session says so.
+    return NOTHING if type(wishes) in (tuple, list) and not wishes else wishes
 
 
 def _config(plan: Plan, driver: str) -> dict[str, Any]:
@@ -406,7 +408,7 @@ def _config(plan: Plan, driver: str) -> dict[str, Any]:
     }
 
 
-def _entering(approved: Any) -> bool:
+def _entering(approved: Approved) -> bool:
     return not approved.order.reduce_only
 
 

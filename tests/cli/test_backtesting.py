@@ -122,7 +122,7 @@ def test_a_part_is_played_with_what_was_before_as_history(tmp_path: Path) -> Non
         ({"since": "2023-11-16", "until": "2023-11-15"}, "lies between"),
         ({"fee_model": "free"}, "--fee-model 'free': one of none, fixed_bps"),
         ({"fee_model": "match_exchange"}, "match_exchange needs a venue"),
-        ({"fee_bps": "NaN"}, "--fee-bps 'NaN': a number"),
+        ({"fee_bps": "NaN"}, "fee_bps: 'NaN' is no exact number"),
         ({"fee_bps": "-1"}, "must be 0 to 1000 basis points"),
         ({"driver": "warp"}, "--driver 'warp': one of auto, callback, skipping"),
         ({"capital": "1"}, "must be at least 100 for tpl_momentum"),
