@@ -10,7 +10,7 @@ import pytest
 
 from pipaid.config import Config, Examined, Mistake, Mistaken, examine, load_config
 from pipaid.config.fields import hints_of
-from pipaid.config.sections import RiskCaps
+from pipaid.config.sections import FeeTier, RiskCaps
 from pipaid.engine.book import Caps
 from tests.worlds import make_world
 
@@ -425,3 +425,42 @@ def test_sockets_lie_in_the_runtime_directory_or_in_the_state_directory() -> Non
     assert in_runtime.observe_socket == Path("/run/pipaid/observe.sock")
     assert in_runtime.control.mode_bits == 0o660
     assert in_runtime.risk.account.drawdown_pct_max == Decimal("0.30")
+
+
+ROWS = '{ volume = "0", maker_bps = "3", taker_bps = "6" }, { volume = "1000", maker_bps = "2", taker_bps = "4" }'
+
+
+def test_tiers_are_tables_and_shown_as_they_are_written(tmp_path: Path) -> None:
+    found = examined(tmp_path, f"[backtest]\nslots = 2\ntiers = [{ROWS}]")
+
+    assert found.config is not None
+    assert found.config.backtest.tiers == (
+        FeeTier(Decimal(0), Decimal(3), Decimal(6)),
+        FeeTier(Decimal(1000), Decimal(2), Decimal(4)),
+    )
+    assert value_of(found, "backtest.tiers") == (f"[{ROWS}]", f"{tmp_path}/pipaid.toml:3")
+    assert value_of(examined(tmp_path, "", PIPAID__BACKTEST__TIERS=f"[{ROWS}]"), "backtest.tiers")[0] == f"[{ROWS}]"
+
+
+@pytest.mark.parametrize(
+    ("tiers", "wrong", "remedy"),
+    [
+        ("[]", "no tier begins at a volume of 0", 'the first with volume = "0"'),
+        (f"[{ROWS.replace('1000', '0')}]", "the tier from 0 on stands after the one from 0 on", "put them in order"),
+        ('["0 2 5"]', '"0 2 5" is not a table', "write an allowed value"),
+        ('[{ volume = "0", maker_bps = "2" }]', "taker_bps is missing in", "write an allowed value"),
+        (f"[{ROWS.replace('taker_bps', 'taker')}]", "there is no key taker in", "write an allowed value"),
+        (f"[{ROWS.replace('6', '6000')}]", 'taker_bps: "6000" is out of range', f"[{ROWS.replace('6', '1000')}]"),
+        ("[{ volume = 0.5, maker_bps = 2, taker_bps = 5 }]", "volume: 0.5 is a float", 'volume = "0.5"'),
+    ],
+)
+def test_tiers_that_leave_open_what_is_paid_are_mistakes(tmp_path: Path, tiers: str, wrong: str, remedy: str) -> None:
+    mistake = only_mistake(tmp_path, f"[backtest]\ntiers = {tiers}")
+
+    assert (mistake.key, mistake.place) == ("backtest.tiers", f"{tmp_path}/pipaid.toml:2")
+    assert wrong in mistake.wrong
+    assert remedy in mistake.remedy
+
+
+def test_slots_of_backtests_have_a_range(tmp_path: Path) -> None:
+    assert only_mistake(tmp_path, "[backtest]\nslots = 65").allowed == "from 1 to 64"

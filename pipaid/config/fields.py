@@ -93,6 +93,8 @@ def shown(value: object) -> str:
     if isinstance(value, dict):
         pairs = cast("dict[str, object]", value)
         return f"{{ {', '.join(f'{key} = {shown(item)}' for key, item in pairs.items())} }}"
+    if attrs.has(value.__class__):
+        return shown(attrs.asdict(cast(attrs.AttrsInstance, value)))
     text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{text}"'
 
@@ -195,6 +197,32 @@ def _item(items: Sequence[object], index: int, hint: Any) -> Any:
         raise Objection(objection.wrong, allowed=objection.allowed, better=better) from None
 
 
+def _table(hint: type[attrs.AttrsInstance]) -> Hook:
+    hints = hints_of(hint)
+    names = ", ".join(hints)
+
+    def fill(value: object, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Objection(f"{shown(value)} is not a table", allowed=f"a table with the keys {names}")
+        table = cast("dict[str, object]", value)
+        for name in (*table, *hints):
+            if name not in hints or name not in table:
+                wrong = f"{name} is missing" if name in hints else f"there is no key {name}"
+                raise Objection(f"{wrong} in {shown(table)}", allowed=f"a table with the keys {names}")
+        found: dict[str, Any] = {}
+        for name, inner in hints.items():
+            try:
+                found[name] = _CONVERTER.structure(table[name], inner)
+            except Objection as objection:
+                mended = {key: shown(each) for key, each in table.items()} | {name: objection.better}
+                better = f"{{ {', '.join(f'{key} = {text}' for key, text in mended.items())} }}"
+                wrong = f"{name}: {objection.wrong}"
+                raise Objection(wrong, allowed=objection.allowed, better=better * bool(objection.better)) from None
+        return hint(**found)
+
+    return fill
+
+
 def _alternatives(hint: Any) -> Hook:
     """Take `X | None` (nothing is written "off") or a number or a word."""
     kinds = [kind for kind in get_args(hint) if kind is not type(None)]
@@ -267,6 +295,7 @@ def _converter() -> cattrs.Converter:
         (lambda hint: get_origin(hint) is tuple, _several),
         (lambda hint: get_origin(hint) in (Union, types.UnionType), _alternatives),
         (lambda hint: get_origin(hint) is Annotated, _marked),
+        (attrs.has, _table),
     )
     for fits, factory in factories:
         converter.register_structure_hook_factory(fits, factory)

@@ -6,10 +6,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from attrs import asdict, field, frozen
+from attrs import asdict, astuple, field, frozen
 
 from pipaid.config.fields import Beside, Between, Spelled
 from pipaid.engine.book import Caps
+from pipaid.engine.fees import TIERS, Tier
 from pipaid.model.fault import Fault
 from pipaid.model.moment import parse_iso
 from pipaid.model.money import ZERO
@@ -198,6 +199,26 @@ class Guard:
     strategy_memory_mib_max: Annotated[int, Between(1, 1_000_000)] = 64
 
 
+@frozen
+class FeeTier(Tier):
+    """One row of the table of `tiered_maker_taker`."""
+
+    volume: Amount
+    maker_bps: Bps
+    taker_bps: Bps
+
+
+@frozen(kw_only=True)
+class Backtest:
+    """How many backtests are played at once, each in a process of its own, and what trading costs by volume in them.
+
+    `tiers` say from which volume of the trailing 30 days on (quote currency) makers and takers pay how much.
+    """
+
+    slots: Annotated[int, Between(1, 64)] = 1
+    tiers: tuple[FeeTier, ...] = tuple(FeeTier(*astuple(tier)) for tier in TIERS)
+
+
 @frozen(kw_only=True)
 class Log:
     """What is logged to standard error, and in which form."""
@@ -240,6 +261,7 @@ class Sections:
     guard: Guard = field(factory=Guard)
     log: Log = field(factory=Log)
     journal: Journal = field(factory=Journal)
+    backtest: Backtest = field(factory=Backtest)
 
     @property
     def runtime_dir(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Final
 from pipaid.config.secret import objection_to_mode
 from pipaid.config.sections import Sections
 from pipaid.config.toml import Mistake
+from pipaid.engine.fees import tiers_objection
 from pipaid.model.fault import REPORT_FAULTS, REQUEST_FAULTS
 from pipaid.seams import World
 
@@ -28,6 +29,7 @@ def contradictions(config: Sections, sources: Mapping[str, str], world: World) -
     yield from _faults(config, sources)
     yield from _stream(config, sources, world)
     yield from _backoff(config, sources)
+    yield from _tiers(config, sources)
 
 
 def _strategies(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
@@ -177,4 +179,16 @@ def _backoff(config: Sections, sources: Mapping[str, str]) -> Iterator[Mistake]:
             wrong=f"{low:g} is above backoff_max_s, which is {high:g}",
             allowed="at most backoff_max_s",
             remedy=f"write: backoff_min_s = {high:g}",
+        )
+
+
+def _tiers(config: Sections, sources: Mapping[str, str]) -> Iterator[Mistake]:
+    objection = tiers_objection(config.backtest.tiers)
+    if objection:
+        yield Mistake(
+            place=sources["backtest.tiers"],
+            key="backtest.tiers",
+            wrong=objection,
+            allowed="tiers in the order of their volume, the first from 0 on",
+            remedy='put them in order, the first with volume = "0"',
         )

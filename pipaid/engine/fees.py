@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final, Literal, get_args
 
 from attrs import frozen
@@ -39,6 +41,16 @@ TIERS: Final = (
 )
 
 
+def tiers_objection(tiers: Sequence[Tier]) -> str:
+    """Say why tiers leave open what somebody pays, or nothing: the first begins at 0, each other one above the last."""
+    if not tiers or tiers[0].volume != ZERO:
+        return "no tier begins at a volume of 0"
+    for lower, tier in pairwise(tiers):
+        if tier.volume <= lower.volume:
+            return f"the tier from {plain(tier.volume)} on stands after the one from {plain(lower.volume)} on"
+    return ""
+
+
 @frozen(kw_only=True)
 class Fees:
     """How fills are charged, and what the market takes beyond its price: `slippage_bps` on market orders.
@@ -61,6 +73,9 @@ class Fees:
         ):
             if not (value.is_finite() and ZERO <= value <= most):
                 raise InvalidParameter(f"{name}: must be 0 to {plain(most)} basis points, got {value}")
+        objection = tiers_objection(self.tiers)
+        if objection:
+            raise InvalidParameter(f"tiers: {objection}")
         if self.model == "match_exchange" and self.venue is None:
             raise InvalidParameter("fee_model: match_exchange needs a venue whose fees are known; choose another one")
 
