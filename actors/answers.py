@@ -18,8 +18,8 @@ from pipaid.engine.explanation import Past, explain, memory_at
 from pipaid.engine.holdings import reserve_of, seniority
 from pipaid.engine.params import params_schema
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import exposure_of
 from pipaid.engine.session import Session
+from pipaid.engine.stakes import exposure_of
 from pipaid.engine.statistics import strategy_statistics
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError

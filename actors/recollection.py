@@ -13,7 +13,8 @@ from actors.actor import Writer
 from pipaid.engine.book import HOUR_MS, MINUTE_MS, Book, Deeds
 from pipaid.engine.effects import Brain
 from pipaid.engine.holdings import deeds_of, other_deeds_of, reserve_of
-from pipaid.engine.risk import exposure_of, likeness_of
+from pipaid.engine.risk import likeness_of
+from pipaid.engine.stakes import exposure_of
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.strategy import EMPLOYED, Strategy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from decimal import Decimal
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -56,21 +57,12 @@ class Caps:
         return None if asked is None else min(asked, OPENINGS_KEPT)
 
 
-@frozen
-class SymbolExposure:
+class SymbolExposure(msgspec.Struct, frozen=True):
     """What is at risk on one symbol: lots and entries that may open one, by direction; `waiting` are those entries."""
 
     longs: int = 0
     shorts: int = 0
     waiting: int = 0
-
-    def with_lot(self, direction: Direction) -> SymbolExposure:
-        """Return this and one more lot."""
-        return self.plus(SymbolExposure(direction is Direction.LONG, direction is Direction.SHORT), 1)
-
-    def with_entry(self, direction: Direction) -> SymbolExposure:
-        """Return this and one more entry that has not opened its lot yet."""
-        return self.plus(SymbolExposure(direction is Direction.LONG, direction is Direction.SHORT, 1), 1)
 
     def plus(self, other: SymbolExposure, sign: int) -> SymbolExposure:
         """Return the sum with another, or the difference."""
@@ -86,8 +78,7 @@ class SymbolExposure:
 _NONE_HERE: Final = SymbolExposure()
 
 
-@frozen(kw_only=True)
-class StrategyExposure:
+class StrategyExposure(msgspec.Struct, frozen=True, kw_only=True):
     """What one strategy has at risk now: open lots at entry value, working entries at their reserved price.
 
     `entries` counts the working entries that have not opened their lot yet, `orders` all that works.
@@ -98,7 +89,7 @@ class StrategyExposure:
     entries: int = 0
     entry_value: Decimal = ZERO
     orders: int = 0
-    symbols: Mapping[str, SymbolExposure] = field(factory=dict[str, SymbolExposure])
+    symbols: Mapping[str, SymbolExposure] = {}
 
     @property
     def total(self) -> Decimal:
@@ -176,7 +167,8 @@ class Book:
 
     What a strategy contributes is replaced as a whole, never added to, so that a session rebuilt from the journal takes
     the place of the one that crashed, with whatever that one had decided in vain. `refusals` counts the entries
-    that were refused since the start, by rule, for metrics.
+    that were refused since the start, by rule, for metrics; `openings` holds by symbol when lots were opened,
+    the oldest first.
     """
 
     caps: Caps = field(factory=Caps)
@@ -211,22 +203,27 @@ class Book:
 
     def set_exposure(self, strategy_id: str, new: StrategyExposure) -> None:
         """Replace a strategy's share and keep the sums."""
-        self.forget(strategy_id)
-        self._add(new, 1)
+        old = self.exposure(strategy_id)
         self.exposures[strategy_id] = new
+        self._move(old, new)
 
     def forget(self, strategy_id: str) -> None:
         """Drop the share of a strategy that has nothing at risk any more, or is about to be rebuilt."""
         old = self.exposures.pop(strategy_id, None)
         if old is not None:
-            self._add(old, -1)
+            self._move(old, _NOTHING)
 
-    def _add(self, share: StrategyExposure, sign: int) -> None:
-        self.value += sign * share.total
-        self.positions += sign * share.count
-        self.orders += sign * share.orders
-        for symbol, part in share.symbols.items():
-            total = self.symbol(symbol).plus(part, sign)
+    def _move(self, old: StrategyExposure, new: StrategyExposure) -> None:
+        self.value += new.total - old.total
+        self.positions += new.count - old.count
+        self.orders += new.orders - old.orders
+        if new.symbols is old.symbols:
+            return
+        for symbol in {**old.symbols, **new.symbols}:
+            before, after = old.symbols.get(symbol, _NONE_HERE), new.symbols.get(symbol, _NONE_HERE)
+            if before is after:
+                continue
+            total = self.symbol(symbol).plus(after, 1).plus(before, -1)
             if total == _NONE_HERE:
                 self.symbols.pop(symbol, None)
             else:
@@ -253,9 +250,14 @@ class Book:
     def note_opening(self, symbol: str, position_id: str, time_ms: int) -> None:
         """Note that a lot was opened; to note it again changes nothing."""
         openings = self.openings.setdefault(symbol, {})
-        openings.setdefault(position_id, time_ms)
-        while len(openings) > OPENINGS_KEPT:
-            del openings[min(openings, key=openings.__getitem__)]
+        if position_id in openings:
+            return
+        latest_ms = next(reversed(openings.values()), time_ms)
+        openings[position_id] = time_ms
+        if time_ms < latest_ms:
+            openings = self.openings[symbol] = dict(sorted(openings.items(), key=itemgetter(1)))
+        if len(openings) > OPENINGS_KEPT:
+            del openings[next(iter(openings))]
 
     def opened_within(self, symbol: str, now_ms: int) -> int:
         """Return how many lots were opened on a symbol in the window of the trade rate that ends now."""

@@ -11,10 +11,11 @@ from attrs import define, field
 
 from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.allocation import capital_by_symbol, reserve_price
-from pipaid.engine.book import Book, Deeds, StrategyExposure, SymbolExposure
+from pipaid.engine.book import Book, Deeds
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Situation, StrategyLimits, counted, direction_of, exposure_of, likeness_of
+from pipaid.engine.risk import Situation, StrategyLimits, likeness_of
+from pipaid.engine.stakes import Gains, Stakes
 from pipaid.engine.template import WISHED_EXITS, Template
 from pipaid.model.event import EventData
 from pipaid.model.instrument import Instrument
@@ -55,19 +56,22 @@ class Holdings:
     _out: Effects | None = field(default=None, init=False)
     _dirty: bool = field(default=False, init=False)
     _exposed: bool = field(default=False, init=False)
-    _bound: dict[str, Decimal] = field(factory=dict[str, Decimal], init=False)
+    _stakes: Stakes = field(factory=Stakes, init=False)
+    _gains: Gains = field(factory=Gains, init=False)
 
     def __attrs_post_init__(self) -> None:
         run = self.strategy.run
         capital = run.capital if run is not None else self.strategy.in_effect.capital
         self.capital = capital_by_symbol(self.template, self.strategy.in_effect.symbols, capital)
-        self._expose()
-        self._tell_deeds()
         for position in self.positions.values():
+            self._count_lot(position)
             self.book.note_opening(position.symbol, position.id, position.opened_at_ms)
         for order in self.orders.values():
             if not order.reduce_only:
+                self._stakes.work(order, reserve_of(order))
                 self._tell_rate(order)
+        self._expose()
+        self._tell_deeds()
 
     @property
     def _effects(self) -> Effects:
@@ -92,20 +96,16 @@ class Holdings:
 
     def equity(self, symbol: str) -> Decimal:
         """Return the symbol's capital plus the run's realised and unrealised profit on it."""
-        total = self.capital[symbol] + self.brain.run_pnl.get(symbol, ZERO)
-        for position in self.positions.values():
-            if position.symbol == symbol:
-                mark = self.quotes.price(symbol) or position.entry_price
-                total += position.unrealised(mark) + position.pnl
-        return total
+        return (
+            self.capital[symbol]
+            + self.brain.run_pnl.get(symbol, ZERO)
+            + self._gains.at(symbol, self.quotes.price(symbol))
+        )
 
     def unrealised(self) -> Decimal:
         """Return the profit of all open lots at the last prices, with what their closed parts and fees came to."""
-        total = ZERO
-        for position in self.positions.values():
-            mark = self.quotes.price(position.symbol) or position.entry_price
-            total += position.unrealised(mark) + position.pnl
-        return total
+        gains, quotes = self._gains, self.quotes
+        return sum((gains.at(symbol, quotes.price(symbol)) for symbol in gains.symbols()), ZERO)
 
     def working_exit(self, position_id: str) -> Order | None:
         """Return the working exit order that was wished for on a position, if any."""
@@ -129,7 +129,11 @@ class Holdings:
         self._exposed = False
         if not order.working:
             self.orders.pop(order.client_order_id, None)
+            if not order.reduce_only:
+                self._stakes.end(order)
             return
+        if not order.reduce_only:
+            self._stakes.work(order, reserve_of(order))
         last = next(reversed(self.orders), "")
         self.orders[order.client_order_id] = order
         if order.client_order_id < last and next(reversed(self.orders)) == order.client_order_id:
@@ -138,12 +142,24 @@ class Holdings:
 
     def _hold(self, position: Position) -> None:
         self._effects.positions[position.id] = position
-        self._exposed = False
+        self._count_lot(position)
         fresh = position.id not in self.positions
         self.positions[position.id] = position
         if fresh:
             # Positions opened in the same millisecond stand in the order in which a restart would read them.
             self.positions = {each.id: each for each in sorted(self.positions.values(), key=seniority)}
+
+    def _drop(self, position: Position) -> None:
+        """Let go of a lot that has come to its end."""
+        del self.positions[position.id]
+        self._stakes.leave(position)
+        self._gains.leave(position)
+        self._exposed = False
+
+    def _count_lot(self, position: Position) -> None:
+        self._stakes.hold(position)
+        self._gains.hold(position)
+        self._exposed = False
 
     def _wait_for(self, symbol: str, alarm: PriceAlarm | None) -> None:
         """Put an alarm in the place of the symbol's earlier one, or take that away; equal levels change nothing."""
@@ -162,46 +178,17 @@ class Holdings:
         ) or any(position.tag == tag and position.symbol == symbol for position in self.positions.values())
 
     def _room(self, symbol: str) -> Decimal:
-        self._expose()
-        return self.capital[symbol] * self.leverage - self._bound.get(symbol, ZERO)
+        return self.capital[symbol] * self.leverage - self._stakes.bound.get(symbol, ZERO)
 
     def _expose(self) -> None:
         """Tell the account's book what is at risk, if that has changed since it was told."""
         if self._exposed:
             return
         self._exposed = True
-        positions = list(self.positions.values())
-        entries = [(order, reserve_of(order)) for order in self.orders.values() if not order.reduce_only]
-        bound = self._bound = {}
-        for position in positions:
-            bound[position.symbol] = bound.get(position.symbol, ZERO) + counted(position.open_value)
-        for order, reserve in entries:
-            bound[order.symbol] = bound.get(order.symbol, ZERO) + counted(order.remaining * reserve)
-        if self.orders or positions:
-            self.book.set_exposure(self.strategy.id, exposure_of(positions, entries, orders=len(self.orders)))
+        if self.orders or self.positions:
+            self.book.set_exposure(self.strategy.id, self._stakes.exposure(len(self.orders)))
         else:
             self.book.forget(self.strategy.id)
-
-    def _expose_order(self, order: Order) -> None:
-        """Count a new order at once, so that the next one of the same decision is judged with it."""
-        if not self._exposed:
-            return
-        own = self.book.exposure(self.strategy.id)
-        entries, value, symbols = own.entries, own.entry_value, own.symbols
-        if not order.reduce_only:
-            bound = counted(order.quantity * reserve_of(order))
-            self._bound[order.symbol] = self._bound.get(order.symbol, ZERO) + bound
-            here = symbols.get(order.symbol, SymbolExposure()).with_entry(direction_of(order))
-            entries, value, symbols = entries + 1, value + bound, {**symbols, order.symbol: here}
-        new = StrategyExposure(
-            positions=own.positions,
-            position_value=own.position_value,
-            entries=entries,
-            entry_value=value,
-            orders=own.orders + 1,
-            symbols=symbols,
-        )
-        self.book.set_exposure(self.strategy.id, new)
 
     def _tell_rate(self, entry: Order) -> None:
         notional = entry.quantity * reserve_of(entry)

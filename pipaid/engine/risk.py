@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from collections.abc import Hashable, Iterator
+from decimal import Decimal, InvalidOperation
+from itertools import starmap
 from typing import Final, NamedTuple
 
+import msgspec
 from attrs import frozen
 
 from pipaid.engine.book import Book as Book
 from pipaid.engine.book import Caps as Caps
 from pipaid.engine.book import StrategyExposure as StrategyExposure
-from pipaid.engine.book import SymbolExposure
+from pipaid.engine.stakes import direction_of
 from pipaid.model.instrument import Instrument
 from pipaid.model.money import ZERO, plain
-from pipaid.model.order import Order, OrderType, Side
-from pipaid.model.position import Direction, Position
+from pipaid.model.order import Order, OrderType
 
 MINUTE_MS: Final = 60_000
 SECOND_MS: Final = 1_000
-_SMALLEST: Final = Decimal("1e-12")
+# How far any price is away from none.
+_BEYOND: Final = Decimal("Infinity")
 
 
 class Refused(NamedTuple):
@@ -58,8 +60,7 @@ class StrategyLimits:
     orders_per_minute_max: int | None = None
 
 
-@frozen(kw_only=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """All that the gate looks at besides the order: the strategy's own figures at this moment of venue time."""
 
     now_ms: int
@@ -77,45 +78,10 @@ class Situation:
     orders_last_minute: int
 
 
-def exposure_of(
-    positions: Sequence[Position], entries: Sequence[tuple[Order, Decimal]], *, orders: int
-) -> StrategyExposure:
-    """Sum lots at their entry value and working entries at their reserve price; `orders` is how many orders work."""
-    held = {position.id for position in positions}
-    symbols: dict[str, SymbolExposure] = {}
-    for position in positions:
-        seen = symbols.get(position.symbol, SymbolExposure())
-        symbols[position.symbol] = seen.with_lot(position.direction)
-    waiting = 0
-    for order, _ in entries:
-        if order.position_id not in held:
-            waiting += 1
-            seen = symbols.get(order.symbol, SymbolExposure())
-            symbols[order.symbol] = seen.with_entry(direction_of(order))
-    return StrategyExposure(
-        positions=len(positions),
-        position_value=sum((counted(position.open_value) for position in positions), ZERO),
-        entries=waiting,
-        entry_value=sum((counted(order.remaining * price) for order, price in entries), ZERO),
-        orders=orders,
-        symbols=symbols,
-    )
-
-
-def counted(value: Decimal) -> Decimal:
-    """Return a value as exposures count it: rounded up to twelve decimals, so that adding and taking away is exact."""
-    return value.quantize(_SMALLEST, ROUND_CEILING)
-
-
 def likeness_of(entry: Order) -> Hashable:
     """Return what two entries have in common that ask for the same; at the market, the price is not asked for."""
     price = None if entry.type is OrderType.MARKET else entry.price
     return entry.strategy_id, entry.symbol, entry.side, entry.type, entry.quantity, price
-
-
-def direction_of(entry: Order) -> Direction:
-    """Return the direction of the lot that an entry opens."""
-    return Direction.LONG if entry.side is Side.BUY else Direction.SHORT
 
 
 class Gate(NamedTuple):
@@ -133,9 +99,10 @@ class Gate(NamedTuple):
             return "off"
         return "passed" if self.passed else "refused"
 
-    def refusal(self) -> Refused:
-        """Return the gate's no."""
-        return Refused(self.rule, text_of(self.limit), text_of(self.value))
+
+# Rule, limit and value of a cap, which is off without a limit; and of any gate, with what it says.
+_Cap = tuple[str, Decimal | int | None, Decimal | int]
+_Judged = tuple[str, Decimal | int | str | None, Decimal | int | str, bool]
 
 
 def review(
@@ -157,22 +124,17 @@ def review(
         # A lot must be one that a single market order can close.
         return Refused("venue_filter", plain(instrument.market_quantity_max), plain(order.quantity))
     assert situation is not None, "an entry is judged in its situation"
-    for gate in gates(order, reserve=reserve, situation=situation, book=book):
-        if not gate.passed:
-            return gate.refusal()
+    for judge in (_standing, _capped):
+        for rule, limit, value, passed in judge(order, reserve, situation, book):
+            if not passed:
+                return Refused(rule, text_of(limit), text_of(value))
     return Approved(order, _MINT)
 
 
-def gates(order: Order, *, reserve: Decimal, situation: Situation, book: Book) -> Iterator[Gate]:
-    """Yield every gate that an entry has to pass, in the order in which they are asked.
-
-    A value that cannot be compared is refused: whatever is asked is `within`, never its negation.
-    """
-    notional = order.quantity * reserve
-    yield from _standing(order, situation, book)
-    yield from _strategy_caps(notional, situation, book.exposure(order.strategy_id))
-    yield from _account_caps(order, notional, situation, book)
-    yield from _symbol_caps(order, situation, book)
+def gates(order: Order, *, reserve: Decimal, situation: Situation, book: Book) -> list[Gate]:
+    """Return what every gate says of an entry, in the order in which they are asked."""
+    judged = (*_standing(order, reserve, situation, book), *_capped(order, reserve, situation, book))
+    return list(starmap(Gate, judged))
 
 
 def within(value: Decimal | int, limit: Decimal | int) -> bool:
@@ -183,72 +145,99 @@ def within(value: Decimal | int, limit: Decimal | int) -> bool:
         return False
 
 
-def _standing(order: Order, situation: Situation, book: Book) -> Iterator[Gate]:
+def _standing(order: Order, _: Decimal, situation: Situation, book: Book) -> list[_Judged]:
+    """Judge by what forbids any entry at this moment."""
     blocked = book.blocked or book.tripped
-    stale = situation.stale or within(situation.last_price, ZERO) or not situation.last_price.is_finite()
-    disputed = order.symbol if situation.frozen else "agreed positions"
-    cooled = situation.now_ms >= situation.cooldown_until_ms
-    yield Gate("status", "deployed", situation.may_enter or "deployed", not situation.may_enter)
-    yield Gate("kill_switch", "off", blocked or "off", not blocked)
-    yield Gate("stale_data", "fresh prices", order.symbol if stale else "fresh prices", not stale)
-    yield Gate("unassigned", "agreed positions", disputed, not situation.frozen)
-    yield Gate("reduce_only", "off", "on" if book.caps.reduce_only else "off", not book.caps.reduce_only)
-    yield Gate("cooldown", str(situation.cooldown_until_ms), str(situation.now_ms), cooled)
+    price, symbol = situation.last_price, order.symbol
+    stale = situation.stale or not price.is_finite() or price <= ZERO
+    closing, shut, in_doubt = book.caps.reduce_only, situation.may_enter, situation.frozen
+    return [
+        ("status", "deployed", shut or "deployed", not shut),
+        ("kill_switch", "off", blocked or "off", not blocked),
+        ("stale_data", "fresh prices", symbol if stale else "fresh prices", not stale),
+        ("unassigned", "agreed positions", symbol if in_doubt else "agreed positions", not in_doubt),
+        ("reduce_only", "off", "on" if closing else "off", not closing),
+        (
+            "cooldown",
+            str(situation.cooldown_until_ms),
+            str(situation.now_ms),
+            situation.now_ms >= situation.cooldown_until_ms,
+        ),
+    ]
 
 
-def _strategy_caps(notional: Decimal, situation: Situation, own: StrategyExposure) -> Iterator[Gate]:
-    """Judge by the strategy's own caps; whatever is open may be closed today, hence counts as a trade of the day."""
-    limits = situation.limits
-    yield _cap("allocation", situation.room, notional)
-    yield _cap("exposure", limits.ceiling, own.total + notional)
-    yield _cap("max_position_notional", limits.position_notional_max, notional)
-    yield _cap("max_positions", limits.open_positions_max, own.count + 1)
-    yield _cap("daily_limit", limits.trades_per_day_max, situation.trades_today + own.count + 1)
-    yield _cap("daily_loss", limits.daily_loss_max, -situation.pnl_today)
-    yield _cap("max_drawdown", limits.drawdown_pct_max, situation.equity_drawdown_pct)
-    yield _cap("order_rate", limits.orders_per_minute_max, situation.orders_last_minute + 1)
+def _capped(order: Order, reserve: Decimal, situation: Situation, book: Book) -> list[_Judged]:
+    """Judge by every cap. What cannot be compared is refused: it is `within` that counts, never its negation."""
+    notional = order.quantity * reserve
+    judged = [
+        *map(_within, _strategy_caps(notional, situation, book.exposure(order.strategy_id))),
+        *map(_within, _account_caps(order, notional, situation, book)),
+        *map(_within, _rate_caps(order, notional, situation, book)),
+    ]
+    if not book.caps.hedging_allowed:
+        judged.append(_hedging(order, book))
+    if book.caps.rate_limit_max_trades is not None:
+        # A working entry may open a lot at any moment.
+        opened = book.opened_within(order.symbol, situation.now_ms) + book.symbol(order.symbol).waiting
+        judged.append(_within(("trade_rate", book.caps.trades_max, opened + 1)))
+    return judged
 
 
-def _account_caps(order: Order, notional: Decimal, situation: Situation, book: Book) -> Iterator[Gate]:
+def _within(cap: _Cap) -> _Judged:
+    rule, limit, value = cap
+    return rule, limit, value, limit is None or within(value, limit)
+
+
+def _hedging(order: Order, book: Book) -> _Judged:
+    direction = direction_of(order)
+    against = book.symbol(order.symbol).against(direction)
+    return "hedging", "one direction", f"{direction} against {against} the other way", not against
+
+
+def _strategy_caps(notional: Decimal, situation: Situation, own: StrategyExposure) -> tuple[_Cap, ...]:
+    """Return the strategy's own caps; whatever is open may be closed today, hence counts as a trade of the day."""
+    limits, count = situation.limits, own.count + 1
+    return (
+        ("allocation", situation.room, notional),
+        ("exposure", limits.ceiling, own.total + notional),
+        ("max_position_notional", limits.position_notional_max, notional),
+        ("max_positions", limits.open_positions_max, count),
+        ("daily_limit", limits.trades_per_day_max, situation.trades_today + count),
+        ("daily_loss", limits.daily_loss_max, -situation.pnl_today),
+        ("max_drawdown", limits.drawdown_pct_max, situation.equity_drawdown_pct),
+        ("order_rate", limits.orders_per_minute_max, situation.orders_last_minute + 1),
+    )
+
+
+def _account_caps(order: Order, notional: Decimal, situation: Situation, book: Book) -> tuple[_Cap, ...]:
     caps = book.caps
     today = book.day == situation.day
-    yield _cap("account_order_notional", caps.order_notional_max, notional)
-    yield _cap("account_exposure", caps.exposure_max, book.value + notional)
-    yield _cap("account_positions", caps.open_positions_max, book.positions + 1)
-    yield _cap("account_orders", caps.open_orders_max, book.orders + 1)
-    yield _cap("account_daily_loss", caps.daily_loss_max, -book.day_pnl if today else ZERO)
-    yield _cap("account_leverage", caps.leverage_max, order.leverage)
-    away = abs(order.price - situation.last_price) / situation.last_price
-    yield _cap("price_collar", caps.price_collar_pct, away)
-    yield _cap("orders_per_day", caps.orders_per_day_max, (book.day_orders if today else 0) + 1)
-    now_ms = situation.now_ms
+    last = situation.last_price
+    away = abs(order.price - last) / last if last else _BEYOND
+    return (
+        ("account_order_notional", caps.order_notional_max, notional),
+        ("account_exposure", caps.exposure_max, book.value + notional),
+        ("account_positions", caps.open_positions_max, book.positions + 1),
+        ("account_orders", caps.open_orders_max, book.orders + 1),
+        ("account_daily_loss", caps.daily_loss_max, -book.day_pnl if today else ZERO),
+        ("account_leverage", caps.leverage_max, order.leverage),
+        ("price_collar", caps.price_collar_pct, away),
+        ("orders_per_day", caps.orders_per_day_max, (book.day_orders if today else 0) + 1),
+    )
+
+
+def _rate_caps(order: Order, notional: Decimal, situation: Situation, book: Book) -> Iterator[_Cap]:
+    """Yield the account's caps on what was done lately, which has to be counted: only those that are on."""
+    caps, now_ms = book.caps, situation.now_ms
     if caps.identical_orders_per_minute_max is not None:
         alike = book.rates.alike(now_ms, likeness_of(order))
-        yield _cap("identical_orders", caps.identical_orders_per_minute_max, alike + 1)
+        yield "identical_orders", caps.identical_orders_per_minute_max, alike + 1
     if caps.orders_per_second_max is not None:
-        yield _cap("orders_per_second", caps.orders_per_second_max, book.rates.within(now_ms, SECOND_MS)[0] + 1)
+        yield "orders_per_second", caps.orders_per_second_max, book.rates.within(now_ms, SECOND_MS)[0] + 1
     if (caps.orders_per_minute_max, caps.notional_per_minute_max) != (None, None):
         minute, value = book.rates.within(now_ms, MINUTE_MS)
-        yield _cap("orders_per_minute", caps.orders_per_minute_max, minute + 1)
-        yield _cap("notional_per_minute", caps.notional_per_minute_max, value + notional)
-
-
-def _symbol_caps(order: Order, situation: Situation, book: Book) -> Iterator[Gate]:
-    """Judge by what the account holds and did on this symbol; a working entry may open a lot at any moment."""
-    caps = book.caps
-    here = book.symbol(order.symbol)
-    direction = direction_of(order)
-    against = here.against(direction)
-    if not caps.hedging_allowed:
-        value = f"{direction} against {against} the other way"
-        yield Gate("hedging", "one direction", value, not against)
-    if caps.rate_limit_max_trades is not None:
-        opened = book.opened_within(order.symbol, situation.now_ms)
-        yield _cap("trade_rate", caps.trades_max, opened + here.waiting + 1)
-
-
-def _cap(rule: str, limit: Decimal | int | None, value: Decimal | int) -> Gate:
-    return Gate(rule, limit, value, limit is None or within(value, limit))
+        yield "orders_per_minute", caps.orders_per_minute_max, minute + 1
+        yield "notional_per_minute", caps.notional_per_minute_max, value + notional
 
 
 def text_of(value: Decimal | int | str | None) -> str:

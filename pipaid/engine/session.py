@@ -457,8 +457,7 @@ class Session(Wishes):
         position = ledger.closed(position, reason, time_ms)
         self._effects.positions[position.id] = position
         self._pend(position, None)
-        del self.positions[position.id]
-        self._exposed = False
+        self._drop(position)
         self.interest_changed.add(position.symbol)
         self._count_trade(position)
         self._tell(closed_event, position)

@@ -77,6 +77,8 @@ class Wishes(Holdings):
         if refused is not None:
             self._refuse(intent.symbol, refused)
             return
+        # Others of the account, and the one before of the same decision, are judged by what the book says.
+        self._expose()
         room = Room(self._room(intent.symbol), self.equity(intent.symbol))
         quantity = entry_quantity(intent, price=price, instrument=instrument, room=room, market=market)
         if quantity == ZERO:
@@ -105,7 +107,7 @@ class Wishes(Holdings):
         wish = Enter(symbol=symbol, direction=Direction.LONG, quantity=quantity)
         order = self._entry_order(wish, quantity, price)
         situation = self._situation(symbol, self._room(symbol))
-        return list(gates(order, reserve=reserve_of(order), situation=situation, book=self.book))
+        return gates(order, reserve=reserve_of(order), situation=situation, book=self.book)
 
     def _entry_order(self, intent: Enter, quantity: Decimal, price: Decimal) -> Order:
         instrument = self.instruments[intent.symbol]
@@ -301,7 +303,8 @@ class Wishes(Holdings):
             self.brain = msgspec.structs.replace(self.brain, orders_made=self.brain.orders_made + 1)
         else:
             self._count_entry(order, now_ms)
-        self._expose_order(order)
+            self._stakes.work(order, reserve_of(order))
+        self._exposed = False
         self.orders[order.client_order_id] = order
         self._effects.orders[order.id] = order
         self._effects.place.append(verdict)

@@ -13,11 +13,10 @@ from pipaid.engine.risk import (
     Refused,
     Situation,
     StrategyLimits,
-    counted,
-    exposure_of,
     review,
     within,
 )
+from pipaid.engine.stakes import counted, exposure_of
 from pipaid.model.order import Order, OrderType, Side
 from pipaid.model.position import Direction
 from tests.builders import DAY_MS, OTHER, START_MS, SYMBOL, make_instrument, make_order, make_position

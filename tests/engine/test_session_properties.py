@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipaid.engine.assembly import Surroundings, assemble
 from pipaid.engine.book import Book, Caps
 from pipaid.engine.effects import Effects
-from pipaid.engine.risk import exposure_of
+from pipaid.engine.stakes import exposure_of
 from pipaid.engine.template import CancelEntries, Intent, Protect, View
 from pipaid.model.event import EventDraft, OrderFilled, OrderPlaced, PositionClosed, PositionOpened
 from pipaid.model.order import BookedFill, Order, OrderFact, OrderStatus, OrderType

@@ -21,9 +21,10 @@ from actors.portfolio import Portfolio
 from actors.recorder import Recorder
 from actors.resolver import Resolver
 from actors.strategy import StrategyActor
-from pipaid.engine import holdings, risk
+from pipaid.engine.book import StrategyExposure
 from pipaid.engine.effects import Effects
 from pipaid.engine.quotes import Quotes
+from pipaid.engine.stakes import Stakes
 from pipaid.model.money import ZERO
 from pipaid.model.order import Fill, Order, OrderFact
 from pipaid.model.record import Batch
@@ -115,12 +116,12 @@ def fill_key_marked_too_early() -> Patches:
 
 def cap_checked_without_open_orders() -> Patches:
     """Count what is held, and not what may be held when working orders fill."""
-    exposure_of = risk.exposure_of
+    exposure = Stakes.exposure
 
-    def held(positions: Any, entries: Any, *, orders: int) -> Any:
-        return exposure_of(positions, (), orders=0)
+    def held(self: Stakes, orders: int) -> StrategyExposure:
+        return msgspec.structs.replace(exposure(self, orders), entries=0, entry_value=ZERO, orders=0)
 
-    return [(holdings, "exposure_of", held)]
+    return [(Stakes, "exposure", held)]
 
 
 def seq_from_a_rolled_back_counter() -> Patches:
