@@ -3,14 +3,13 @@
 Order on one connection: requests are begun in the order of their lines, and each answer carries its request's id.
 Mutations are carried out one after another, urgent ones excepted; what only reads, and the requests of other
 connections, run beside them. Whoever needs to see the effect of a mutation reads after its answer. A mutation that was
-begun is finished even if its sender leaves.
+begun is finished even if its sender leaves. Forwarded requests have senders of their own, so none waits for another.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from enum import StrEnum
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -22,6 +21,7 @@ from attrs import define, field, frozen
 from pipaid.errors import (
     ExchangeError,
     InsufficientPermission,
+    InvalidParameter,
     NotFound,
     PayloadTooLarge,
     PipaidError,
@@ -36,18 +36,21 @@ from pipaid.model.report import TailsStopped
 from pipaid.model.request import EventsStop, EventsTail, Request
 from pipaid.seams import Clock, Ids
 from pipaid.wire.activity import Activity
+from pipaid.wire.caller import FORWARD_LIMITS, Caller, Limits, Role
 from pipaid.wire.envelope import (
     ANSWER_BYTES_MAX,
     Ask,
     BadLine,
     Outcome,
     RequestId,
+    Standing,
     error_body,
     error_line,
     event_prefix,
     read_ask,
 )
-from pipaid.wire.lines import Gone, LineReader, Outlet, Peer, peer_of
+from pipaid.wire.gate import Gate, Refused
+from pipaid.wire.lines import Gone, LineReader, Outlet, peer_of
 from pipaid.wire.tap import WILDCARD, Delivery, EventSource, Lost, Tap
 
 log = structlog.get_logger()
@@ -64,44 +67,12 @@ RESULT_BYTES_MAX: Final = ANSWER_BYTES_MAX - 1_024
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Role(StrEnum):
-    """What a socket is for."""
-
-    OPERATE = "operate"
-    OBSERVE = "observe"
-
-
-@frozen(kw_only=True)
-class Caller:
-    """Who asks; an `account` of None sees every account, as whoever may open the socket does."""
-
-    role: Role
-    peer: Peer
-    account: str | None = None
-
-    @property
-    def who(self) -> str:
-        """Return the caller in words, for records that people read."""
-        return f"uid {self.peer.uid}, pid {self.peer.pid}"
-
-
 @frozen(kw_only=True)
 class Door:
     """A listening socket and what may be asked through it; the server closes it when it ends."""
 
     listener: trio.abc.Listener[trio.SocketStream]
     role: Role
-
-
-@frozen(kw_only=True)
-class Limits:
-    """What one client may have: when `asks_max` requests are under way, its next line waits unread."""
-
-    clients_max: int = 32
-    asks_max: int = 16
-    tails_max: int = 8
-    idle_s: float = 30.0
-    write_s: float = 5.0
 
 
 class Repeats(Protocol):
@@ -179,6 +150,23 @@ class _Job:
     ask: Ask
     operation: Operation
     request: Request
+    caller: Caller
+    standing: Standing | None = None
+
+    @property
+    def request_id(self) -> str:
+        """Return under which number its sender speaks of it, if it was forwarded."""
+        return self.ask.forwarded.request_id if self.ask.forwarded is not None else ""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Return what the log says of it: who asks, and under which number."""
+        peer = self.caller.peer
+        told: dict[str, Any] = {"operation": self.operation.name, "target": getattr(self.request, "id", None)}
+        if self.ask.forwarded is None:
+            return {**told, "uid": peer.uid, "pid": peer.pid}
+        own = {"api_key": self.caller.api_key, "account": self.caller.account, "address": self.ask.forwarded.address}
+        return {**told, "request_id": self.request_id, **own}
 
 
 @define(eq=False)
@@ -189,9 +177,11 @@ class ControlServer:
     events: EventSource
     owner_of: Callable[[str], str | None]
     repeats: Repeats
+    gate: Gate
     clock: Clock
     ids: Ids
     limits: Limits = field(factory=Limits)
+    forward_limits: Limits = FORWARD_LIMITS
     requests: int = field(default=0, init=False)
     _clients: dict[_Client, None] = field(factory=dict[_Client, None], init=False)
     _activity: Activity = field(factory=Activity, init=False)
@@ -216,19 +206,20 @@ class ControlServer:
         await self._activity.idle()
 
     async def _meet(self, works: trio.Nursery, role: Role, stream: trio.SocketStream) -> None:
+        limits = self._limits(role)
         async with stream:
-            outlet = Outlet(stream, self.limits.write_s)
+            outlet = Outlet(stream, limits.write_s)
             # Counted by role: whoever may only look must not lock out whoever has to act.
-            if sum(client.caller.role is role for client in self._clients) >= self.limits.clients_max:
-                await outlet.send(error_line(None, Unavailable(f"{self.limits.clients_max} clients are connected")))
+            if sum(client.caller.role is role for client in self._clients) >= limits.clients_max:
+                await outlet.send(error_line(None, Unavailable(f"{limits.clients_max} clients are connected")))
                 return
             async with trio.open_nursery() as nursery:
                 client = _Client(
                     Caller(role=role, peer=peer_of(stream)),
-                    LineReader(stream),
+                    LineReader(stream, limits.line_bytes_max),
                     outlet,
                     nursery,
-                    trio.Semaphore(self.limits.asks_max),
+                    trio.Semaphore(limits.asks_max),
                     self._activity,
                 )
                 self._clients[client] = None
@@ -238,6 +229,9 @@ class ControlServer:
                     nursery.cancel_scope.cancel()
                 finally:
                     del self._clients[client]
+
+    def _limits(self, role: Role) -> Limits:
+        return self.forward_limits if role is Role.FORWARD else self.limits
 
     async def _converse(self, works: trio.Nursery, client: _Client) -> None:
         """Take requests until the client ends, and answer what is still open before the connection closes."""
@@ -256,7 +250,7 @@ class ControlServer:
 
     async def _next_line(self, client: _Client) -> bytes | None:
         while True:
-            with trio.move_on_after(self.limits.idle_s):
+            with trio.move_on_after(self._limits(client.caller.role).idle_s):
                 return await client.reader.next_line()
             if not client.busy:
                 log.info("client.idle", pid=client.caller.peer.pid, uid=client.caller.peer.uid)
@@ -282,13 +276,21 @@ class ControlServer:
         client.begin()
         begun = False
         ask_id: RequestId | None = None
+        request_id = ""
         try:
             ask = read_ask(line)
             ask_id = ask.id
             operation = operation_named(ask.op)
-            if operation.mutating and client.caller.role is not Role.OPERATE:
+            if operation.mutating and client.caller.role is Role.OBSERVE:
                 raise InsufficientPermission(f"{operation.name} changes something; this socket is for looking only")
-            job = _Job(client, ask, operation, decode_request(operation, ask.args))
+            if ask.forwarded is not None:
+                request_id = ask.forwarded.request_id
+                job = await self._admitted(client, ask, operation)
+                begun = job is not None and self._start(works, job)
+                return
+            if client.caller.role is Role.FORWARD:
+                raise InsufficientPermission("this socket takes what somebody sent over HTTP, and nothing else")
+            job = _Job(client, ask, operation, decode_request(operation, ask.args), client.caller)
             if isinstance(job.request, EventsTail):
                 await self._begin_tail(client, ask.id, job.request)
             elif isinstance(job.request, EventsStop):
@@ -298,11 +300,30 @@ class ControlServer:
         except BadLine as trouble:
             await client.send(error_line(trouble.id, trouble))
         except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
-            outcome = self._failed(trouble, "request")
+            outcome = self._failed(trouble, "request", request_id)
             await client.send(outcome.line(ask_id))
         finally:
             if not begun:
                 client.end()
+
+    async def _admitted(self, client: _Client, ask: Ask, operation: Operation) -> _Job | None:
+        """Return a forwarded request that may be carried out; answer the others."""
+        assert ask.forwarded is not None
+        if bytes(ask.args) != b"{}":
+            raise InvalidParameter("the arguments of a forwarded request stand in its target and its body")
+        verdict = self.gate.judge(operation, ask.forwarded)
+        if isinstance(verdict, Refused):
+            forwarded, code = ask.forwarded, verdict.error.code
+            # Who has no budget left has been in the log often enough.
+            note = log.debug if isinstance(verdict.error, RateLimited) else log.info
+            told = {"operation": operation.name, "request_id": forwarded.request_id, "address": forwarded.address}
+            note("request.refused", code=code, reason=verdict.error.message, **told)
+            outcome = self._failed(verdict.error, operation.name, forwarded.request_id)
+            await client.send(outcome.line(ask.id, verdict.standing))
+            return None
+        peer = client.caller.peer
+        caller = Caller(role=client.caller.role, peer=peer, account=verdict.account, api_key=verdict.api_key)
+        return _Job(client, ask, operation, verdict.request, caller, verdict.standing)
 
     def _start(self, works: trio.Nursery, job: _Job) -> bool:
         if not job.operation.mutating:
@@ -312,15 +333,19 @@ class ControlServer:
             raise Unavailable(f"{MUTATIONS_MAX} commands are under way; try again")
         self._mutations += 1
         before, done = job.client.last_mutation, trio.Event()
-        if not job.operation.urgent:
+        if job.operation.urgent or job.ask.forwarded is not None:
+            before = None
+        else:
             job.client.last_mutation = done
-        works.start_soon(self._change, job, None if job.operation.urgent else before, done)
+        works.start_soon(self._change, job, before, done)
         return True
 
     async def _look(self, job: _Job) -> None:
         try:
             outcome = await self._outcome(job)
-            await job.client.send(outcome.line(job.ask.id))
+            if job.ask.forwarded is not None:
+                log.debug("request.answered", ok=outcome.ok, **job.told)
+            await job.client.send(outcome.line(job.ask.id, job.standing))
         finally:
             job.client.end()
 
@@ -330,18 +355,10 @@ class ControlServer:
             if before is not None:
                 await before.wait()
             outcome = await self._once(job)
-            caller = job.client.caller
-            log.info(
-                "command.answered",
-                operation=job.operation.name,
-                target=getattr(job.request, "id", None),
-                ok=outcome.ok,
-                refusal=None if outcome.ok else outcome.body.decode(),
-                uid=caller.peer.uid,
-                pid=caller.peer.pid,
-            )
+            refusal = None if outcome.ok else outcome.body.decode()
+            log.info("command.answered", ok=outcome.ok, refusal=refusal, **job.told)
             done.set()
-            await job.client.send(outcome.line(job.ask.id))
+            await job.client.send(outcome.line(job.ask.id, job.standing))
         finally:
             done.set()
             self._mutations -= 1
@@ -352,12 +369,12 @@ class ControlServer:
         given = job.ask.idempotency_key
         if given is None:
             return await self._outcome(job)
-        key = f"{job.client.caller.account or ''}/{given}"
+        key = f"{job.caller.account or ''}/{given}"
         body = hashlib.blake2b(_encode([job.operation.name, job.request]), digest_size=16).digest()
         try:
             return await self.repeats.once(key, body, partial(self._outcome, job))
         except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
-            return self._failed(trouble, job.operation.name)
+            return self._failed(trouble, job.operation.name, job.request_id)
 
     async def _outcome(self, job: _Job) -> Outcome:
         """Carry out an operation; whatever it raises becomes its caller's answer and ends nothing else."""
@@ -366,16 +383,16 @@ class ControlServer:
             perform = self.operations.get(operation.name)
             if perform is None:
                 raise NotFound(f"this daemon does not offer {operation.name}")
-            reply = await perform(job.client.caller, job.request)
+            reply = await perform(job.caller, job.request)
             body = _encode(reply)
             if len(body) > RESULT_BYTES_MAX:
                 raise PayloadTooLarge(f"the answer measures {len(body)} bytes; ask for fewer at once")
             kept = _encode(msgspec.structs.replace(reply, secret=None)) if operation.secret else None
             return Outcome(ok=True, body=body, lasting=True, kept=kept)
         except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
-            return self._failed(trouble, operation.name)
+            return self._failed(trouble, operation.name, job.request_id)
 
-    def _failed(self, trouble: BaseException, operation: str) -> Outcome:
+    def _failed(self, trouble: BaseException, operation: str, request_id: str = "") -> Outcome:
         """Return the answer to whatever was raised: a template's own code may raise SystemExit, or groups.
 
         What should not have happened goes into the log, and its number there into the answer.
@@ -383,8 +400,8 @@ class ControlServer:
         if _is_cancellation(trouble):
             raise trouble
         if isinstance(trouble, PipaidError) and trouble.http_status != PipaidError.http_status:
-            return Outcome(ok=False, body=error_body(trouble), lasting=isinstance(trouble, ExchangeError))
-        request_id = random_id("req", self.ids.entropy(6))
+            return Outcome(ok=False, body=error_body(trouble, request_id), lasting=isinstance(trouble, ExchangeError))
+        request_id = request_id or random_id("req", self.ids.entropy(6))
         log.error("operation.failed", operation=operation, request_id=request_id, exc_info=trouble)
         answer = PipaidError(f"{operation} failed inside the daemon; its log has the cause under {request_id}")
         return Outcome(ok=False, body=error_body(answer, request_id))

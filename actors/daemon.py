@@ -13,10 +13,9 @@ from attrs import define, field
 from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
 from actors.conditions import WORD, Conditions
-from actors.control import ControlServer, Door, Role
-from actors.control import Limits as ControlLimits
+from actors.control import ControlServer, Door
 from actors.declarer import Declarer
-from actors.doors import CONTROL, OBSERVE, Doors, tls_context
+from actors.doors import CONTROL, FORWARD, OBSERVE, Doors, tls_context
 from actors.feed import Feed, MarketPosition
 from actors.gauges import Gauges
 from actors.hub import Hub
@@ -34,8 +33,9 @@ from actors.reports import Reports, operations_of
 from actors.roster import Roster, halt
 from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
-from actors.stream import StreamLimits, StreamServer
+from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
+from actors.surfaces import gate_of, stream_of
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -54,6 +54,8 @@ from pipaid.storage.store import JournalLost
 from pipaid.venues.opening import SimulatedVenues, Venues
 from pipaid.venues.venue import Market
 from pipaid.wire.activity import Activity
+from pipaid.wire.caller import Limits as ControlLimits
+from pipaid.wire.caller import Role
 from pipaid.wire.systemd import Notifier, activated, listeners
 
 JOURNAL: Final = "journal.db"
@@ -266,21 +268,14 @@ class Daemon:
             events=self.hub,
             owner_of=self.roster.owner_of,
             repeats=repeats,
+            gate=gate_of(config.ratelimit, world.clock, self.keys),
             clock=world.clock,
             ids=world.ids,
             limits=ControlLimits(clients_max=config.control.clients_max, idle_s=float(config.control.idle_s)),
         )
         self._build_doors()
         if config.stream.enabled:
-            self.stream = StreamServer(
-                hub=self.hub,
-                authority=self.keys,
-                owned=lambda account, strategy_id: self.roster.owner_of(strategy_id) == account,
-                clock=world.clock,
-                net=world.net,
-                limits=self._stream_limits(),
-                origins=frozenset(config.stream.allowed_origins),
-            )
+            self.stream = stream_of(config.stream, world, self.hub, self.keys, owner_of=self.roster.owner_of)
 
     def _build_doors(self) -> None:
         config, world = self.config, self.world
@@ -311,18 +306,6 @@ class Daemon:
             recorder=self.recorder,
             state_dir=config.daemon.state_dir,
             free_bytes_min=config.journal.free_bytes_min,
-        )
-
-    def _stream_limits(self) -> StreamLimits:
-        wanted = self.config.stream
-        return StreamLimits(
-            auth_s=float(wanted.authentication_s),
-            ping_s=float(wanted.ping_s),
-            stuck_s=float(wanted.stuck_s),
-            frames_per_s=float(wanted.frames_per_second_max),
-            subscriptions_max=wanted.subscriptions_max,
-            connections_per_key_max=wanted.clients_per_key_max,
-            clients_max=wanted.clients_max,
         )
 
     def _gauges(self) -> Gauges:
@@ -430,7 +413,7 @@ class Daemon:
         task_status.started()
 
     async def _serve_control(self, task_status: trio.TaskStatus[None]) -> None:
-        roles = {CONTROL: Role.OPERATE, OBSERVE: Role.OBSERVE}
+        roles = {CONTROL: Role.OPERATE, OBSERVE: Role.OBSERVE, FORWARD: Role.FORWARD}
         found = await self.doors.control()
         doors = [Door(listener=each, role=roles[name]) for name, given in found.items() for each in given]
         await self.control.run(doors, task_status)

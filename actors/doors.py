@@ -19,6 +19,7 @@ from pipaid.seams import Clock, World
 
 CONTROL: Final = "control"
 OBSERVE: Final = "observe"
+FORWARD: Final = "forward"
 STREAM: Final = "stream"
 RETRY_S: Final = 0.25
 NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -117,14 +118,14 @@ class Doors:
             self._control, self._stream = {}, []
 
     async def control(self) -> dict[str, list[PatientListener]]:
-        """Return the listeners of the two control sockets by name."""
+        """Return the listeners of the control sockets by name."""
         found, self._control = self._control, {}
         return found or await self._open_control()
 
     async def _open_control(self) -> dict[str, list[PatientListener]]:
         found: dict[str, list[PatientListener]] = {}
         try:
-            for name in (CONTROL, OBSERVE):
+            for name in (CONTROL, OBSERVE, FORWARD):
                 path = self.folder / f"{name}.sock"
                 given = self.given.get(name) or [await self.world.net.listen_unix(path, mode=self.mode)]
                 found[name] = [self._patient(each) for each in given]

@@ -104,12 +104,14 @@ class KeyRing:
     owner: str = "acct_main"
     _keys: dict[str, ApiKey] = field(factory=dict[str, ApiKey], init=False)
     _replays: ReplayMemory = field(init=False)
+    _began_ms: int = field(init=False)
     # One change at a time: each starts from what the one before it has made durable.
     _changing: trio.Lock = field(factory=trio.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
         assert len(self.master_key) >= MASTER_KEY_BYTES_MIN, f"a master key has {MASTER_KEY_BYTES_MIN} bytes or more"
         self._replays = ReplayMemory(self.window_ms)
+        self._began_ms = self._now_ms()
 
     async def load(self) -> None:
         """Read the keys from the journal."""
@@ -134,6 +136,9 @@ class KeyRing:
         if not is_current and (key.previous_until_ms is None or now_ms >= key.previous_until_ms):
             raise KeyExpired("the key was rotated; sign with its new secret")
         if mutating:
+            # Whether it was carried out by the process before this one, nobody remembers.
+            if int(request.timestamp) < self._began_ms:
+                raise InvalidSignature("the request was signed before this daemon started; sign it anew")
             self._replays.note(request, now_ms=now_ms)
         return Caller(api_key=key.api_key, account=key.account, scopes=expand_scopes(key.scopes))
 

@@ -59,6 +59,13 @@ class NotFound(PipaidError):
     http_status = 404
 
 
+class MethodNotAllowed(PipaidError):
+    """What stands at this path is not asked for with this method."""
+
+    code = "METHOD_NOT_ALLOWED"
+    http_status = 405
+
+
 class InvalidState(PipaidError):
     """The lifecycle forbids the action now."""
 
@@ -85,10 +92,14 @@ class PayloadTooLarge(PipaidError):
 
 
 class RateLimited(PipaidError):
-    """The caller's budget is spent."""
+    """The caller's budget is spent; `retry_after_ms` is when it will do, where that is known."""
 
     code = "RATE_LIMITED"
     http_status = 429
+
+    def __init__(self, message: str, *, details: tuple[tuple[str, str], ...] = (), retry_after_ms: int = 0) -> None:
+        super().__init__(message, details=details)
+        self.retry_after_ms = retry_after_ms
 
 
 class ExchangeError(PipaidError):

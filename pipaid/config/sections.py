@@ -132,6 +132,16 @@ class Stream:
 
 
 @frozen(kw_only=True)
+class RateLimit:
+    """How much weight a key may spend at once and how fast it comes back, and the same of who does not sign."""
+
+    key_weight_max: Annotated[int, Between(100, 1_000_000)] = 1_200
+    key_weight_per_s: Annotated[float, Between("0.1", 1_000_000)] = 20.0
+    address_weight_max: Annotated[int, Between(100, 1_000_000)] = 300
+    address_weight_per_s: Annotated[float, Between("0.1", 1_000_000)] = 5.0
+
+
+@frozen(kw_only=True)
 class RiskCaps(Caps):
     """Caps over many strategies, of one account or of all; "off" means no limit. Amounts in quote currency."""
 
@@ -256,6 +266,7 @@ class Sections:
     desk: Desk = field(factory=Desk)
     control: Control = field(factory=Control)
     stream: Stream = field(factory=Stream)
+    ratelimit: RateLimit = field(factory=RateLimit)
     risk: Risk = field(factory=Risk)
     supervision: Supervision = field(factory=Supervision)
     guard: Guard = field(factory=Guard)
@@ -277,3 +288,8 @@ class Sections:
     def observe_socket(self) -> Path:
         """Return where questions are answered and commands refused."""
         return self.runtime_dir / "observe.sock"
+
+    @property
+    def forward_socket(self) -> Path:
+        """Return where requests are taken that somebody else signed."""
+        return self.runtime_dir / "forward.sock"

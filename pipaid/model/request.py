@@ -347,8 +347,11 @@ class _Field(NamedTuple):
 _Mistakes = list[tuple[str, str]]
 
 
-def parse_request(request: type[Request], args: object) -> Request:
-    """Return the request that decoded JSON stands for; raise InvalidParameter that names every bad field."""
+def parse_request(request: type[Request], args: object, *, as_text: bool = False) -> Request:
+    """Return the request that decoded JSON stands for; raise InvalidParameter that names every bad field.
+
+    `as_text` tells that the values come from a query, where numbers and flags are text as well.
+    """
     if not isinstance(args, dict):
         raise InvalidParameter(f"args must be an object, got {_shown(args)}")
     sent = cast("dict[str, Any]", args)
@@ -358,7 +361,7 @@ def parse_request(request: type[Request], args: object) -> Request:
     for name, about in fields.items():
         if name in sent:
             try:
-                values[name] = _value(about, sent[name])
+                values[name] = _value(about, sent[name], as_text=as_text)
             except ValueError as wrong:
                 mistakes.append((name, str(wrong)))
         elif about.required:
@@ -382,7 +385,7 @@ def allowed_values(request: type[Request]) -> dict[str, str]:
     return {name: about.allowed for name, about in _fields(request).items()}
 
 
-def _value(about: _Field, value: Any) -> Any:
+def _value(about: _Field, value: Any, *, as_text: bool) -> Any:
     """Return a field's value as the request holds it; raise ValueError with what is wrong."""
     if value is None and about.nullable:
         return None
@@ -396,8 +399,9 @@ def _value(about: _Field, value: Any) -> Any:
             raise ValueError(refusal)
         return number
     try:
-        written = parse_iso(value) if about.extra.get("moment") and isinstance(value, str) else value
-        converted = msgspec.convert(written, about.hint)
+        if about.extra.get("moment") and isinstance(value, str) and not (as_text and value.isdecimal()):
+            value = parse_iso(value)
+        converted = msgspec.convert(value, about.hint, strict=not as_text)
     except (ValueError, OverflowError):
         raise ValueError(refusal) from None
     if about.extra.get("distinct") and len(set(converted)) < len(converted):

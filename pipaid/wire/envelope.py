@@ -11,13 +11,18 @@ import msgspec
 from msgspec import Meta, Raw
 
 from pipaid import errors
-from pipaid.errors import InvalidParameter, PipaidError
+from pipaid.errors import InvalidParameter, PipaidError, RateLimited
 
 LINE_BYTES_MAX: Final = 64 * 1024
 NESTING_MAX: Final = 16
 # What an answer may measure, for both sides: a page of a hundred strategies whose params fill a line each.
 ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 KEY_CHARS_MAX: Final = 64
+# What a client of the HTTP API may send as a body, and what the line measures at most that carries it on, where each
+# character may need six.
+BODY_BYTES_MAX: Final = 64 * 1024
+FORWARDED_LINE_BYTES_MAX: Final = 512 * 1024
+REQUEST_ID: Final = r"^req_[0-9a-f]{12}$(?!\n)"
 
 RequestId: TypeAlias = int | str
 Undecodable: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -31,13 +36,31 @@ _Id: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request; `id` only correlates within its connection."""
+class Forwarded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """An HTTP request as its sender sent it, passed on whole: who receives it judges the signature over all of it.
+
+    `target` is the path with its query, byte for byte; `address` is where it came from, and under `request_id` both
+    sides speak of it in their logs. Without `api_key`, `timestamp` and `signature` nobody in particular asks.
+    """
+
+    method: Annotated[str, Meta(min_length=1, max_length=16)]
+    target: Annotated[str, Meta(min_length=1)]
+    address: Annotated[str, Meta(max_length=64)]
+    request_id: Annotated[str, Meta(pattern=REQUEST_ID)]
+    body: str = ""
+    api_key: str = ""
+    timestamp: str = ""
+    signature: str = ""
+
+
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A request; `id` only correlates within its connection. A forwarded one carries its arguments within itself."""
 
     id: _Id
     op: Annotated[str, Meta(min_length=1, max_length=64)]
     args: Raw = Raw(b"{}")
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX)] | None = None
+    forwarded: Forwarded | None = None
 
 
 class Detail(msgspec.Struct, frozen=True):
@@ -54,16 +77,29 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     details: tuple[Detail, ...] = ()
     request_id: str = ""
+    retry_after_ms: int = 0
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What is left of a budget: `limit` is all it can hold, and in `full_in_ms` it holds that again."""
+
+    limit: int
+    remaining: int
+    full_in_ms: int
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer or an event; `id` is null where the request was too broken to have one, what is absent is empty."""
+    """An answer or an event; `id` is null where the request was too broken to have one, what is absent is empty.
+
+    `budget` is what is left to whom a forwarded request was charged.
+    """
 
     id: RequestId | None
     ok: bool
     result: Raw = Raw()
     error: Trouble | None = None
     event: Raw = Raw()
+    budget: Standing | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +114,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lasting: bool = False
     kept: bytes | None = None
 
-    def line(self, id: RequestId | None) -> bytes:
+    def line(self, id: RequestId | None, budget: Standing | None = None) -> bytes:
         """Return the answer as its line."""
-        return b'{"id":%b,"ok":%b,"%b":%b}\n' % (
+        return b'{"id":%b,"ok":%b,%b"%b":%b}\n' % (
             _encode(id),
             b"true" if self.ok else b"false",
+            b"" if budget is None else b'"budget":%b,' % _encode(budget),
             b"result" if self.ok else b"error",
             self.body,
         )
@@ -137,6 +174,14 @@ def ask_line(id: RequestId, op: str, args: Mapping[str, Any] | None, idempotency
     return line + b"\n"
 
 
+def forwarded_line(id: RequestId, op: str, forwarded: Forwarded, idempotency_key: str | None) -> bytes:
+    """Return a forwarded request as its line; raise PayloadTooLarge if the daemon would not take it."""
+    line = _encode(Ask(id, op, idempotency_key=idempotency_key, forwarded=forwarded))
+    if len(line) > FORWARDED_LINE_BYTES_MAX:
+        raise errors.PayloadTooLarge(f"the request measures {len(line)} bytes, at most {FORWARDED_LINE_BYTES_MAX}")
+    return line + b"\n"
+
+
 def error_line(id: RequestId | None, trouble: PipaidError, request_id: str = "") -> bytes:
     """Return the answer of a request that was refused, as its line."""
     return b'{"id":%b,"ok":false,"error":%b}\n' % (_encode(id), error_body(trouble, request_id))
@@ -145,7 +190,8 @@ def error_line(id: RequestId | None, trouble: PipaidError, request_id: str = "")
 def error_body(trouble: PipaidError, request_id: str = "") -> bytes:
     """Return a refusal as JSON, the same on every surface."""
     details = tuple(Detail(field, reason) for field, reason in trouble.details)
-    return _encode(Trouble(trouble.code, trouble.message, details, request_id))
+    retry_after_ms = trouble.retry_after_ms if isinstance(trouble, RateLimited) else 0
+    return _encode(Trouble(trouble.code, trouble.message, details, request_id, retry_after_ms))
 
 
 def event_prefix(id: RequestId) -> bytes:

@@ -16,7 +16,7 @@ DESCRIPTORS_MAX: Final = 16
 SEND_S_MAX: Final = 0.25
 STATUS_CHARS_MAX: Final = 200
 # The names that our socket units give their sockets with FileDescriptorName=.
-SOCKET_NAMES: Final = ("control", "observe", "stream")
+SOCKET_NAMES: Final = ("control", "observe", "forward", "stream")
 
 
 @define

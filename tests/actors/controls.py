@@ -13,8 +13,9 @@ import msgspec
 import trio
 from attrs import define, field
 
-from actors.control import Caller, ControlServer, Door, Limits, Perform, Role
+from actors.control import ControlServer, Door, Perform
 from actors.hub import Hub
+from actors.keys import KeyRing
 from actors.recorder import Recorder
 from actors.remembered import JournalMemory, Repeats
 from pipaid.model.event import EventDraft, OrderCancelled, Resumed
@@ -24,7 +25,12 @@ from pipaid.model.report import Pong
 from pipaid.model.request import Nothing
 from pipaid.seams import SystemDisk, SystemIds, SystemNet
 from pipaid.storage.sqlite import SqliteJournal
+from pipaid.wire.budget import Budgets
+from pipaid.wire.caller import Caller, Limits, Role
+from pipaid.wire.gate import Gate
 from pipaid.wire.lines import LineReader
+
+MASTER_KEY = b"a master key of thirty-two bytes"
 
 
 @define
@@ -104,6 +110,7 @@ class Control:
     recorder: Recorder
     hub: Hub
     clock: SetClock
+    keys: KeyRing
 
     @asynccontextmanager
     async def client(self, role: Role = Role.OPERATE) -> AsyncGenerator[RawClient, None]:
@@ -178,11 +185,14 @@ async def open_control(
             await nursery.start(recorder.run)
             repeats = Repeats(JournalMemory(recorder), clock)
             await repeats.load()
+            keys = KeyRing(recorder, clock, SystemIds(), MASTER_KEY)
+            await keys.load()
             server = ControlServer(
                 operations={"ping": pong, **(operations or {})},
                 events=hub,
                 owner_of=owners.owner_of,
                 repeats=repeats,
+                gate=Gate(keys, clock, keys=Budgets(1_200, 20.0), addresses=Budgets(300, 5.0)),
                 clock=clock,
                 ids=SystemIds(),
                 limits=limits or Limits(),
@@ -192,7 +202,7 @@ async def open_control(
             ]
             async with trio.open_nursery() as front:
                 await front.start(server.run, doors)
-                yield Control(folder, server, recorder, hub, clock)
+                yield Control(folder, server, recorder, hub, clock, keys)
                 front.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
     finally:

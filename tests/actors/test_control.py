@@ -12,11 +12,11 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.control import Caller, Limits, Role
 from pipaid.errors import ExchangeError, InvalidState, InvariantBroken
 from pipaid.model.reply import Reply
 from pipaid.model.report import Pong
 from pipaid.seams import SystemNet
+from pipaid.wire.caller import Caller, Limits, Role
 from pipaid.wire.envelope import LINE_BYTES_MAX, Outcome
 from pipaid.wire.lines import connected
 from tests.actors.controls import Steps, open_control

@@ -11,11 +11,11 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
-from actors.control import Caller
 from actors.remembered import ENTITY, KEPT_US, Entry, JournalMemory, Repeats
 from pipaid.errors import ExchangeError, InvalidState, RateLimited
 from pipaid.model.reply import Reply
 from pipaid.model.report import KeyWithSecret, Pong
+from pipaid.wire.caller import Caller
 from pipaid.wire.envelope import Outcome
 from tests.actors.controls import RawClient, SetClock, Steps, open_control
 

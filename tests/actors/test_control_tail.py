@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.control import Limits, Role
 from pipaid.seams import SystemNet
+from pipaid.wire.caller import Limits, Role
 from pipaid.wire.lines import connected
 from tests.actors.controls import Control, RawClient, open_control
 

@@ -321,3 +321,18 @@ async def test_a_change_counts_although_its_asker_was_cancelled_while_it_waited(
 async def test_the_master_key_is_shown_nowhere(tmp_path: Path) -> None:
     async with open_ring(tmp_path, HandClock()) as ring:
         assert MASTER_KEY.decode() not in repr(ring)
+
+
+async def test_a_mutation_that_the_process_before_may_have_heard_is_refused(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with open_ring(tmp_path, clock) as ring:
+        key = await ring.create(KeyCreate(name="one", scopes=("trade",)), account="acct_main")
+        command = signed(key, clock)
+        ring.authenticate(command, mutating=True)
+
+    clock.at_us += 5_000_000
+    async with open_ring(tmp_path, clock) as ring:
+        with pytest.raises(InvalidSignature, match="before this daemon started"):
+            ring.authenticate(command, mutating=True)
+        assert ring.authenticate(command).api_key == key.api_key
+        assert ring.authenticate(signed(key, clock), mutating=True).api_key == key.api_key

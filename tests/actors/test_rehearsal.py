@@ -15,7 +15,6 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from actors.control import Caller, Role
 from actors.daemon import Daemon
 from actors.rehearsal import Rehearsal
 from actors.watchdog import BlackBox, Guard
@@ -37,6 +36,7 @@ from pipaid.venues.interrupted import UnreliableMarket
 from pipaid.venues.opening import SimulatedVenues
 from pipaid.venues.venue import Closed, Market
 from pipaid.wire.activity import Activity
+from pipaid.wire.caller import Caller, Role
 from pipaid.wire.lines import Peer
 from tests.actors.desks import HandDesk
 from tests.actors.homes import HandMarket, TrioClock

@@ -11,10 +11,10 @@ import pytest
 import trio
 from attrs import define, field
 
-from actors.control import Caller
 from pipaid.model.operation import OPERATIONS
 from pipaid.model.reply import Deleted, Reply
 from pipaid.seams import SystemNet
+from pipaid.wire.caller import Caller
 from pipaid.wire.envelope import LINE_BYTES_MAX
 from tests.actors.controls import Control, open_control
 from tests.fuzz.hostile import FAILURE, Heard, carry_out

@@ -33,6 +33,7 @@ FLOORS = {
     "actors.daemon": 6,
     "actors.posts": 6,
     "actors.process": 6,
+    "actors.surfaces": 6,
     "pipaid.launch": 6,
 }
 ROOM_ITSELF = {"pipaid": 0}  # The package alone is its version; nothing below it inherits that floor.
@@ -52,7 +53,7 @@ STRANGERS = (
 )
 # Actors meet through mailboxes that the composition root wires, so each knows what a mailbox is and no other actor.
 SHARED_BY_ACTORS = "actors.actor"
-COMPOSITION_ROOTS = ("actors.daemon", "actors.posts", "actors.process")
+COMPOSITION_ROOTS = ("actors.daemon", "actors.posts", "actors.process", "actors.surfaces")
 
 
 def test_every_import_goes_down_the_floors() -> None:
