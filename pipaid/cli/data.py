@@ -173,8 +173,13 @@ def optimise(
     since: Since = "",
     until: Until = "",
     venue: Whose = "",
-    method: Annotated[str, typer.Option("--method", help="all sets, or some of them", metavar="grid|random")] = "grid",
-    tries: Annotated[int, typer.Option("--tries", help="how many sets, drawn at random", metavar="N")] = 100,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", help="all sets, some drawn at random, or those that optuna suggests", metavar="grid|random|tpe"
+        ),
+    ] = "grid",
+    tries: Annotated[int, typer.Option("--tries", help="how many sets, drawn or suggested", metavar="N")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="what they are drawn with", metavar="N")] = 0,
     parts: Annotated[int, typer.Option("--windows", help="how many windows walk forward", metavar="N")] = 3,
     held_out: Annotated[
@@ -182,6 +187,9 @@ def optimise(
     ] = "0.3",
     metric: Annotated[str, typer.Option("--metric", help="what the best is best by", metavar="METRIC")] = "sharpe",
     jobs: Annotated[int, typer.Option("--jobs", help="how many processes", metavar="N")] = 2,
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", help="play on the workers of a Dask scheduler", metavar="ADDRESS")
+    ] = "",
     fee_bps: Fee = "5",
     slippage_bps: Slippage = "0",
     data: Folder = FOLDER,
@@ -200,8 +208,9 @@ def optimise(
         slippage_bps=slippage_bps, driver="auto", capital="", report=None,
     )  # fmt: skip
     wanted = Sweep(
-        params=param, method=method, tries=tries, seed=seed, windows=parts, held_out=held_out, metric=metric, jobs=jobs
-    )
+        params=param, method=method, tries=tries, seed=seed, windows=parts, held_out=held_out, metric=metric, jobs=jobs,
+        scheduler=scheduler,
+    )  # fmt: skip
     sweep(terminal, what, asked, wanted, name=name)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
 from decimal import Decimal
 from functools import partial
 from typing import Final
@@ -11,25 +12,19 @@ import msgspec
 from attrs import frozen
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipaid.backtesting import Backtest
 from pipaid.cli.backtesting import Asked, backtest_of, definition_of
 from pipaid.cli.drawing import drawn
 from pipaid.cli.sheet import Column, Kind, listing, moment
 from pipaid.cli.terminal import Terminal
 from pipaid.errors import InvalidParameter
 from pipaid.model.moment import iso_seconds
-from pipaid.optimising import (
-    METHODS,
-    METRICS,
-    Candidate,
-    Score,
-    Window,
-    candidates,
-    ranked,
-    swept,
-    values_of,
-    walked,
-    windows,
-)
+from pipaid.optimising.cluster import Cluster
+from pipaid.optimising.processes import Processes
+from pipaid.optimising.scoring import METRICS, Candidate, Score, Window, ranked, walked, windows
+from pipaid.optimising.space import METHODS, candidates, values_of
+from pipaid.optimising.suggesting import Suggested
+from pipaid.optimising.sweeping import JOBS_MAX, Alone, Chooser, Crew, Exam, Listed, swept, told
 
 SHOWN: Final = 15
 
@@ -46,6 +41,7 @@ class Sweep:
     held_out: str
     metric: str
     jobs: int
+    scheduler: str
 
 
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,70 +60,80 @@ def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: s
         raise InvalidParameter(f"--method {wanted.method!r:.40}: one of {', '.join(METHODS)} expected")
     if wanted.metric not in METRICS:
         raise InvalidParameter(f"--metric {wanted.metric!r:.40}: one of {', '.join(METRICS)} expected")
-    if wanted.jobs < 1 or wanted.tries < 1:
-        raise InvalidParameter("--jobs and --tries: 1 or more expected")
-    space = dict(map(values_of, wanted.params))
-    sets = candidates(space, wanted.method, tries=wanted.tries, seed=wanted.seed)
+    if not 1 <= wanted.jobs <= JOBS_MAX or wanted.tries < 1:
+        raise InvalidParameter(f"--jobs and --tries: 1 or more expected, and at most {JOBS_MAX} jobs")
+    chooser = _chooser(wanted)
     make = partial(backtest_of, definition, asked)
     plan = make().plan()
     parts = windows(plan.begin_ms, plan.end_ms, count=wanted.windows, held_out=_share(wanted.held_out))
+    crew = _crew(make, Exam(tuple(parts), wanted.metric), wanted, chooser.count)
     quiet = terminal.as_json or not terminal.console.is_terminal
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Candidate] = []
-    with Progress(*columns, console=terminal.console, transient=True, disable=quiet) as progress:
-        task = progress.add_task(f"{len(sets)} sets of params", total=len(sets))
-        for one in swept(make, sets, parts, metric=wanted.metric, jobs=wanted.jobs):
+    shown = Progress(*columns, console=terminal.console, transient=True, disable=quiet)
+    with shown as progress, closing(swept(chooser, crew)) as sweeping:
+        task = progress.add_task(f"{chooser.count} sets of params", total=chooser.count)
+        for one in sweeping:
             found.append(one)
             progress.advance(task)
-    told = Swept(
+    result = Swept(
         metric=wanted.metric,
         windows=tuple(parts),
         candidates=tuple(ranked(found)),
         walk_forward=tuple(walked(found, len(parts))),
     )
     if terminal.as_json:
-        terminal.say_json(msgspec.json.encode(told))
+        terminal.say_json(msgspec.json.encode(result))
     else:
-        _show(terminal, told)
+        _show(terminal, result)
 
 
-def _show(terminal: Terminal, told: Swept) -> None:
+def _chooser(wanted: Sweep) -> Chooser:
+    space = dict(map(values_of, wanted.params))
+    if wanted.method == "tpe":
+        return Suggested(space, wanted.tries, wanted.seed)
+    return Listed(candidates(space, wanted.method, tries=wanted.tries, seed=wanted.seed))
+
+
+def _crew(make: Callable[[], Backtest], exam: Exam, wanted: Sweep, count: int) -> AbstractContextManager[Crew]:
+    if wanted.scheduler:
+        return Cluster(wanted.scheduler, make, exam)
+    return Alone(make, exam) if wanted.jobs == 1 else Processes(make, exam, min(wanted.jobs, count))
+
+
+def _show(terminal: Terminal, result: Swept) -> None:
     def part_of(each: tuple[Candidate, Score]) -> Window:
-        return told.windows[each[1].window]
+        return result.windows[each[1].window]
 
-    metric = told.metric.upper().replace("_", " ")
+    metric = result.metric.upper().replace("_", " ")
     columns = (
-        Column("PARAMS", lambda one: _params(one), Kind.LABEL, 0),
+        Column("PARAMS", lambda one: told(one.params), Kind.LABEL, 0),
         Column(f"{metric} CHOSEN ON", lambda one: _rounded(one.chosen_on), Kind.SIGNED, 0),
         Column("HELD OUT", lambda one: _rounded(one.held_out), Kind.SIGNED, 0),
         Column("TRADES", lambda one: sum(each.trades for each in one.scores), Kind.NUMBER),
         Column("VERDICT", lambda one: one.failed or one.verdict, Kind.PROSE, 0),
     )
-    best = told.candidates[:SHOWN]
-    left_out = len(told.candidates) - len(best)
+    best = result.candidates[:SHOWN]
+    left_out = len(result.candidates) - len(best)
     note = f"and {left_out} more; --json has them all" if left_out else ""
-    sheets = [listing(f"{len(told.candidates)} sets of params, the best first", best, columns, note)]
-    if told.walk_forward:
+    sheets = [listing(f"{len(result.candidates)} sets of params, the best first", best, columns, note)]
+    if result.walk_forward:
         walk = (
             Column("WINDOW", lambda each: _moment(part_of(each).begin_ms)),
             Column("HELD OUT FROM", lambda each: _moment(part_of(each).until_ms)),
-            Column("CHOSEN", lambda each: _params(each[0]), Kind.LABEL, 0),
+            Column("CHOSEN", lambda each: told(each[0].params), Kind.LABEL, 0),
             Column(f"{metric} CHOSEN ON", lambda each: _rounded(each[1].chosen_on), Kind.SIGNED, 0),
             Column("HELD OUT", lambda each: _rounded(each[1].held_out), Kind.SIGNED, 0),
             Column("TRADES", lambda each: each[1].held_out_trades, Kind.NUMBER),
         )
         sheets.append(
-            listing("walking forward: the best of each window, on what came after it", told.walk_forward, walk)
+            listing("walking forward: the best of each window, on what came after it", result.walk_forward, walk)
         )
     terminal.show(drawn(sheets))
 
 
 def _moment(at_ms: int) -> str:
     return moment(iso_seconds(at_ms))
-
-
-def _params(one: Candidate) -> str:
-    return " ".join(f"{name}={value}" for name, value in one.params.items())
 
 
 def _rounded(figure: Decimal | None) -> str | None:

@@ -159,6 +159,7 @@ def swept(folder: Path, *, as_json: bool = False, **given: Any) -> Streams:
         "held_out": "0.3",
         "metric": "sharpe",
         "jobs": 1,
+        "scheduler": "",
     }
     sweep(seen.terminal, declared(folder), asked(stored(folder / "candles")), Sweep(**{**wanted, **given}), name="")
     return seen
@@ -184,9 +185,11 @@ def test_a_sweep_tells_programs_all_of_it(tmp_path: Path) -> None:
     [
         ({"params": ["fast"]}, "write name=5,10,20"),
         ({"params": ["speed=1,2"], "windows": 0}, "windows: must be 1 to 100"),
-        ({"method": "luck"}, "--method 'luck': one of grid, random"),
+        ({"method": "luck"}, "--method 'luck': one of grid, random, tpe"),
+        ({"scheduler": "moon"}, "scheduler: 'moon' is no address such as tcp://"),
         ({"metric": "luck"}, "--metric 'luck': one of sharpe"),
         ({"jobs": 0}, "--jobs and --tries: 1 or more"),
+        ({"jobs": 513}, "at most 512 jobs"),
         ({"held_out": "most"}, "--held-out 'most': a share"),
         ({"held_out": "1"}, "held_out: must be 0.05 to 0.95"),
     ],
@@ -196,6 +199,12 @@ def test_a_sweep_that_makes_no_sense_is_refused(tmp_path: Path, given: dict[str,
         swept(tmp_path, **given)
 
     assert complaint in refused.value.message
+
+
+def test_a_sweep_may_be_suggested_and_tried_in_processes(tmp_path: Path) -> None:
+    told = json.loads(swept(tmp_path, as_json=True, method="tpe", tries=3, jobs=2).out.getvalue())
+
+    assert len({json.dumps(one["params"]) for one in told["candidates"]}) == 3
 
 
 def test_a_param_that_there_is_none_of_fails_its_sets_and_says_so(tmp_path: Path) -> None:

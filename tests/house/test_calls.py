@@ -56,6 +56,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "actors/recorder.py": {"trio.to_thread": "a query changes nothing, so nothing is lost with a thread that runs one"},
     "pipaid/backtesting.py": {"importlib.import_module": "pandas and plotly are large and not everybody's"},
     "pipaid/sdk.py": {"importlib.import_module": "a template in a daemon does without what only scripts need"},
+    "pipaid/optimising/cluster.py": {"importlib.import_module": "Dask is large and not everybody's"},
+    "pipaid/optimising/suggesting.py": {"importlib.import_module": "optuna is large and not everybody's"},
     "pipaid/model/columns.py": {"open": "it is what the column of opening prices is called"},
     "pipaid/venues/importing.py": {"importlib.import_module": "pyarrow is large and not everybody's"},
     "pipaid/wire/client.py": {"socket": "the command line connects without an event loop, which would cost its start"},

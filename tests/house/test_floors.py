@@ -10,6 +10,7 @@ from tests.house.tree import CODE, Source, at, imports_of, planted, sources
 FLOORS = {
     "pipaid.__version__": 0,
     "pipaid.errors": 0,
+    "pipaid.home": 0,
     "pipaid.model": 0,
     "pipaid.signals": 1,
     "pipaid.engine": 2,
