@@ -7,15 +7,14 @@ happens at one candle is the same code for both ways here: its first price, its 
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
-from operator import itemgetter
 from types import GeneratorType
 from typing import Any, Final, Literal, cast
 
+import numpy as np
 from attrs import define, field, frozen
 
 from pipaid.engine.alarms import Touch
@@ -33,10 +32,11 @@ from pipaid.engine.template import Template
 from pipaid.engine.view import SymbolView
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.backtest import BacktestResult
+from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles
 from pipaid.model.ident import derived_id
 from pipaid.model.instrument import Instrument
-from pipaid.model.moment import iso_seconds
+from pipaid.model.moment import DAY_MS, iso_seconds
 from pipaid.model.money import ZERO, plain
 from pipaid.model.order import Execution, OrderFact, market_step
 from pipaid.model.strategy import Run, Status, Strategy, StrategyDefinition
@@ -50,6 +50,9 @@ SPAN_MS_MAX: Final = (365 * YEARS_MAX + 2) * 86_400_000
 TOLD_EVERY: Final = 20_000
 ACCOUNT: Final = "acct_backtest"
 TOLD_SHARE: Final = 0.002
+NEVER_MS: Final = 2**62
+# Moments are put in order so many days at a time.
+PIECE_MS: Final = 16 * DAY_MS
 NOTHING: Final = object()
 _Outcomes = tuple[tuple[str, OrderFact, str], ...]
 
@@ -103,6 +106,8 @@ class Trial:
     outcome: Outcome = field(init=False)
     _facts: deque[Report | _Outcomes] = field(factory=deque[Any])
     _rates: deque[tuple[int, str, Decimal]] = field(init=False)
+    _stirred: set[str] = field(factory=set[str])
+    _step_ms: int = field(init=False)
     _started: bool = False
     _told: float = 0.0
 
@@ -110,7 +115,8 @@ class Trial:
         plan = self.plan
         definition = plan.definition
         check_definition(definition, plan.template, plan.instruments)
-        self.tracks = {symbol: self._track(symbol) for symbol in definition.symbols}
+        self.tracks = self._tracks()
+        self._step_ms = next(iter(self.tracks.values())).candles.timeframe.ms
         self.quotes = PlayedQuotes(now_ms=plan.begin_ms, step=market_step(plan.begin_ms, 2), tracks=self.tracks)
         for track in self.tracks.values():
             track.stand(track.begin - 1)
@@ -129,10 +135,18 @@ class Trial:
         due = ((time_ms, symbol, rate) for symbol, rates in plan.funding.items() for time_ms, rate in rates)
         self._rates = deque(sorted(each for each in due if plan.begin_ms <= each[0] < plan.end_ms))
 
-    def _track(self, symbol: str) -> Track:
-        plan, candles = self.plan, self.plan.candles.get(symbol)
-        if candles is None:
-            raise InvalidParameter(f"{symbol}: there are no candles of it; have {', '.join(sorted(plan.candles))}")
+    def _tracks(self) -> dict[str, Track]:
+        """Return the tracks of all symbols, of candles that are equally long: no close is known before another's."""
+        plan, symbols = self.plan, self.plan.definition.symbols
+        missing = [symbol for symbol in symbols if symbol not in plan.candles]
+        if missing:
+            have = ", ".join(sorted(plan.candles))
+            raise InvalidParameter(f"{missing[0]}: there are no candles of it; have {have}")
+        longest = max((plan.candles[symbol].timeframe for symbol in symbols), key=lambda each: each.ms)
+        return {symbol: self._track(symbol, plan.candles[symbol].larger(longest)) for symbol in symbols}
+
+    def _track(self, symbol: str, candles: Candles) -> Track:
+        plan = self.plan
         track = Track.of(candles, plan.definition.timeframe, plan.begin_ms, plan.end_ms)
         if track.begin == track.end:
             there = (
@@ -158,66 +172,86 @@ class Trial:
     def walk(self) -> None:
         """Play every candle, and ask the template at each close of its own."""
         if len(self.tracks) > 1:
-            for time_ms in moments(self.tracks.values()):
-                self.play(time_ms, self._due(time_ms), ask_all=True)
-                self._tell(time_ms)
+            self._play_all(moments(self.tracks.values()))
             return
         (track,) = self.tracks.values()
+        self._stirred.add(track.symbol)
         place = track.begin
         while place < track.end:
-            place = self._ask_quietly(track, place, self._next_stop(track, place - 1))
+            stop = min(self._next_stop(track, place - 1), track.first_from(self._funded_from()))
+            place = self._ask_quietly(track, place, stop)
             if place < track.end:
-                self.play(int(track.candles.time_ms[place]), [(track, place)], ask_all=True)
+                self.play(track.candles.time_ms.item(place), [(track, place)], ask_all=True)
                 place += 1
             self._tell(self.quotes.now_ms)
 
     def leap(self) -> None:
         """Play only the candles on which something can happen, in the order of time."""
+        self._play_all(None)
+
+    def _play_all(self, every: Iterator[int] | None) -> None:
+        """Play the candles of all symbols in the order of time: at given moments, or where something can happen."""
+        tracks = self.tracks
+        nearest: dict[str, int] = {}
+        self._stirred.update(tracks)
         while True:
-            nearest = [
-                (int(track.candles.time_ms[place]), track, place)
-                for track in self.tracks.values()
-                if (place := self._next_event(track)) < track.end
-            ]
-            if not nearest:
-                break
-            time_ms, track, place = min(nearest, key=itemgetter(0))
-            if len(self.tracks) > 1:
-                for each in self.tracks.values():
-                    each.stand(each.before(time_ms))
-                self.play(time_ms, self._due(time_ms), ask_all=False)
-            else:
-                track.stand(place - 1)
-                self.play(time_ms, [(track, place)], ask_all=False)
+            for symbol in self._stirred:
+                nearest[symbol] = self._next_moment(tracks[symbol], ask_all=every is not None)
+            self._stirred.clear()
+            happens_ms = min(min(nearest.values()), self._funded_from())
+            time_ms = happens_ms if every is None else next(every, NEVER_MS)
+            if time_ms >= NEVER_MS:
+                return
+            present: list[tuple[Track, int]] = []
+            for track in tracks.values():
+                place = track.first_from(time_ms)
+                if track.reached != place - 1:
+                    track.stand(place - 1)
+                if place < track.end and track.candles.time_ms.item(place) == time_ms:
+                    present.append((track, place))
+            self._stirred.update(symbol for symbol, moment in nearest.items() if moment <= time_ms)
+            self.play(time_ms, present, ask_all=every is not None)
             self._tell(time_ms)
 
-    def _due(self, time_ms: int) -> list[tuple[Track, int]]:
-        """Return the tracks that have a candle which opens at a moment, each with its place."""
-        return [(track, place) for track in self.tracks.values() if (place := track.at(time_ms)) >= 0]
+    def _next_moment(self, track: Track, *, ask_all: bool) -> int:
+        """Return when the next candle opens on which something can happen."""
+        place = self._next_stop(track, track.reached) if ask_all else self._next_event(track)
+        return track.candles.time_ms.item(place) if place < track.end else NEVER_MS
 
     def _next_event(self, track: Track) -> int:
         """Return the place of the next candle on which something can happen, or the end."""
         place = track.reached
         nearest = self._next_stop(track, place)
         if nearest > place + 1:
-            for condition in self.session.interest(track.symbol):
-                nearest = min(nearest, track.next_holding(condition, place))
+            nearest = min(nearest, track.next_holding(self.session.interest(track.symbol), place))
         return nearest
 
     def _next_stop(self, track: Track, place: int) -> int:
-        """Return the place of the next candle that touches a level, fills what waits, or meets funding; or the end."""
+        """Return the place of the next candle that touches a level or fills what waits, or the end."""
         symbol, matching, session = track.symbol, self.matching, self.session
-        if not self._started or matching.waits(symbol) or session.brain.exits:
+        if not self._started or matching.waits(symbol) or self._leaves(symbol):
             return min(place + 1, track.end)
         below, above = matching.bounds(symbol)
         alarm = session.alarm(symbol)
         if alarm is not None:
             below = below if alarm.below is None else max(below, alarm.below)
             above = above if alarm.above is None else min(above, alarm.above)
-        found = track.next_touching(below, above, place)
-        if self._rates and session.positions:
-            found = min(found, max(place + 1, track.before(self._rates[0][0]) + 1))
-        return found
+        return track.next_touching(below, above, place)
+
+    def _leaves(self, symbol: str) -> bool:
+        """Tell whether an exit of a symbol waits for something."""
+        exits, positions = self.session.brain.exits, self.session.positions
+        return bool(exits) and any(key in positions and positions[key].symbol == symbol for key in exits)
+
+    def _funded_from(self) -> int:
+        """Return when the first candle opens at which funding is settled on what is held."""
+        if not self._rates or not self.session.positions:
+            return NEVER_MS
+        due_ms = self._rates[0][0]
+        places = ((track, track.first_from(due_ms)) for track in self.tracks.values())
+        return min(
+            (track.candles.time_ms.item(place) for track, place in places if place < track.end), default=NEVER_MS
+        )
 
     def _ask_quietly(self, track: Track, place: int, until: int) -> int:
         """Ask the template at each close of candles that touch nothing; return where the market matters again."""
@@ -227,7 +261,7 @@ class Trial:
         while place < until:
             last = min(place + TOLD_EVERY, until)
             while place < last:
-                own = closes.item(place)
+                own = closes[place]
                 track.reached = place
                 place += 1
                 if own == series.index:
@@ -248,39 +282,52 @@ class Trial:
 
     # One candle.
 
-    def play(self, time_ms: int, due: Sequence[tuple[Track, int]], *, ask_all: bool) -> None:
-        """Play the candles that open at a moment."""
+    def play(self, time_ms: int, present: Sequence[tuple[Track, int]], *, ask_all: bool) -> None:
+        """Play the candles that open at a moment; on those of symbols that nothing stirs only the price goes on."""
         quotes, matching = self.quotes, self.matching
         self._fund(time_ms)
         if self.plan.fees.moves:
             matching.terms = self.plan.fees.terms(self.outcome.volume(time_ms))
-        for track, _ in due:
-            matching.note_last(track.symbol, track.price)
-        candles = tuple(track.reach(place) for track, place in due)
+        met = self._met(present)
+        for track, place in present:
+            track.enter(place)
         quotes.now_ms, quotes.step = time_ms, market_step(time_ms, 0)
-        self._facts.extend(matching.opened({candle.symbol: candle.open for candle in candles}, time_ms))
-        self._touch((candle.symbol, candle.open, candle.open) for candle in candles)
+        self._facts.extend(matching.opened({candle.symbol: candle.open for candle in met.values()}, time_ms))
+        self._touch((candle.symbol, candle.open, candle.open) for candle in met.values())
+        if len(self._stirred) > len(met):
+            # What was decided at the first prices may rest on symbols that nothing had touched.
+            met = self._met(present)
         quotes.step = market_step(time_ms, 1)
-        self._facts.extend(matching.ranged(candles, time_ms))
-        self._touch((candle.symbol, candle.low, candle.high) for candle in candles)
-        self._close(candles[0].close_time_ms, [track for track, _ in due], ask_all=ask_all)
+        self._facts.extend(matching.ranged(met.values(), time_ms))
+        self._touch((candle.symbol, candle.low, candle.high) for candle in met.values())
+        self._close(time_ms + self._step_ms, [track for track, _ in present], ask_all=ask_all)
 
-    def _close(self, now_ms: int, due: Iterable[Track], *, ask_all: bool) -> None:
+    def _met(self, present: Iterable[tuple[Track, int]]) -> dict[str, Candle]:
+        """Return the candles that something may meet, and tell their book where the price was before."""
+        met: dict[str, Candle] = {}
+        for track, place in present:
+            if track.symbol in self._stirred:
+                self.matching.note_last(track.symbol, track.price)
+                met[track.symbol] = track.candles.candle(place)
+        return met
+
+    def _close(self, now_ms: int, present: Iterable[Track], *, ask_all: bool) -> None:
         quotes, session = self.quotes, self.session
         quotes.now_ms, quotes.step = now_ms, market_step(now_ms, 2)
         # All prices are known before anybody is asked.
-        grown = [track for track in due if track.close()]
+        grown = [track for track in present if track.close()]
         if not self._started:
             self.start()
             return
-        asked: list[str] = []
-        for track in grown:
-            conditions = (EVERY,) if ask_all else session.interest(track.symbol)
-            if any(track.holds(condition) for condition in conditions):
-                asked.append(track.symbol)
+        asked = [track.symbol for track in grown if ask_all or self._is_due(track)]
         for effects in [self._ask(session.on_candle, symbol) for symbol in sorted(asked)]:
             self._carry(effects)
         self._settle()
+
+    def _is_due(self, track: Track) -> bool:
+        """Tell whether the template wants to be asked at the close of a track's last candle."""
+        wanted = self.session.interest(track.symbol) if track.symbol in self._stirred else ()
+        return any(condition is EVERY or track.series.holds(condition) for condition in wanted)
 
     def _fund(self, time_ms: int) -> None:
         """Settle what fell due up to a moment, at the last price before it."""
@@ -288,6 +335,7 @@ class Trial:
             at_ms, symbol, rate = self._rates.popleft()
             mark = self.tracks[symbol].mark_at(at_ms)
             if mark is not None:
+                self._stirred.add(symbol)
                 self.quotes.now_ms = max(self.quotes.now_ms, at_ms)
                 self._facts.extend(self.matching.funding(symbol, rate, mark, at_ms))
                 self._settle()
@@ -332,7 +380,9 @@ class Trial:
         if effects is None:
             return
         self.outcome.note(effects, self.quotes.now_ms)
-        self.session.interest_changed.clear()
+        changed, stirred = self.session.interest_changed, self._stirred
+        stirred.update(changed, (order.symbol for order in effects.orders.values()))
+        changed.clear()
         matching, now_ms = self.matching, self.quotes.now_ms
         for order in effects.cancel:
             self._facts.extend(matching.cancel(order.client_order_id, now_ms))
@@ -373,11 +423,11 @@ class Trial:
 
 def moments(tracks: Iterable[Track]) -> Iterator[int]:
     """Yield each moment at which a candle of any track opens, in order."""
-    last = -1
-    for time_ms in heapq.merge(*(map(int, track.candles.time_ms[track.begin : track.end]) for track in tracks)):
-        if time_ms != last:
-            last = time_ms
-            yield time_ms
+    played = [track.candles.time_ms[track.begin : track.end] for track in tracks]
+    first_ms, last_ms = min(int(times[0]) for times in played), max(int(times[-1]) for times in played)
+    for start_ms in range(first_ms, last_ms + 1, PIECE_MS):
+        parts = (times[slice(*np.searchsorted(times, (start_ms, start_ms + PIECE_MS)))] for times in played)
+        yield from np.unique(np.concatenate(tuple(parts))).tolist()
 
 
 def begun(wishes: Any) -> Any:

@@ -129,6 +129,7 @@ class Outcome:
         """Return the deepest fall below the running peak as a share of it, over the closes of all candles."""
         capital = float(self.definition.capital)
         peak, deepest = capital, 0.0
+        moved = {symbol: (track, moves.times(symbol), *moves.columns(symbol)) for symbol, track in self.tracks.items()}
         for start_ms in range(first_ms, last_ms, PIECE_MS):
             end_ms = min(start_ms + PIECE_MS, last_ms)
             pieces = [_closes(track, start_ms, end_ms) for track in self.tracks.values()]
@@ -136,9 +137,8 @@ class Outcome:
             if not len(times):
                 continue
             equity = np.full(len(times), capital)
-            for symbol, track in self.tracks.items():
-                held, cash = moves.columns(symbol)
-                at = np.searchsorted(moves.times(symbol), times)
+            for track, moments, held, cash in moved.values():
+                at = np.searchsorted(moments, times)
                 equity += cash[at] + held[at] * track.closes_at(times)
             peaks = np.maximum(np.maximum.accumulate(equity), peak)
             deepest = min(deepest, float(((equity - peaks) / peaks).min()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from attrs import define, field
@@ -13,58 +14,109 @@ from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles, Floats, Integers
 from pipaid.model.instrument import Timeframe
 from pipaid.model.money import ZERO
-from pipaid.signals.columns import Columns, Truths, Values
-from pipaid.signals.series import Condition, Feature
+from pipaid.signals.columns import Columns, Truths
+from pipaid.signals.series import BLOCK, Condition, Feature
 
 # Between these many candles the lowest low and the highest high are kept, so that a search leaps over most of them.
 STRIDE: Final = 512
 # What is touched soon is found without any leap.
 NEAR: Final = 32
+# Features are made for so many blocks at a time, over a year of minutes, which bounds the memory they take.
+PIECE_BLOCKS: Final = 144
 NAN: Final = float("nan")
+
+
+@define(eq=False)
+class Piece:
+    """The features and conditions of some of a series' candles, those from `first` on and before `end`.
+
+    `start` is the first candle they are made of: with the block before a piece, its values are those of the whole.
+    """
+
+    first: int
+    end: int
+    start: int
+    columns: Columns
+    _truths: dict[Condition, Truths] = field(factory=dict[Condition, Truths])
+    _holding: dict[Condition, Integers] = field(factory=dict[Condition, Integers])
+
+    def holds(self, condition: Condition, index: int) -> bool:
+        """Tell whether a condition holds at a candle of this piece."""
+        return bool(self._of(condition)[index - self.start])
+
+    def next_holding(self, condition: Condition, index: int) -> int:
+        """Return the first candle from one on at which a condition holds, or `end`."""
+        found = self._holding.get(condition)
+        if found is None:
+            found = self._holding[condition] = np.flatnonzero(self._of(condition))
+        at = int(np.searchsorted(found, index - self.start))
+        return self.start + int(found[at]) if at < len(found) else self.end
+
+    def _of(self, condition: Condition) -> Truths:
+        truths = self._truths.get(condition)
+        if truths is None:
+            truths = self._truths[condition] = self.columns.holds(condition)
+        return truths
 
 
 class PlayedFeature:
     """A feature as of the candle that its series has reached."""
 
-    __slots__ = ("_befores", "_column", "_series")
+    __slots__ = ("_befores", "_column", "_end", "_feature", "_first", "_series", "_start")
 
-    def __init__(self, series: PlayedSeries, values: Values) -> None:
+    def __init__(self, series: PlayedSeries, feature: Feature) -> None:
         self._series = series
-        self._column = values.value
-        self._befores = dict(zip(values.firsts.tolist(), values.before.tolist(), strict=True))
+        self._feature = feature
+        self._first = self._end = 0
 
     @property
     def value(self) -> float | None:
         """Return the value at the candle, nothing while it warms up."""
         index = self._series.index
-        value = self._column.item(index) if index >= 0 else NAN
+        if index < 0:
+            return None
+        if not self._first <= index < self._end:
+            self._turn(index)
+        value = self._column.item(index - self._start)
         return value if value == value else None
 
     @property
     def previous(self) -> float | None:
         """Return the value one candle earlier."""
         index = self._series.index
+        if index < 0:
+            return None
+        if not self._first <= index < self._end:
+            self._turn(index)
         value = self._befores.get(index)
         if value is None:
-            value = self._column.item(index - 1) if index > 0 else NAN
+            value = self._column.item(index - self._start - 1)
         return value if value == value else None
+
+    def _turn(self, index: int) -> None:
+        piece = self._series.piece(index)
+        values = piece.columns.feature(self._feature)
+        self._first, self._end, self._start = piece.first, piece.end, piece.start
+        self._column = values.value
+        self._befores = dict(zip((values.firsts + piece.start).tolist(), values.before.tolist(), strict=True))
 
 
 @define(eq=False)
 class PlayedSeries:
     """The candles on which a strategy decides, with their features, as of the one reached last."""
 
-    columns: Columns
+    candles: Candles
     index: int = -1
     _last: Candle | None = None
     _last_index: int = -1
+    _piece: Piece | None = None
     _features: dict[Feature, PlayedFeature] = field(factory=dict[Feature, PlayedFeature])
 
     @property
     def last(self) -> Candle | None:
         """Return the last closed candle."""
         if self._last_index != self.index:
-            self._last = self.columns.candles.candle(self.index) if self.index >= 0 else None
+            self._last = self.candles.candle(self.index) if self.index >= 0 else None
             self._last_index = self.index
         return self._last
 
@@ -72,8 +124,25 @@ class PlayedSeries:
         """Return a feature as of the last closed candle."""
         played = self._features.get(feature)
         if played is None:
-            played = self._features[feature] = PlayedFeature(self, self.columns.feature(feature))
+            played = self._features[feature] = PlayedFeature(self, feature)
         return played
+
+    def piece(self, index: int) -> Piece:
+        """Return the piece that a candle lies in, made anew if it is another one than before."""
+        piece = self._piece
+        if piece is None or not piece.first <= index < piece.end:
+            block_ms = BLOCK * self.candles.timeframe.ms
+            # Wherever the playing is when it first asks: a year that begins there is of one piece.
+            begun_ms = int(self.candles.time_ms[index]) // block_ms * block_ms
+            bounds_ms = (begun_ms - block_ms, begun_ms, begun_ms + PIECE_BLOCKS * block_ms)
+            start, first, end = (int(each) for each in np.searchsorted(self.candles.time_ms, bounds_ms))
+            part = self.candles.between(bounds_ms[0], bounds_ms[2])
+            piece = self._piece = Piece(first, end, start, Columns(part))
+        return piece
+
+    def holds(self, condition: Condition) -> bool:
+        """Tell whether a condition holds at the last candle."""
+        return self.index >= 0 and self.piece(self.index).holds(condition, self.index)
 
 
 @define(eq=False)
@@ -81,7 +150,8 @@ class Track:
     """The recorded candles of one symbol, and where the playing of them has come to.
 
     `begin` and `end` bound the candles that are played, as places in the columns; those before `begin` are history.
-    `reached` is the place of the candle that is being played, `price` the last price.
+    `reached` is the place of the candle that is being played, `price` the last price. `closes` tells for each candle
+    the last one of the strategy's own that is closed when it is, which are the same ones if `same`.
     """
 
     symbol: str
@@ -91,32 +161,38 @@ class Track:
     end: int
     reached: int = -1
     _opened: bool = False
-    closes: Integers = field(init=False)
+    closes: Sequence[int] = field(init=False)
+    same: bool = field(init=False)
     _lows: Integers = field(init=False)
     _highs: Integers = field(init=False)
-    _asked: dict[Condition, Truths] = field(factory=dict[Condition, Truths])
-    _found: dict[Condition, Integers] = field(factory=dict[Condition, Integers])
 
     def __attrs_post_init__(self) -> None:
         starts = np.arange(0, max(1, len(self.candles)), STRIDE)
         self._lows = np.minimum.reduceat(self.candles.low, starts)
         self._highs = np.maximum.reduceat(self.candles.high, starts)
-        self.closes = _closes(self.candles, self.series.columns.candles)
+        self.same = self.series.candles is self.candles
+        self.closes = range(len(self.candles)) if self.same else _closes(self.candles, self.series.candles)
 
     @classmethod
     def of(cls, candles: Candles, timeframe: Timeframe, begin_ms: int, end_ms: int) -> Track:
         """Return a track of candles of which the strategy's own are made; those between the moments are played."""
         begin, end = (int(each) for each in np.searchsorted(candles.time_ms, (begin_ms, end_ms)))
-        return cls(candles.symbol, candles, PlayedSeries(Columns(candles.larger(timeframe))), begin, max(begin, end))
+        return cls(candles.symbol, candles, PlayedSeries(candles.larger(timeframe)), begin, max(begin, end))
 
     def at(self, time_ms: int) -> int:
         """Return the place of the candle that opens at a moment, or -1 if there is none."""
-        place = int(np.searchsorted(self.candles.time_ms, time_ms))
-        return place if place < self.end and int(self.candles.time_ms[place]) == time_ms else -1
+        place = self.first_from(time_ms)
+        return place if place < self.end and self.candles.time_ms.item(place) == time_ms else -1
 
-    def before(self, time_ms: int) -> int:
-        """Return the place of the last candle that opened before a moment, or the one before `begin`."""
-        return max(self.begin, int(np.searchsorted(self.candles.time_ms[: self.end], time_ms))) - 1
+    def first_from(self, time_ms: int) -> int:
+        """Return the place of the first candle that opens at a moment or later, `end` if there is none."""
+        opens, reached = self.candles.time_ms, self.reached
+        if self.begin <= reached:
+            # Without a gap in between it lies as far away as the time says.
+            place = reached + (time_ms - opens.item(reached)) // self.candles.timeframe.ms
+            if reached <= place < self.end and opens.item(place) == time_ms:
+                return place
+        return max(self.begin, int(np.searchsorted(opens[: self.end], time_ms)))
 
     def mark_at(self, time_ms: int) -> Decimal | None:
         """Return the last close before a moment, if there is one."""
@@ -124,22 +200,22 @@ class Track:
         return self.candles.price(int(self.candles.close[place])) if place >= 0 else None
 
     def closes_at(self, times: Integers) -> Floats:
-        """Return the last close at each of some moments, the first open before there is any."""
+        """Return the last close at each of some moments, the first close before there is any."""
         step_ms = self.candles.timeframe.ms
         places = np.searchsorted(self.candles.time_ms, times - step_ms, side="right") - 1
-        return self.candles.floats("close")[np.maximum(places, 0)]
+        closes: Floats = self.candles.close[np.maximum(places, 0)] / 10.0**self.candles.price_decimals
+        return closes
 
-    def reach(self, place: int) -> Candle:
+    def enter(self, place: int) -> None:
         """Begin the candle at a place: its first price is known, and the series stands at what had closed before."""
         self.reached, self._opened = place, True
         if place:
-            self.series.index = int(self.closes[place - 1])
-        return self.candles.candle(place)
+            self.series.index = self.closes[place - 1]
 
     def close(self) -> bool:
         """Close the candle that is being played; tell whether the strategy has a new candle of its own by that."""
         self._opened = False
-        before, self.series.index = self.series.index, int(self.closes[self.reached])
+        before, self.series.index = self.series.index, self.closes[self.reached]
         return self.series.index != before
 
     @property
@@ -148,26 +224,35 @@ class Track:
         if self.reached < 0:
             return ZERO
         column = self.candles.open if self._opened else self.candles.close
-        return self.candles.price(int(column[self.reached]))
+        return self.candles.price(column.item(self.reached))
 
     def stand(self, place: int) -> None:
         """Stand right after a candle, as if all before had been played."""
         self.reached = place
-        self.series.index = int(self.closes[place]) if place >= 0 else -1
+        self.series.index = self.closes[place] if place >= 0 else -1
 
-    def holds(self, condition: Condition) -> bool:
-        """Tell whether a condition holds at the series' last candle."""
-        return self.series.index >= 0 and bool(self._truths(condition)[self.series.index])
+    def next_holding(self, conditions: Sequence[Condition], place: int) -> int:
+        """Return the first place after one at whose close a condition holds, or a place to look again from, or `end`.
 
-    def next_holding(self, condition: Condition, place: int) -> int:
-        """Return the first place after one at whose close a condition holds, or `end`."""
-        found = self._found.get(condition)
-        if found is None:
-            own = np.flatnonzero(self._truths(condition))
-            # The close of a larger candle is that of the small one that completes it.
-            found = self._found[condition] = np.searchsorted(self.closes, own)
-        at = int(np.searchsorted(found, place, side="right"))
-        return min(int(found[at]), self.end) if at < len(found) else self.end
+        It looks no further than to the end of the piece that comes next, so that there is never more than one piece.
+        """
+        if not conditions or place + 1 >= self.end:
+            return self.end
+        index = self.closes[place] + 1 if place >= 0 else 0
+        if index >= len(self.series.candles):
+            return self.end
+        piece = self.series.piece(index)
+        return min(self._closing(min(piece.next_holding(condition, index) for condition in conditions)), self.end)
+
+    def _closing(self, index: int) -> int:
+        """Return the place of the candle that closes one of the strategy's own."""
+        if self.same:
+            return index
+        own = self.series.candles
+        if index >= len(own):
+            return self.end
+        closes_ms = own.time_ms.item(index) + own.timeframe.ms
+        return int(np.searchsorted(self.candles.time_ms, closes_ms - self.candles.timeframe.ms))
 
     def next_touching(self, below: Decimal, above: Decimal, place: int) -> int:
         """Return the first place after one whose low is at most `below` or whose high is at least `above`, or `end`."""
@@ -198,12 +283,6 @@ class Track:
                 return found
             near = until
         return self.end
-
-    def _truths(self, condition: Condition) -> Truths:
-        truths = self._asked.get(condition)
-        if truths is None:
-            truths = self._asked[condition] = self.series.columns.holds(condition)
-        return truths
 
 
 @define
@@ -238,12 +317,11 @@ def _first(candles: Candles, bounds: tuple[int, int], start: int, stop: int) -> 
     return start + int(met[0]) if len(met) else -1
 
 
-def _closes(small: Candles, large: Candles) -> Integers:
+def _closes(small: Candles, large: Candles) -> Sequence[int]:
     """Return for each small candle the place of the last large one that is closed when the small one is.
 
     A large candle is closed by the first small one that ends at or after its own end, and so is known only then.
     """
-    if small is large:
-        return np.arange(len(small))
     ends = large.time_ms + large.timeframe.ms
-    return np.searchsorted(ends, small.time_ms + small.timeframe.ms, side="right") - 1
+    places = np.searchsorted(ends, small.time_ms + small.timeframe.ms, side="right") - 1
+    return cast("Sequence[int]", places.astype(np.int32).data)
