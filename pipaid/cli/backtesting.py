@@ -16,7 +16,7 @@ from pipaid.backtesting import Backtest, Result
 from pipaid.cli.drawing import drawn
 from pipaid.cli.naming import strategy_id
 from pipaid.cli.sheet import Column, Heading, Kind, Sheet, listing, moment
-from pipaid.cli.terminal import Terminal
+from pipaid.cli.terminal import Terminal, leaving_cleanly
 from pipaid.config.declare import load_declarations
 from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX
 from pipaid.engine.fees import FEE_MODELS
@@ -57,7 +57,7 @@ def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
     if asked.driver not in DRIVERS:
         raise InvalidParameter(f"--driver {asked.driver!r:.40}: one of {', '.join(DRIVERS)} expected")
     backtest = backtest_of(definition, asked)
-    with _shown_progress(terminal, definition.name) as told:
+    with leaving_cleanly(), _shown_progress(terminal, definition.name) as told:
         result = backtest.run(driver=asked.driver, on_progress=told)
     if asked.report is not None:
         result.report(asked.report)

@@ -20,8 +20,8 @@ from attrs import define, field
 from pipaid.cli.drawing import drawn
 from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import Column, Kind, listing
-from pipaid.cli.terminal import SOCKET_NAME, Terminal
-from pipaid.cli.top import leaving_cleanly, progress_line, show_live
+from pipaid.cli.terminal import SOCKET_NAME, Terminal, leaving_cleanly
+from pipaid.cli.top import progress_line, show_live
 from pipaid.cli.watching import Watch
 from pipaid.errors import NotFound, PipaidError, Unavailable
 from pipaid.model.report import Health, ShuttingDown, StrategyStatistics

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import msgspec
@@ -154,3 +156,18 @@ class Terminal:
             emoji=False,
             highlight=False,
         )
+
+
+@contextmanager
+def leaving_cleanly() -> Generator[None]:
+    """Let a request to end, or a terminal that goes away, be as good as Ctrl-C, so that what is drawn is taken back."""
+
+    def interrupt(number: int, where: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Iterable
 from typing import Final
 
 from attrs import frozen
@@ -18,7 +15,7 @@ from pipaid.cli.drawing import STATUS_STYLES, sign_style, table
 from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import NOTHING, Column, Kind, Sheet, listing, mode, moment, percent, printable
 from pipaid.cli.tail import EventFrame, in_words
-from pipaid.cli.terminal import NotReachable, Terminal
+from pipaid.cli.terminal import NotReachable, Terminal, leaving_cleanly
 from pipaid.cli.watching import View, Watch
 from pipaid.model.reply import StrategyObject
 from pipaid.model.report import DaemonStatus
@@ -78,21 +75,6 @@ def show_live(
                 view = looking.look()
         except KeyboardInterrupt:
             return view
-
-
-@contextmanager
-def leaving_cleanly() -> Generator[None, None, None]:
-    """Let a request to end, or a terminal that goes away, be as good as Ctrl-C, so that the screen is restored."""
-
-    def interrupt(number: int, where: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def frame(view: View, width: int, height: int, *, heading: str = "", hint: str = HOW_TO_SEE_ALL) -> RenderableType:

@@ -11,7 +11,19 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from tests.bench import backtests, columns, commits, daemons, fanout, kills, neighbours, roundtrip, sweep, trades
+from tests.bench import (
+    backtests,
+    columns,
+    commits,
+    daemons,
+    fanout,
+    kills,
+    longrun,
+    neighbours,
+    roundtrip,
+    sweep,
+    trades,
+)
 from tests.bench.figure import QUICK, Figure, Size, machine, show
 
 BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
@@ -25,7 +37,10 @@ BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
     "neighbours": neighbours.measure,
     "columns": columns.measure,
     "backtests": backtests.measure,
+    "longrun": longrun.measure,
 }
+# These take minutes alone, and so have to be named.
+LONG: Final = frozenset({"longrun"})
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +56,7 @@ def run(names: Sequence[str], size: Size, console: Console) -> Report:
     machine_line = machine()
     console.print(machine_line, style="bold", highlight=False)
     figures: dict[str, list[Figure]] = {}
-    for name in names or BENCHES:
+    for name in names or (name for name in BENCHES if name not in LONG):
         begun_s = time.monotonic()
         figures[name] = BENCHES[name](size)
         console.print(f"\n[bold]{name}[/bold], {time.monotonic() - begun_s:.0f} s", highlight=False)
@@ -55,7 +70,7 @@ def main() -> None:
         prog="python -m tests.bench", description="Measure the speed and memory of pipaid."
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all of them if none is given"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all but the last if none is given"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="a smaller size and one run, for a first look")

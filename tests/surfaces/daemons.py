@@ -112,7 +112,14 @@ def wait_until_healthy(running: Daemon, log: Path) -> None:
     raise AssertionError(f"the daemon is not healthy: {log.read_text(encoding='utf-8')}")
 
 
-def in_terminal(arguments: Sequence[str], *, until: str, size: tuple[int, int] = (24, 80), **variables: str) -> Ended:
+def in_terminal(
+    arguments: Sequence[str],
+    *,
+    until: str,
+    size: tuple[int, int] = (24, 80),
+    ending: signal.Signals = signal.SIGINT,
+    **variables: str,
+) -> Ended:
     """Run a program in a terminal, press Ctrl-C once it has shown some words, and return all that it showed."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
@@ -130,7 +137,7 @@ def in_terminal(arguments: Sequence[str], *, until: str, size: tuple[int, int] =
             except OSError:
                 break
             if not interrupted and until in shown.decode("utf-8", "replace"):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(ending)
                 interrupted = True
         return Ended(process.wait(ENDS_S_MAX), shown.decode("utf-8", "replace"), "")
     finally:
