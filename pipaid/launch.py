@@ -28,6 +28,16 @@ def daemon() -> None:
     run()
 
 
+def api() -> None:
+    """Run `pipaid-api`, the HTTP API."""
+    house()
+    _answer_version("pipaid-api")
+
+    from pipaid.api.process import run
+
+    run()
+
+
 def _answer_version(program: str) -> None:
     """Answer `--version` without importing anything that would take time."""
     if sys.argv[1:] == ["--version"]:

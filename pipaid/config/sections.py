@@ -132,6 +132,18 @@ class Stream:
 
 
 @frozen(kw_only=True)
+class Http:
+    """The HTTP API, a process of its own."""
+
+    mode: Literal["separate", "off"] = "off"
+    host: Annotated[str, Spelled("[0-9A-Za-z.:-]{1,253}", "an address or a host name")] = "127.0.0.1"
+    port: Annotated[int, Between(0, 65_535)] = 5001
+    tls_certificate: Annotated[Path | None, Beside()] = None
+    tls_key: Annotated[Path | None, Beside()] = None
+    connections_max: Annotated[int, Between(1, 100_000)] = 1_000
+
+
+@frozen(kw_only=True)
 class RateLimit:
     """How much weight a key may spend at once and how fast it comes back, and the same of who does not sign."""
 
@@ -266,6 +278,7 @@ class Sections:
     desk: Desk = field(factory=Desk)
     control: Control = field(factory=Control)
     stream: Stream = field(factory=Stream)
+    http: Http = field(factory=Http)
     ratelimit: RateLimit = field(factory=RateLimit)
     risk: Risk = field(factory=Risk)
     supervision: Supervision = field(factory=Supervision)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pipaid.config.secret import objection_to_mode
-from pipaid.config.sections import Sections
+from pipaid.config.sections import Http, Sections, Stream
 from pipaid.config.toml import Mistake
 from pipaid.engine.fees import tiers_objection
 from pipaid.model.fault import REPORT_FAULTS, REQUEST_FAULTS
@@ -27,7 +27,10 @@ def contradictions(config: Sections, sources: Mapping[str, str], world: World) -
     yield from _strategies(config, sources, world)
     yield from _market(config, sources, world)
     yield from _faults(config, sources)
-    yield from _stream(config, sources, world)
+    if config.stream.enabled:
+        yield from _listener(config, sources, world, "stream")
+    if config.http.mode != "off":
+        yield from _listener(config, sources, world, "http")
     yield from _backoff(config, sources)
     yield from _tiers(config, sources)
 
@@ -112,25 +115,24 @@ def _faults(config: Sections, sources: Mapping[str, str]) -> Iterator[Mistake]:
             )
 
 
-def _stream(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
-    stream = config.stream
-    if not stream.enabled:
-        return
-    certificate, key = stream.tls_certificate, stream.tls_key
-    if not is_loopback(stream.host) and not (certificate and key):
-        place = sources["stream.host"]
+def _listener(config: Sections, sources: Mapping[str, str], world: World, section: str) -> Iterator[Mistake]:
+    """Yield what stands against listening for a surface: others must not hear what is not encrypted."""
+    listener: Stream | Http = getattr(config, section)
+    certificate, key = listener.tls_certificate, listener.tls_key
+    if not is_loopback(listener.host) and not (certificate and key):
+        place = sources[f"{section}.host"]
         yield Mistake(
             place=place,
-            key="stream.host",
-            wrong=f'"{stream.host}" can be reached from other machines, and there is no TLS',
+            key=f"{section}.host",
+            wrong=f'"{listener.host}" can be reached from other machines, and there is no TLS',
             allowed="127.0.0.1, ::1 or localhost; any other address with tls_certificate and tls_key",
-            remedy=f'change {place} to: host = "127.0.0.1", or set tls_certificate and tls_key in [stream]',
+            remedy=f'change {place} to: host = "127.0.0.1", or set tls_certificate and tls_key in [{section}]',
         )
     if (certificate is None) != (key is None):
         has, lacks = ("tls_certificate", "tls_key") if certificate else ("tls_key", "tls_certificate")
         yield Mistake(
-            place=sources[f"stream.{has}"],
-            key=f"stream.{lacks}",
+            place=sources[f"{section}.{has}"],
+            key=f"{section}.{lacks}",
             wrong=f"{has} is set and {lacks} is not",
             allowed="both or neither",
             remedy=f"set {lacks} as well, or remove {has}",
@@ -140,8 +142,8 @@ def _stream(config: Sections, sources: Mapping[str, str], world: World) -> Itera
         trouble = _tls_trouble(certificate, key, world.env.uid())
         if trouble:
             yield Mistake(
-                place=sources["stream.tls_key"],
-                key="stream.tls_key",
+                place=sources[f"{section}.tls_key"],
+                key=f"{section}.tls_key",
                 wrong=trouble,
                 allowed="a PEM certificate chain and its private key, the key readable by the daemon alone",
                 remedy=f"chmod 600 {key}, and check that it is the key of {certificate}",

@@ -1,0 +1,232 @@
+"""The application: routes out of the operation table, requests passed on whole, answers as the contract has them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from attrs import define, field
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipaid import errors
+from pipaid.api.upstream import Upstream
+from pipaid.errors import InvalidParameter, MethodNotAllowed, NotFound, PayloadTooLarge, PipaidError, Unavailable
+from pipaid.logs import get_log
+from pipaid.model.ident import random_id
+from pipaid.model.moment import iso_millis
+from pipaid.model.operation import OPERATIONS, Operation
+from pipaid.model.report import Health, Metrics
+from pipaid.seams import World
+from pipaid.wire.envelope import BODY_BYTES_MAX, KEY_CHARS_MAX, Answer, Forwarded, Standing, Trouble, error_body
+
+BODY_S: Final = 10.0
+RETRY_AFTER_S: Final = 1
+JSON: Final = "application/json"
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+REQUEST_ID: Final = "X-Request-Id"
+# What a daemon says of itself that can be asked for anything.
+AT_WORK: Final = ("healthy", "degraded", "draining")
+
+_STATUS_OF: Final[Mapping[str, int]] = {
+    kind.code: kind.http_status
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, PipaidError)
+}
+_encode: Final = msgspec.json.Encoder().encode
+
+Answering = Callable[[Request], Awaitable[Response]]
+
+
+@define(eq=False)
+class Api:
+    """Answer HTTP requests: nothing is judged here but their form."""
+
+    upstream: Upstream
+    world: World
+    answered: Counter[int] = field(factory=Counter[int])
+
+    def app(self, extra: Sequence[Route] = ()) -> Starlette:
+        """Return the application: the operations that have a path, and what is given besides."""
+        handlers: dict[Any, Any] = {HTTPException: self._astray, Exception: self._broken}
+        app = Starlette(routes=[*extra, *self._routes()], exception_handlers=handlers)
+        # A path with a slash too many is another path, and a signature over it is not one over this.
+        app.router.redirect_slashes = False
+        return app
+
+    def _routes(self) -> list[Route]:
+        """Return one route a path, those without a name in them first."""
+        by_path: dict[str, dict[str, Operation]] = {}
+        for operation in OPERATIONS.values():
+            if operation.path:
+                by_path.setdefault(operation.path, {})[operation.method] = operation
+        return [
+            Route(path, self._answering(by_path[path]), methods=list(by_path[path]))
+            for path in sorted(by_path, key=lambda path: ("{" in path, path))
+        ]
+
+    def _answering(self, operations: Mapping[str, Operation]) -> Answering:
+        async def answer(request: Request) -> Response:
+            return await self._answer(operations["GET" if request.method == "HEAD" else request.method], request)
+
+        return answer
+
+    async def _answer(self, operation: Operation, request: Request) -> Response:
+        request_id = self._request_id()
+        try:
+            forwarded = _forwarded(request, await _body(request), request_id)
+            key = _idempotency_key(request) if operation.mutating else None
+            answer = await self.upstream.ask(operation, forwarded, key)
+        except PipaidError as trouble:
+            if operation.name == "health" and isinstance(trouble, Unavailable):
+                return self._unhealthy(trouble, request_id)
+            if operation.name == "metrics" and isinstance(trouble, Unavailable):
+                return self._figures(None, request_id)
+            return self._refused(trouble, request_id)
+        if not answer.ok:
+            trouble_told = answer.error or Trouble(PipaidError.code, "the daemon refused without a reason")
+            status = _STATUS_OF.get(trouble_told.code, PipaidError.http_status)
+            headers = self._headers(request_id, answer.budget, trouble_told.retry_after_ms, status)
+            return self._said(_encode(trouble_told), status, headers)
+        return self._done(operation, answer, request_id)
+
+    def _done(self, operation: Operation, answer: Answer, request_id: str) -> Response:
+        if operation.name == "metrics":
+            return self._figures(msgspec.json.decode(answer.result, type=Metrics), request_id)
+        status = operation.http_status
+        if operation.name == "health" and msgspec.json.decode(answer.result, type=Health).status not in AT_WORK:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+        return self._said(bytes(answer.result), status, self._headers(request_id, answer.budget))
+
+    def _refused(self, trouble: PipaidError, request_id: str, **headers: str) -> Response:
+        status = trouble.http_status
+        made = self._headers(request_id, status=status)
+        return self._said(error_body(trouble, request_id), status, {**made, **headers})
+
+    def _headers(
+        self, request_id: str, budget: Standing | None = None, retry_after_ms: int = 0, status: int = HTTPStatus.OK
+    ) -> dict[str, str]:
+        headers = {REQUEST_ID: request_id, "Cache-Control": "no-store"}
+        if budget is not None:
+            whole_at_s = math.ceil((self.world.clock.now_us() / 1_000 + budget.full_in_ms) / 1_000)
+            headers["X-RateLimit-Limit"] = str(budget.limit)
+            headers["X-RateLimit-Remaining"] = str(budget.remaining)
+            headers["X-RateLimit-Reset"] = str(whole_at_s)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            headers["Retry-After"] = str(max(1, math.ceil(retry_after_ms / 1_000)))
+        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        return headers
+
+    def _said(self, body: bytes, status: int, headers: Mapping[str, str], kind: str = JSON) -> Response:
+        self.answered[status] += 1
+        return Response(body, status, headers=headers, media_type=kind)
+
+    def _unhealthy(self, trouble: PipaidError, request_id: str) -> Response:
+        """Say that this process is there and the daemon is not."""
+        now = iso_millis(self.world.clock.now_us() // 1_000)
+        told = {"status": "unavailable", "timestamp": now, "code": trouble.code, "message": trouble.message}
+        status = trouble.http_status
+        return self._said(_encode(told), status, self._headers(request_id, status=status))
+
+    def _figures(self, metrics: Metrics | None, request_id: str) -> Response:
+        """Return the figures of the daemon, if there is one, and of this process, as Prometheus reads them."""
+        figures: dict[str, int | float] = {"pipaid_up": int(metrics is not None), **(metrics.data if metrics else {})}
+        for status in sorted(self.answered):
+            figures[f'pipaid_http_answers_total{{status="{status}"}}'] = self.answered[status]
+        figures["pipaid_http_under_way"] = self.upstream.under_way
+        return self._said(exposition(figures).encode(), HTTPStatus.OK, self._headers(request_id), TEXT)
+
+    async def _astray(self, request: Request, trouble: HTTPException) -> Response:
+        """Answer what no route takes."""
+        if trouble.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (trouble.headers or {}).get("Allow", "")
+            refusal = MethodNotAllowed(f"{request.method[:16]} is not for this path; {allowed} may be asked of it")
+            return self._refused(refusal, self._request_id(), Allow=allowed)
+        return self._refused(
+            NotFound("there is nothing at this path; /openapi.json lists what there is"), self._request_id()
+        )
+
+    async def _broken(self, request: Request, trouble: Exception) -> Response:
+        request_id = self._request_id()
+        get_log().error("http.failed", request_id=request_id, path=request.url.path, exc_info=trouble)
+        answer = PipaidError(f"this failed inside the HTTP process; its log has the cause under {request_id}")
+        return self._refused(answer, request_id)
+
+    def _request_id(self) -> str:
+        return random_id("req", self.world.ids.entropy(6))
+
+
+def exposition(figures: Mapping[str, float]) -> str:
+    """Return figures by name, labels in braces, in the text format of Prometheus."""
+    lines: list[str] = []
+    families: dict[str, list[str]] = {}
+    for name, value in figures.items():
+        families.setdefault(name.partition("{")[0], []).append(f"{name} {value}")
+    for family, rows in families.items():
+        lines += [f"# TYPE {family} {'counter' if family.endswith('_total') else 'gauge'}", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _forwarded(request: Request, body: str, request_id: str) -> Forwarded:
+    query: bytes = request.scope["query_string"]
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    try:
+        target = (path + b"?" + query if query else path).decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidParameter("a path and its query hold nothing but ASCII; everything else is escaped") from None
+    return Forwarded(
+        method=request.method,
+        target=target,
+        address=request.client.host[:64] if request.client else "",
+        request_id=request_id,
+        body=body,
+        api_key=_header(request, "X-PipAI-API-Key"),
+        timestamp=_header(request, "X-PipAI-Timestamp"),
+        signature=_header(request, "X-PipAI-Signature"),
+    )
+
+
+def _header(request: Request, name: str) -> str:
+    """Return a header that stands there once, for what stands there twice was read by nobody who signed it."""
+    given = request.headers.getlist(name)
+    if len(given) > 1:
+        raise InvalidParameter(f"{name} stands there more than once")
+    return given[0] if given else ""
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = _header(request, "Idempotency-Key")
+    if len(key) > KEY_CHARS_MAX:
+        raise InvalidParameter(f"Idempotency-Key has more than {KEY_CHARS_MAX} characters")
+    return key or None
+
+
+async def _body(request: Request) -> str:
+    """Return the body; refuse one that is too large as soon as that is known, and one that does not come."""
+    too_large = PayloadTooLarge(f"a body may have {BODY_BYTES_MAX} bytes")
+    announced = request.headers.get("Content-Length", "0")
+    if announced.isdecimal() and int(announced[:20]) > BODY_BYTES_MAX:
+        raise too_large
+    received = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for piece in request.stream():
+                received += piece
+                if len(received) > BODY_BYTES_MAX:
+                    raise too_large
+        return received.decode()
+    except TimeoutError:
+        raise InvalidParameter(f"the body did not come within {BODY_S:g} s") from None
+    except ClientDisconnect:
+        raise InvalidParameter("the client left before its body had come") from None
+    except UnicodeDecodeError:
+        raise InvalidParameter("the body is not UTF-8") from None

@@ -1,0 +1,121 @@
+"""The process of the HTTP API: its arguments, its exit codes, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+
+from pipaid.api.app import Api
+from pipaid.api.upstream import Upstream
+from pipaid.config import Config, Mistaken, load_config
+from pipaid.logs import configure, get_log
+from pipaid.seams import World
+
+EXIT_OK: Final = 0
+EXIT_TEMPORARY: Final = 75
+EXIT_CONFIGURATION: Final = 78
+HEAD_BYTES_MAX: Final = 32 * 1024
+KEEP_ALIVE_S: Final = 30
+# What is under way may go on for so long once the process was told to end.
+GRACE_S: Final = 8
+
+
+def run() -> None:
+    """Run `pipaid-api`: serve until told to stop, and leave with an exit code systemd knows."""
+    parser = argparse.ArgumentParser(prog="pipaid-api", description="The HTTP API of the pipaid daemon.")
+    parser.add_argument("--config", type=Path, required=True, help="the daemon's configuration")
+    parser.add_argument("--state", type=Path, default=None, help="the daemon's state (default: daemon.state_dir)")
+    parser.add_argument("--child", action="store_true", help="end when standard input does: for the daemon's own use")
+    asked = parser.parse_args()
+    world = World()
+    try:
+        overrides = {} if asked.state is None else {"daemon.state_dir": str(asked.state)}
+        config = load_config(asked.config, world, overrides=overrides)
+        if config.http.mode == "off":
+            parser.exit(EXIT_CONFIGURATION, 'http.mode is "off"; write: mode = "separate" in [http]\n')
+    except Mistaken as mistakes:
+        sys.stderr.write(f"{mistakes}\n")
+        raise SystemExit(EXIT_CONFIGURATION) from None
+    configure(clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format)
+    raise SystemExit(asyncio.run(serve(config, world, child=asked.child)))
+
+
+async def serve(config: Config, world: World, *, child: bool) -> int:
+    """Serve until told to stop and return the exit code."""
+    upstream = Upstream(config.forward_socket)
+    server = Server(make_server_config(config, Api(upstream, world)))
+    server.heeds_input = child
+    try:
+        await server.serve()
+    except SystemExit:
+        # The library said into the log why it cannot listen.
+        return EXIT_TEMPORARY
+    finally:
+        await upstream.close()
+    get_log().info("http.stopped")
+    return EXIT_OK
+
+
+def make_server_config(config: Config, api: Api) -> uvicorn.Config:
+    """Return how the library serves: within bounds, and saying nothing of itself."""
+    http = config.http
+    return uvicorn.Config(
+        api.app(),
+        host=http.host,
+        port=http.port,
+        ssl_certfile=http.tls_certificate,
+        ssl_keyfile=http.tls_key,
+        limit_concurrency=http.connections_max,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+
+
+class Server(uvicorn.Server):
+    """The library's server, which says where it listens and ends in order when it is told to, or left alone."""
+
+    heeds_input: bool = False
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Heed signals in the loop, and do not die of them once everything has ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        if self.heeds_input:
+            loop.add_reader(sys.stdin.fileno(), self._heed_input)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in order; at once when told so twice."""
+        super().handle_exit(sig, frame)
+        self.force_exit = self.force_exit or len(self._captured_signals) > 1
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Begin to listen, and say where."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                get_log().info("http.listening", host=host, port=port, tls=self.config.is_ssl)
+
+    def _heed_input(self) -> None:
+        """End with whoever holds the other end of standard input: its death closes it."""
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        self.should_exit = True
