@@ -16,7 +16,7 @@ from attrs import field, frozen
 from numpy.typing import ArrayLike
 
 from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver, Plan, run
-from pipaid.engine.fees import FEE_BPS_DEFAULT, FeeModel, Fees
+from pipaid.engine.fees import FEE_BPS_DEFAULT, TIERS, FeeModel, Fees, Tier
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model import columns
@@ -28,6 +28,7 @@ from pipaid.model.strategy import StrategyDefinition
 from pipaid.plugins import load_templates, template_objections
 from pipaid.seams import SystemDisk, World
 from pipaid.venues.importing import read_candles
+from pipaid.venues.schedules import published_fees
 from pipaid.venues.symbols import NOTIONAL_MIN, base_and_quote
 
 # Where nothing tells how finely a symbol is traded.
@@ -130,7 +131,8 @@ class Backtest:
     `template` is a class, or the id of an installed one; `candles` are of its timeframe or of a smaller one, by symbol.
     Without `start` and `end` all candles are played; candles before `start` are history. `funding` maps a symbol to
     the moments (UTC ms) and rates at which it fell due; `instruments` say how finely a symbol is traded (default: as
-    finely as its candles are told, in steps of 1e-8 without volumes).
+    finely as its candles are told, in steps of 1e-8 without volumes). `tiers` are for `tiered_maker_taker` alone,
+    `venue` is the one that `match_exchange` charges like.
     """
 
     template: type[Template] | str
@@ -142,6 +144,8 @@ class Backtest:
     fee_model: FeeModel = "fixed_bps"
     fee_bps: Amount = FEE_BPS_DEFAULT
     slippage_bps: Amount = ZERO
+    tiers: Sequence[Tier] = TIERS
+    venue: str = ""
     start: Moment | None = None
     end: Moment | None = None
     funding: Mapping[str, Sequence[tuple[int, Decimal]]] = field(factory=dict[str, Any])
@@ -192,6 +196,8 @@ class Backtest:
                 model=self.fee_model,
                 fee_bps=_amount("fee_bps", self.fee_bps),
                 slippage_bps=_amount("slippage_bps", self.slippage_bps),
+                tiers=tuple(self.tiers),
+                venue=published_fees(self.venue) if self.fee_model == "match_exchange" else None,
             ),
             funding=self.funding,
         )

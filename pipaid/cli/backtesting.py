@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import re
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipaid.backtesting import Backtest, Result
+from pipaid.cli.checking import chosen
 from pipaid.cli.drawing import drawn
 from pipaid.cli.naming import strategy_id
 from pipaid.cli.sheet import Column, Heading, Kind, Sheet, listing, moment
 from pipaid.cli.terminal import Terminal, leaving_cleanly
-from pipaid.config.declare import load_declarations
+from pipaid.config import load_config, load_declarations
 from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX
-from pipaid.engine.fees import FEE_MODELS
+from pipaid.engine.fees import FEE_MODELS, TIERS, Tier
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.backtest import BacktestTradeObject, ResultObject, result_object
 from pipaid.model.columns import Candles
@@ -27,12 +29,42 @@ from pipaid.model.instrument import Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso
 from pipaid.model.reply import StrategyObject
 from pipaid.model.strategy import StrategyDefinition
-from pipaid.seams import SystemDisk
+from pipaid.seams import SystemDisk, World
 from pipaid.signals.series import Series
-from pipaid.storage.candles import CandleStore
+from pipaid.storage.candles import CandleStore, Header
+from pipaid.venues.recorded import load_funding
 
 TRADES_SHOWN: Final = 10
 SUFFIX: Final = ".toml"
+TIERED: Final = "tiered_maker_taker"
+NAMED_FILE: Final = re.compile("(?P<symbol>[A-Z0-9]{2,20})=(?P<path>.+)", re.ASCII)
+
+
+@frozen
+class Charges:
+    """What was typed about what trading costs."""
+
+    fee_model: str = "fixed_bps"
+    fee_bps: str = "5"
+    slippage_bps: str = "0"
+    funding: tuple[str, ...] = field(default=(), kw_only=True)
+    config: Path | None = field(default=None, kw_only=True)
+
+    def tiers(self) -> tuple[Tier, ...]:
+        """Return the tiers of the configuration, if they are asked for."""
+        return load_config(chosen(self.config), World()).backtest.tiers if self.fee_model == TIERED else TIERS
+
+    def rates(self, symbols: Sequence[str]) -> dict[str, list[tuple[int, Decimal]]]:
+        """Return the funding rates of symbols that the files hold."""
+        files: dict[Path, str] = {}
+        disk = SystemDisk()
+        for text in self.funding:
+            match = NAMED_FILE.fullmatch(text)
+            found = disk.find(match["path"] if match else text)
+            if not found:
+                raise NotFound(f"--funding: there is no file {text}")
+            files.update(dict.fromkeys(found, match["symbol"] if match else ""))
+        return load_funding(disk, files, symbols)
 
 
 @frozen(kw_only=True)
@@ -43,12 +75,10 @@ class Asked:
     until: str
     venue: str
     store: CandleStore
-    fee_model: str
-    fee_bps: str
-    slippage_bps: str
-    driver: str
-    capital: str
-    report: Path | None
+    charges: Charges = field(factory=Charges)
+    driver: str = "auto"
+    capital: str = ""
+    report: Path | None = None
 
 
 def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
@@ -71,18 +101,23 @@ def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
 
 def backtest_of(definition: StrategyDefinition, asked: Asked) -> Backtest:
     """Return the backtest of a strategy over the candles that are at hand."""
-    if asked.fee_model not in FEE_MODELS:
-        raise InvalidParameter(f"--fee-model {asked.fee_model!r:.40}: one of {', '.join(FEE_MODELS)} expected")
+    charges = asked.charges
+    if charges.fee_model not in FEE_MODELS:
+        raise InvalidParameter(f"--fee-model {charges.fee_model!r:.40}: one of {', '.join(FEE_MODELS)} expected")
+    headers = {symbol: _header(definition, symbol, asked) for symbol in definition.symbols}
     return Backtest(
         template=definition.template_id,
         params=definition.params,
-        candles=_candles(definition, asked),
+        candles={symbol: _candles(header, definition.timeframe, asked) for symbol, header in headers.items()},
         timeframe=definition.timeframe,
         capital=asked.capital or definition.capital,
         leverage=definition.leverage,
-        fee_model=asked.fee_model,
-        fee_bps=asked.fee_bps,
-        slippage_bps=asked.slippage_bps,
+        fee_model=charges.fee_model,
+        fee_bps=charges.fee_bps,
+        slippage_bps=charges.slippage_bps,
+        tiers=charges.tiers(),
+        venue=" and ".join(sorted({header.venue for header in headers.values()})),
+        funding=charges.rates(definition.symbols),
         start=_moment("--from", asked.since) if asked.since else None,
         end=_moment("--to", asked.until) if asked.until else None,
         name=definition.name,
@@ -112,39 +147,39 @@ def definition_of(terminal: Terminal, what: str, name: str) -> StrategyDefinitio
     )
 
 
-def _candles(definition: StrategyDefinition, asked: Asked) -> dict[str, Candles]:
-    """Read the smallest candles there are of each symbol, from where the indicators of the first one begin."""
-    headers = asked.store.names()
-    found: dict[str, Candles] = {}
-    for symbol in definition.symbols:
-        fitting = [
-            header
-            for header in headers
-            if header.symbol == symbol
-            and (not asked.venue or header.venue == asked.venue)
-            and header.timeframe.ms <= definition.timeframe.ms
-        ]
-        venues = sorted({header.venue for header in fitting})
-        if len(venues) > 1:
-            raise InvalidParameter(f"there are candles of {symbol} at {', '.join(venues)}; choose with --venue")
-        if not fitting:
-            # It says what there is instead.
-            asked.store.read(asked.venue or "local", symbol, definition.timeframe)
-        smallest = min(fitting, key=lambda header: header.timeframe.ms)
-        candles = asked.store.read(smallest.venue, symbol, smallest.timeframe)
-        begin_ms = _moment("--from", asked.since) if asked.since else int(candles.time_ms[0])
-        end_ms = _moment("--to", asked.until) + 1 if asked.until else int(candles.time_ms[-1]) + 1
-        if end_ms - begin_ms > SPAN_MS_MAX:
-            begin, end = iso_seconds(begin_ms), iso_seconds(end_ms)
-            raise InvalidParameter(f"--from: {begin} to {end} are more than 5 years; play them in parts")
-        if not len(candles.between(begin_ms, end_ms)):
-            first, last = int(candles.time_ms[0]), int(candles.time_ms[-1])
-            raise NotFound(
-                f"no candle of {symbol} lies between {iso_seconds(begin_ms)} and {iso_seconds(end_ms)}: those of "
-                f"{smallest.venue} reach from {iso_seconds(first)} to {iso_seconds(last)}"
-            )
-        found[symbol] = candles.between(Series.anchor_ms(begin_ms, definition.timeframe), end_ms)
-    return found
+def _header(definition: StrategyDefinition, symbol: str, asked: Asked) -> Header:
+    """Return which candles of a symbol are played: the smallest there are."""
+    fitting = [
+        header
+        for header in asked.store.names()
+        if header.symbol == symbol
+        and (not asked.venue or header.venue == asked.venue)
+        and header.timeframe.ms <= definition.timeframe.ms
+    ]
+    venues = sorted({header.venue for header in fitting})
+    if len(venues) > 1:
+        raise InvalidParameter(f"there are candles of {symbol} at {', '.join(venues)}; choose with --venue")
+    if not fitting:
+        # It says what there is instead.
+        asked.store.read(asked.venue or "local", symbol, definition.timeframe)
+    return min(fitting, key=lambda header: header.timeframe.ms)
+
+
+def _candles(header: Header, timeframe: Timeframe, asked: Asked) -> Candles:
+    """Read candles, from where the indicators of the first one that is played begin."""
+    candles = asked.store.read(header.venue, header.symbol, header.timeframe)
+    begin_ms = _moment("--from", asked.since) if asked.since else int(candles.time_ms[0])
+    end_ms = _moment("--to", asked.until) + 1 if asked.until else int(candles.time_ms[-1]) + 1
+    if end_ms - begin_ms > SPAN_MS_MAX:
+        begin, end = iso_seconds(begin_ms), iso_seconds(end_ms)
+        raise InvalidParameter(f"--from: {begin} to {end} are more than 5 years; play them in parts")
+    if not len(candles.between(begin_ms, end_ms)):
+        first, last = int(candles.time_ms[0]), int(candles.time_ms[-1])
+        raise NotFound(
+            f"no candle of {header.symbol} lies between {iso_seconds(begin_ms)} and {iso_seconds(end_ms)}: those of "
+            f"{header.venue} reach from {iso_seconds(first)} to {iso_seconds(last)}"
+        )
+    return candles.between(Series.anchor_ms(begin_ms, timeframe), end_ms)
 
 
 @contextmanager
@@ -171,6 +206,8 @@ def _show(terminal: Terminal, definition: StrategyDefinition, result: Result) ->
         *_metrics(told),
         ("fills", str(len(raw.fills))),
     ]
+    if raw.funding:
+        facts.append(("funding", f"{raw.funding:+.2f}"))
     if raw.refusals:
         facts.append(("refused entries", ", ".join(f"{count} by {rule}" for rule, count in raw.refusals.items())))
     headings = (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0))

@@ -53,7 +53,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 def check(terminal: Terminal, file: Path | None) -> int:
     """Print every value with its source and every mistake with its remedy; end with 1 if there is one."""
-    file = _chosen(file)
+    file = chosen(file)
     examined = examine(file, World())
     declarations = examined.config.declarations if examined.config is not None else ()
     declared = len(declarations)
@@ -125,7 +125,7 @@ def examine_all(terminal: Terminal, config: Path | None, state: Path | None) -> 
     """Print every finding of the doctor with its remedy; end with 1 if anything is bad."""
     world = World()
     overrides = {"daemon.state_dir": str(state)} if state is not None else {}
-    findings = diagnose(examine(_chosen(config), world, overrides=overrides), world)
+    findings = diagnose(examine(chosen(config), world, overrides=overrides), world)
     bad = sum(finding.verdict is Verdict.BAD for finding in findings)
     if terminal.as_json:
         terminal.say_json(msgspec.json.encode({"data": list(map(_told, findings)), "bad": bad}))
@@ -142,7 +142,8 @@ def examine_all(terminal: Terminal, config: Path | None, state: Path | None) -> 
     return Exit.REFUSED if bad else Exit.OK
 
 
-def _chosen(file: Path | None) -> Path | None:
+def chosen(file: Path | None) -> Path | None:
+    """Return the configuration that is meant: the one that was named, else that of the system, if there is one."""
     if file is None and SYSTEM_CONFIG.exists():
         return SYSTEM_CONFIG
     return file

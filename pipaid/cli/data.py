@@ -14,18 +14,6 @@ FOLDER: Final = Path("var") / "candles"
 LOCAL: Final = "local"
 Folder = Annotated[Path, typer.Option("--data", help="the folder of the candles", metavar="DIR")]
 Venue = Annotated[str, typer.Option("--venue", help="the venue the candles are of", metavar="NAME")]
-# What a backtest and a sweep ask alike.
-What = Annotated[
-    str, typer.Argument(help="a file that declares strategies, or a strategy of the daemon", metavar="FILE|ID")
-]
-Name = Annotated[str, typer.Option("--name", help="which strategy of the file", metavar="NAME")]
-Since = Annotated[str, typer.Option("--from", help="the first candle opens then (UTC)", metavar="DATE")]
-Until = Annotated[str, typer.Option("--to", help="the last candle opens then (UTC)", metavar="DATE")]
-Whose = Annotated[str, typer.Option("--venue", help="whose candles, if there are several", metavar="NAME")]
-Fee = Annotated[str, typer.Option("--fee-bps", help="for fixed_bps: of each fill", metavar="BPS")]
-Slippage = Annotated[
-    str, typer.Option("--slippage-bps", help="what a market order loses against the open", metavar="BPS")
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,8 +24,6 @@ def add_to(app: typer.Typer) -> None:
     for name, verb in (("import", bring_in), ("download", download), ("list", show), ("check", check)):
         add_verb(data, name, verb)
     app.add_typer(data, name="data")
-    add_verb(app, "backtest", backtest)
-    add_verb(app, "optimise", optimise)
 
 
 def bring_in(
@@ -102,8 +88,8 @@ def download(
     until: Annotated[str, typer.Option("--to", help="before this they open (default: now)", metavar="DATE")] = "",
     timeframe: Annotated[str, typer.Option("--timeframe", help="their length", metavar="1m|5m|…")] = "1m",
     venue: Annotated[
-        str, typer.Option("--venue", help="who is asked, and whose they are", metavar="binance|binance-spot")
-    ] = "binance",
+        str, typer.Option("--venue", help="who is asked, and whose they are", metavar="binance-usdm|binance-spot")
+    ] = "binance-usdm",
     base_url: Annotated[
         str, typer.Option("--base-url", help="another address of the venue, or a mirror of it", metavar="URL")
     ] = "",
@@ -123,95 +109,6 @@ def download(
         replace=replace,
     )  # fmt: skip
     return fetch(terminal, asked)
-
-
-def backtest(
-    terminal: Terminal,
-    what: What,
-    *,
-    name: Name = "",
-    since: Since = "",
-    until: Until = "",
-    venue: Whose = "",
-    capital: Annotated[str, typer.Option("--capital", help="instead of the strategy's own", metavar="AMOUNT")] = "",
-    fee_model: Annotated[
-        str, typer.Option("--fee-model", help="none, fixed_bps or tiered_maker_taker", metavar="MODEL")
-    ] = "fixed_bps",
-    fee_bps: Fee = "5",
-    slippage_bps: Slippage = "0",
-    driver: Annotated[
-        str, typer.Option("--driver", help="force a way of playing; none changes the result", metavar="DRIVER")
-    ] = "auto",
-    report: Annotated[
-        Path | None, typer.Option("--report", help="write a report to look at (needs plotly)", metavar="out.html")
-    ] = None,
-    data: Folder = FOLDER,
-) -> None:
-    """Play a strategy over recorded candles, by the code that trades, and show what it would have come to.
-
-    Signals are taken at a close and filled at the next open; stops go before targets that the same candle touches.
-    Nothing is sent anywhere.
-    """
-    from pipaid.cli.backtesting import Asked, play
-    from pipaid.storage.candles import CandleStore
-
-    asked = Asked(
-        since=since, until=until, venue=venue, store=CandleStore(data), fee_model=fee_model, fee_bps=fee_bps,
-        slippage_bps=slippage_bps, driver=driver, capital=capital, report=report,
-    )  # fmt: skip
-    play(terminal, what, name, asked)
-
-
-def optimise(
-    terminal: Terminal,
-    what: What,
-    *,
-    param: Annotated[
-        list[str], typer.Option("--param", help="what to try: name=5,10,20 or name=first:last:step", metavar="NAME=…")
-    ],
-    name: Name = "",
-    since: Since = "",
-    until: Until = "",
-    venue: Whose = "",
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method", help="all sets, some drawn at random, or those that optuna suggests", metavar="grid|random|tpe"
-        ),
-    ] = "grid",
-    tries: Annotated[int, typer.Option("--tries", help="how many sets, drawn or suggested", metavar="N")] = 100,
-    seed: Annotated[int, typer.Option("--seed", help="what they are drawn with", metavar="N")] = 0,
-    parts: Annotated[int, typer.Option("--windows", help="how many windows walk forward", metavar="N")] = 3,
-    held_out: Annotated[
-        str, typer.Option("--held-out", help="which share of a window is not chosen on", metavar="SHARE")
-    ] = "0.3",
-    metric: Annotated[str, typer.Option("--metric", help="what the best is best by", metavar="METRIC")] = "sharpe",
-    jobs: Annotated[int, typer.Option("--jobs", help="how many processes", metavar="N")] = 2,
-    scheduler: Annotated[
-        str, typer.Option("--scheduler", help="play on the workers of a Dask scheduler", metavar="ADDRESS")
-    ] = "",
-    fee_bps: Fee = "5",
-    slippage_bps: Slippage = "0",
-    data: Folder = FOLDER,
-) -> None:
-    """Try many params over recorded candles, and show which hold on what they were not chosen on.
-
-    The past is cut into windows that walk forward, each with a part to choose on and a part right after it that is held
-    out. What is good on the first and not half as good on the second is likely overfitted.
-    """
-    from pipaid.cli.backtesting import Asked
-    from pipaid.cli.optimising import Sweep, sweep
-    from pipaid.storage.candles import CandleStore
-
-    asked = Asked(
-        since=since, until=until, venue=venue, store=CandleStore(data), fee_model="fixed_bps", fee_bps=fee_bps,
-        slippage_bps=slippage_bps, driver="auto", capital="", report=None,
-    )  # fmt: skip
-    wanted = Sweep(
-        params=param, method=method, tries=tries, seed=seed, windows=parts, held_out=held_out, metric=metric, jobs=jobs,
-        scheduler=scheduler,
-    )  # fmt: skip
-    sweep(terminal, what, asked, wanted, name=name)
 
 
 def show(terminal: Terminal, data: Folder = FOLDER) -> None:

@@ -16,7 +16,7 @@ from pipaid.backtesting import Backtest
 from pipaid.cli.backtesting import Asked, backtest_of, definition_of
 from pipaid.cli.drawing import drawn
 from pipaid.cli.sheet import Column, Kind, listing, moment
-from pipaid.cli.terminal import Terminal
+from pipaid.cli.terminal import Terminal, leaving_cleanly
 from pipaid.errors import InvalidParameter
 from pipaid.model.moment import iso_seconds
 from pipaid.optimising.cluster import Cluster
@@ -71,7 +71,7 @@ def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: s
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Candidate] = []
     shown = Progress(*columns, console=terminal.console, transient=True, disable=quiet)
-    with shown as progress, closing(swept(chooser, crew)) as sweeping:
+    with leaving_cleanly(), shown as progress, closing(swept(chooser, crew)) as sweeping:
         task = progress.add_task(f"{chooser.count} sets of params", total=chooser.count)
         for one in sweeping:
             found.append(one)

@@ -107,6 +107,7 @@ class Outcome:
             refusals=dict(sorted(self.refusals.items())),
             candles=sum(track.end - track.begin for track in tracks),
             exposure_ms=self._exposure_ms(last_ms),
+            funding=sum((paid.amount for paid in self.funding), ZERO),
             digest=_digest(self.fills, trades, curve),
         )
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipaid.model.moment import iso_seconds
-from pipaid.model.money import exact_text, quote_text
+from pipaid.model.money import ZERO, exact_text, quote_text
 from pipaid.model.order import Fill, Side
 from pipaid.model.reply import Reply
 
@@ -69,7 +69,8 @@ class BacktestResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `equity_curve` holds the marked equity at the first candle, at each UTC midnight and at the last candle;
     `metrics_365` annualises over the days of the calendar. `refusals` counts refused entries by the cap or gate that
-    refused them, `exposure_ms` is the time with an open position, `digest` the same for equal inputs.
+    refused them, `exposure_ms` is the time with an open position, `funding` what was received of it less what was paid,
+    `digest` the same for equal inputs.
     """
 
     config: dict[str, Any]
@@ -82,6 +83,7 @@ class BacktestResult(msgspec.Struct, frozen=True, kw_only=True):
     refusals: dict[str, int]
     candles: int
     exposure_ms: int
+    funding: Decimal = ZERO
     digest: str
 
 

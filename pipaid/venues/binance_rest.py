@@ -66,7 +66,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
 
 PRODUCTS: Final[Mapping[str, Product]] = MappingProxyType(
     {
-        "binance": Product(
+        "binance-usdm": Product(
             base="https://fapi.binance.com",
             root="/fapi/v1",
             names="/fapi/v2/ticker/price",

@@ -17,6 +17,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from pipaid.errors import InvalidParameter
+from pipaid.model.moment import parse_iso
 from pipaid.seams import Disk
 
 Kind = Literal["candles", "trades", "funding"]
@@ -32,7 +33,10 @@ HOW_TO_GET: Final = (
 _PUBLISHED: Final = ("open_time_ms", "open", "high", "low", "close", "volume")
 _PUBLISHED_COLUMNS: Final = 12
 CANDLE: Final = ("open", "high", "low", "close", "volume")
-TIMES: Final = ("open_time_ms", "time_ms", "funding_time_ms", "open_time")
+TIMES: Final = ("open_time_ms", "time_ms", "funding_time_ms", "open_time", "time")
+# The first is how the venue publishes them, as a file a month.
+_FUNDING_TIMES: Final = ("calc_time", *TIMES)
+_RATES: Final = ("last_funding_rate", "funding_rate", "rate")
 # Milliseconds reach this number in the year 5138, so that a larger one counts microseconds.
 _MICROSECONDS_MIN: Final = 10**14
 
@@ -64,10 +68,11 @@ class Recording:
         for number, line in enumerate(self.lines, self.first_line):
             cells = line.split(",")
             try:
-                time_ms = int(cells[time_column])
-                row = Row(number, _in_ms(time_ms), tuple(cells[column] for column in others))
+                row = Row(number, _time_ms(cells[time_column]), tuple(cells[column] for column in others))
             except (ValueError, IndexError):
-                faults.append(f"row {number}: {width} columns with a whole number as time expected, got {line[:80]!r}")
+                faults.append(
+                    f"row {number}: {width} columns with a time in milliseconds or ISO 8601 expected, got {line[:80]!r}"
+                )
                 if len(faults) >= FAULTS_SHOWN_MAX:
                     break
                 continue
@@ -177,20 +182,21 @@ def _fixed_folder(pattern: str) -> Path:
 
 
 def _layout(path: Path, header: tuple[str, ...]) -> tuple[Kind, tuple[int, ...]]:
-    time = next((name for name in TIMES if name in header), None)
+    time = next((name for name in _FUNDING_TIMES if name in header), None)
+    rate = next((name for name in _RATES if name in header), None)
     quantity = next((name for name in ("size", "quantity", "qty") if name in header), None)
     if time is not None:
         place: Callable[[str], int] = header.index
         if all(name in header for name in CANDLE):
             return "candles", (place(time), *map(place, CANDLE))
-        if "funding_rate" in header:
-            return "funding", (place(time), place("funding_rate"))
+        if rate is not None:
+            return "funding", (place(time), place(rate))
         if "price" in header and quantity is not None:
             maker = (place("is_buyer_maker"),) if "is_buyer_maker" in header else ()
             return "trades", (place(time), place("price"), place(quantity), *maker)
     raise InvalidParameter(
         f"{path}: the header {','.join(header)[:120]!r} is neither that of candles ({','.join(_PUBLISHED)}), nor of "
-        "market trades (time_ms,price,size,is_buyer_maker), nor of funding (funding_time_ms,funding_rate)"
+        "market trades (time_ms,price,size,is_buyer_maker), nor of funding (funding_time_ms,funding_rate or time,rate)"
     )
 
 
@@ -226,5 +232,9 @@ def _unzipped(path: Path, data: bytes) -> bytes:
         raise InvalidParameter(f"{path}: not a zip file, or a damaged one: {trouble}") from None
 
 
-def _in_ms(time: int) -> int:
+def _time_ms(text: str) -> int:
+    try:
+        time = int(text)
+    except ValueError:
+        return parse_iso(text.strip())
     return time // 1000 if time >= _MICROSECONDS_MIN else time

@@ -95,6 +95,22 @@ def load(
     return recorded
 
 
+def load_funding(disk: Disk, files: Mapping[Path, str], symbols: Sequence[str]) -> dict[str, list[tuple[int, Decimal]]]:
+    """Read files of funding rates, each with its symbol or with none, where its name tells; keep those of symbols."""
+    found_of: dict[str, list[Recording]] = {}
+    for path, symbol in files.items():
+        opened = recording(disk, path, "(?P<symbol>)" if symbol else SYMBOL_IN_NAME)
+        if opened.kind != "funding":
+            raise InvalidParameter(f"{path}: these are {opened.kind}, not funding rates")
+        found_of.setdefault(symbol or opened.symbol, []).append(opened)
+    if files and not set(symbols) & found_of.keys():
+        raise InvalidParameter(
+            f"funding: the files are of {', '.join(sorted(found_of))}, none of {', '.join(symbols)}; "
+            "one whose name does not begin with its symbol is given as SYMBOL=FILE"
+        )
+    return {symbol: _rates(_in_order(found_of[symbol])) for symbol in symbols if symbol in found_of}
+
+
 def _in_order(recordings: list[Recording]) -> list[Recording]:
     def begins(recording: Recording) -> tuple[int, str]:
         first = next(iter(recording.rows()), None)
@@ -183,11 +199,18 @@ def _rates(recordings: list[Recording]) -> list[tuple[int, Decimal]]:
         for row in opened.rows():
             try:
                 # Recorded times lie a few milliseconds behind the whole minute at which funding falls due.
-                rates[row.time_ms - row.time_ms % MINUTE_MS] = decimal(row.fields[0])
+                rates[row.time_ms - row.time_ms % MINUTE_MS] = _share(row.fields[0])
             except ValueError as trouble:
                 faults.append(f"row {row.number}: {trouble}")
         refuse(opened.path, faults[:FAULTS_SHOWN_MAX])
     return sorted(rates.items())
+
+
+def _share(text: str) -> Decimal:
+    rate = decimal(text)
+    if abs(rate) >= 1:
+        raise ValueError(f"a rate of {text[:40]} would be the whole position; 0.0001 is a hundredth of a per cent")
+    return rate
 
 
 def _inferred(symbol: str, steps: _Steps) -> Instrument:

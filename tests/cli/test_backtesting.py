@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
-from pipaid.cli.backtesting import Asked, play
+from pipaid.cli.backtesting import Asked, Charges, backtest_of, play
 from pipaid.cli.optimising import Sweep, sweep
+from pipaid.config import load_declarations
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.columns import Candles
 from pipaid.model.instrument import Timeframe
+from pipaid.model.moment import parse_iso
+from pipaid.seams import SystemDisk
 from pipaid.storage.candles import CandleStore
 from tests.builders import START_MS
 from tests.cli.test_downloading import Streams, streams
@@ -47,19 +53,9 @@ def stored(folder: Path, venue: str = "local") -> CandleStore:
 
 
 def asked(store: CandleStore, **given: Any) -> Asked:
-    fields: dict[str, Any] = {
-        "since": "",
-        "until": "",
-        "venue": "",
-        "store": store,
-        "fee_model": "fixed_bps",
-        "fee_bps": "5",
-        "slippage_bps": "0",
-        "driver": "auto",
-        "capital": "",
-        "report": None,
-    }
-    return Asked(**{**fields, **given})
+    charged = {name: given.pop(name) for name in attrs.fields_dict(Charges) if name in given}
+    fields: dict[str, Any] = {"since": "", "until": "", "venue": "", "store": store}
+    return Asked(**{**fields, **given}, charges=Charges(**charged))
 
 
 def declared(folder: Path, text: str = DECLARED) -> str:
@@ -121,7 +117,10 @@ def test_a_part_is_played_with_what_was_before_as_history(tmp_path: Path) -> Non
         ({"until": "2999-01-01"}, "more than 5 years"),
         ({"since": "2023-11-16", "until": "2023-11-15"}, "lies between"),
         ({"fee_model": "free"}, "--fee-model 'free': one of none, fixed_bps"),
-        ({"fee_model": "match_exchange"}, "match_exchange needs a venue"),
+        (
+            {"fee_model": "match_exchange"},
+            "match_exchange needs a venue whose fees are known (binance-usdm, binance-spot)",
+        ),
         ({"fee_bps": "NaN"}, "fee_bps: 'NaN' is no exact number"),
         ({"fee_bps": "-1"}, "must be 0 to 1000 basis points"),
         ({"driver": "warp"}, "--driver 'warp': one of auto, callback, skipping"),
@@ -140,9 +139,122 @@ def test_what_makes_no_sense_is_refused_with_what_would(tmp_path: Path, given: d
     assert complaint in refused.value.message
 
 
+def rates(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return str(path)
+
+
+def fact(seen: Streams, name: str) -> str:
+    """Return what the table says of something."""
+    (line,) = [each for each in seen.out.getvalue().splitlines() if each.startswith(f"{name} ")]
+    return line.removeprefix(name).strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("BTCUSDT-funding-2023.csv.gz", "funding_time_ms,funding_rate\n{ms},0.001\n"),
+        ("BTCUSDT-fundingRate-2023-11.csv", "calc_time,funding_interval_hours,last_funding_rate\n{ms},8,0.001\n"),
+        ("mine.csv", "time,rate\n2023-11-15T16:00:00Z,0.001\n"),
+    ],
+)
+def test_funding_is_paid_from_every_layout_of_a_file(tmp_path: Path, name: str, text: str) -> None:
+    # A few milliseconds behind the hour, as the venue records it.
+    at_ms = parse_iso("2023-11-15T16:00:00Z") + 3
+    path = rates(tmp_path, name, text.format(ms=at_ms))
+
+    seen = played(tmp_path, funding=(f"BTCUSDT={path}" if name == "mine.csv" else path,))
+
+    assert fact(seen, "funding") == fact(paid_by_hand(tmp_path), "funding")
+
+
+def paid_by_hand(folder: Path) -> Streams:
+    """Play with the rate given through the API, which pays what a long lot owes."""
+    definition = load_declarations([Path(declared(folder))], SystemDisk())[0].definition
+    backtest = backtest_of(definition, asked(CandleStore(folder / "candles")))
+    due = {"BTCUSDT": [(parse_iso("2023-11-15T16:00:00Z"), Decimal("0.001"))]}
+    raw = attrs.evolve(backtest, funding=due).run().raw
+    assert raw.funding != 0
+    seen = streams()
+    seen.terminal.say(f"funding  {raw.funding:+.2f}")
+    return seen
+
+
+def test_several_files_of_funding_are_joined_and_those_of_other_symbols_left(tmp_path: Path) -> None:
+    head = "funding_time_ms,funding_rate\n"
+    one = rates(tmp_path, "BTCUSDT-a.csv", f"{head}{parse_iso('2023-11-15T16:00:00Z')},0.001\n")
+    two = rates(tmp_path, "BTCUSDT-b.csv", f"{head}{parse_iso('2023-11-16T00:00:00Z')},0.001\n")
+    other = rates(tmp_path, "ETHUSDT-a.csv", f"{head}{parse_iso('2023-11-15T16:00:00Z')},0.9\n")
+
+    told = [
+        fact(played(tmp_path, funding=funding), "funding")
+        for funding in ((two, one, other), (str(tmp_path / "*-[ab].csv"),), (one,))
+    ]
+
+    assert told[0] == told[1] != told[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("ETHUSDT-a.csv", "time,rate\n0,0.1\n", "the files are of ETHUSDT, none of BTCUSDT"),
+        ("BTCUSDT-a.csv", "time,rate\n0,1.5\n", "row 2: a rate of 1.5 would be the whole position"),
+        ("BTCUSDT-a.csv", "time,rate\n0,NaN\n", "row 2: 'NaN' is no number"),
+        ("BTCUSDT-a.csv", "time,rate\nnoon,0.1\n", "row 2: 2 columns with a time in milliseconds or ISO 8601"),
+        ("BTCUSDT-a.csv", "time,open,high,low,close,volume\n", "these are candles, not funding rates"),
+        ("BTCUSDT-a.csv", "when,what\n", "nor of funding (funding_time_ms,funding_rate or time,rate)"),
+    ],
+)
+def test_funding_that_makes_no_sense_is_refused(tmp_path: Path, name: str, text: str, complaint: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        played(tmp_path, funding=(rates(tmp_path, name, text),))
+
+    assert complaint in refused.value.message
+
+
+def test_a_file_of_funding_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"--funding: there is no file .*nowhere\.csv"):
+        played(tmp_path, funding=(str(tmp_path / "nowhere.csv"),))
+
+
+@pytest.mark.parametrize(("venue", "maker", "taker"), [("binance-usdm", 2, 5), ("binance-spot", 10, 10)])
+def test_the_venue_of_the_candles_is_matched_in_what_it_charges(
+    tmp_path: Path, venue: str, maker: int, taker: int
+) -> None:
+    stored(tmp_path / "candles", venue)
+    matched = json.loads(played(tmp_path, as_json=True, fee_model="match_exchange").out.getvalue())
+
+    # This template takes with market orders alone.
+    fixed = json.loads(played(tmp_path, as_json=True, fee_bps=str(taker)).out.getvalue())
+
+    assert matched["trades"] == fixed["trades"]
+    assert len(matched["trades"]) > 5
+    assert maker <= taker
+
+
+def test_the_tiers_of_a_configuration_are_charged(tmp_path: Path) -> None:
+    config = tmp_path / "pipaid.toml"
+    config.write_text('[backtest]\ntiers = [{ volume = "0", maker_bps = "7", taker_bps = "7" }]', encoding="utf-8")
+
+    tiered = json.loads(played(tmp_path, as_json=True, fee_model="tiered_maker_taker", config=config).out.getvalue())
+    fixed = json.loads(played(tmp_path, as_json=True, fee_bps="7").out.getvalue())
+    usual = json.loads(played(tmp_path, as_json=True, fee_model="tiered_maker_taker").out.getvalue())
+
+    assert tiered["trades"] == fixed["trades"] != usual["trades"]
+
+
+def test_a_configuration_that_is_wrong_is_refused_with_its_line(tmp_path: Path) -> None:
+    config = tmp_path / "pipaid.toml"
+    config.write_text("[backtest]\ntiers = []", encoding="utf-8")
+
+    with pytest.raises(InvalidParameter, match=r"pipaid\.toml:2: backtest\.tiers: no tier begins at a volume of 0"):
+        played(tmp_path, fee_model="tiered_maker_taker", config=config)
+
+
 def test_candles_of_two_venues_are_not_mixed_up(tmp_path: Path) -> None:
     stored(tmp_path / "candles")
-    stored(tmp_path / "candles", "binance")
+    stored(tmp_path / "candles", "binance-usdm")
 
     with pytest.raises(InvalidParameter, match="choose with --venue"):
         played(tmp_path)

@@ -29,7 +29,7 @@ def streams(*, as_json: bool = False) -> Streams:
 
 def done(gaps: int) -> Downloaded:
     return Downloaded(
-        venue="binance",
+        venue="binance-usdm",
         symbol="BTCUSDT",
         timeframe=Timeframe.M1,
         from_ms=0,
@@ -72,7 +72,7 @@ def test_for_programs_the_result_is_one_line_of_json_with_every_gap() -> None:
         display.result(done(1))
 
     assert seen.out.getvalue() == (
-        '{"venue":"binance","symbol":"BTCUSDT","timeframe":"1m","from_ms":0,"to_ms":60000,"clipped":false,"fetched":5,'
+        '{"venue":"binance-usdm","symbol":"BTCUSDT","timeframe":"1m","from_ms":0,"to_ms":60000,"clipped":false,"fetched":5,'
         '"rows":9,"gaps":[{"time_ms":0,"kind":"gap","what":"gap 0"}]}\n'
     )
 

@@ -74,7 +74,8 @@ def test_ctrl_c_is_heard_by_the_sweep_alone_and_ends_its_processes() -> None:
     assert not any(each.is_running() for each in begun)
 
 
-def test_ctrl_c_at_a_terminal_ends_the_command_and_all_its_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_at_a_terminal_ends_the_command_and_all_its_processes(tmp_path: Path, number: signal.Signals) -> None:
     strategy, store = declared(tmp_path), stored(tmp_path / "candles")
     program = Path(sys.executable).with_name("pipaid")
     words = ["optimise", strategy, "--param", "fast=2:99:1", "--param", "slow=100:500:1", "--data", str(store.folder)]
@@ -86,7 +87,10 @@ def test_ctrl_c_at_a_terminal_ends_the_command_and_all_its_processes(tmp_path: P
             assert command.poll() is None
             begun = psutil.Process(command.pid).children(recursive=True)
 
-        os.killpg(command.pid, signal.SIGINT)
+        if number is signal.SIGINT:
+            os.killpg(command.pid, number)
+        else:
+            command.send_signal(number)
 
         assert command.wait(10) == 130
         assert command.stderr is not None

@@ -23,7 +23,7 @@ from tests.surfaces.daemons import Ended, command, environment, in_terminal, pip
 from tests.venues.candle_server import MINUTE_MS, START_MS, CandleServer, Reply, Row, candle_server, minutes
 
 SYMBOL = "BTCUSDT"
-VENUE = "binance"
+VENUE = "binance-usdm"
 FROM, TO = "2023-11-15", "2023-11-15T01:00:00Z"
 ENDS_S_MAX = 60.0
 
@@ -94,8 +94,8 @@ def test_a_symbol_that_is_not_listed_or_has_none_harms_no_other(server: CandleSe
 
     assert (done.code, done.out) == (Exit.REFUSED, "BTCUSDT 1m: 5 candles fetched, 5 in all\n")
     assert done.err.splitlines() == [
-        "refused: binance lists no BTCUSD; near it are BTCUSDT",
-        "refused: binance has no candle of LATEUSDT 1m from 2023-11-15T00:00:00Z on and before 2023-11-15T00:05:00Z",
+        "refused: binance-usdm lists no BTCUSD; near it are BTCUSDT",
+        f"refused: {VENUE} has no candle of LATEUSDT 1m from 2023-11-15T00:00:00Z on and before 2023-11-15T00:05:00Z",
     ]
 
 
@@ -131,7 +131,7 @@ def test_what_is_there_is_taken_anew_when_told_so(server: CandleServer, tmp_path
         ([SYMBOL, "--from", FROM, "--to", FROM], f"--from {FROM} is not before --to {FROM}"),
         ([SYMBOL, "--from", "2040-01-01"], "is closed by now"),
         ([SYMBOL, "--from", FROM, "--timeframe", "2m"], "one of 1m, 5m"),
-        ([SYMBOL, "--from", FROM, "--venue", "mtgox"], "venue 'mtgox': one of binance, binance-spot expected"),
+        ([SYMBOL, "--from", FROM, "--venue", "mtgox"], "venue 'mtgox': one of binance-usdm, binance-spot expected"),
         (["../../x", "--from", FROM], "symbol '../../X': letters"),
         ([SYMBOL, "--from", FROM, "--base-url", "http://fapi.binance.com"], "http:// is for this machine only"),
     ],

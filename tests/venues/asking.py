@@ -17,7 +17,7 @@ from pipaid.wire.http import Web
 from tests.venues.candle_server import START_MS, CandleServer
 
 SYMBOL = "BTCUSDT"
-VENUE = "binance"
+VENUE = "binance-usdm"
 # Nobody is spoken to in secret here, and making one takes longer than all that is asked.
 _TLS = ssl.create_default_context()
 

@@ -156,15 +156,15 @@ async def test_what_will_not_pass_is_told_at_once(server: CandleServer, cue: Fau
 async def test_a_symbol_that_is_not_listed_is_told_with_those_near_it(server: CandleServer) -> None:
     server.rows |= {"PEPEUSDT": [], "BTCUSDC": [], "DOGEUSDT": []}
 
-    with pytest.raises(UnknownSymbol, match="binance lists no BTCUSD; near it are BTCUSDT, BTCUSDC"):
+    with pytest.raises(UnknownSymbol, match="binance-usdm lists no BTCUSD; near it are BTCUSDT, BTCUSDC"):
         await page(server, JumpingClock(), symbol="BTCUSD")
     server.rows.clear()
-    with pytest.raises(UnknownSymbol, match=r"^binance lists no BTCUSD$"):
+    with pytest.raises(UnknownSymbol, match=r"^binance-usdm lists no BTCUSD$"):
         await page(server, JumpingClock(), symbol="BTCUSD")
 
 
 async def test_the_venues_count_is_believed_and_half_of_its_budget_is_left_to_others(server: CandleServer) -> None:
-    share = int(PRODUCTS["binance"].weight_per_minute_max * WEIGHT_SHARE)
+    share = int(PRODUCTS["binance-usdm"].weight_per_minute_max * WEIGHT_SHARE)
     clock = JumpingClock(now_s=START_MS / 1000 + 20)
     by_minute: dict[int, int] = {}
 
@@ -234,7 +234,7 @@ async def test_spot_is_asked_where_spot_is(server: CandleServer) -> None:
     assert [each["path"] for each in server.asked] == ["/api/v3/time", "/api/v3/klines"]
 
 
-@pytest.mark.parametrize(("venue", "weights"), [("binance", [1, 1, 2, 2, 5, 5]), ("binance-spot", [2] * 6)])
+@pytest.mark.parametrize(("venue", "weights"), [("binance-usdm", [1, 1, 2, 2, 5, 5]), ("binance-spot", [2] * 6)])
 def test_a_page_weighs_what_the_venue_says(venue: str, weights: list[int]) -> None:
     product = PRODUCTS[venue]
 

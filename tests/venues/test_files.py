@@ -27,7 +27,7 @@ def loaded(folder: Path, pattern: str = "*") -> Recorded:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ("x,10,12,9,11,1.5", "row 3: 6 columns with a whole number as time"),
+        ("x,10,12,9,11,1.5", "row 3: 6 columns with a time in milliseconds or ISO 8601"),
         (f"{START_MS + 60_000},10,12,9,11", "row 3: 6 columns"),
         (f"{START_MS + 60_000},10,12,9,abc,1.5", "row 3: 'abc' is no number"),
         (f"{START_MS + 60_000},10,NaN,9,11,1.5", "row 3: 'NaN' is no number"),
