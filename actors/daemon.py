@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
@@ -65,7 +65,10 @@ SHUTDOWN_ANSWER_S: Final = 1.0
 
 @define(eq=False)
 class Daemon:
-    """Hold the parts, in the order in which they depend on each other; unless `threaded`, in one thread alone."""
+    """Hold the parts, in the order in which they depend on each other; unless `threaded`, in one thread alone.
+
+    `beside` is what runs with it and is none of it.
+    """
 
     config: Config
     world: World
@@ -75,6 +78,7 @@ class Daemon:
     venues: Venues = field(factory=SimulatedVenues)
     catalogue: Catalogue = field(factory=load_templates)
     threaded: bool = True
+    beside: Sequence[ChildSpec] = ()
     activity: Activity = field(factory=Activity)
     quotes: Quotes = field(factory=Quotes)
     ending: trio.Event = field(factory=trio.Event)
@@ -391,6 +395,7 @@ class Daemon:
             ChildSpec(name="feed", start=self.feed.run, restart="transient"),
             ChildSpec(name="control", start=self._serve_control),
             ChildSpec(name="stream", start=self._serve_stream, restart="transient"),
+            *self.beside,
             ChildSpec(name="upkeep", start=self.upkeep.run),
             ChildSpec(name="scales", start=self._scales().run),
             ChildSpec(name="readiness", start=self._be_ready, restart="transient"),

@@ -16,7 +16,8 @@ import uvicorn
 
 from pipaid.api.app import Api
 from pipaid.api.upstream import Upstream
-from pipaid.config import Config, Mistaken, load_config
+from pipaid.config import Mistake, examine
+from pipaid.config.sections import Sections
 from pipaid.logs import configure, get_log
 from pipaid.seams import World
 
@@ -37,19 +38,24 @@ def run() -> None:
     parser.add_argument("--child", action="store_true", help="end when standard input does: for the daemon's own use")
     asked = parser.parse_args()
     world = World()
-    try:
-        overrides = {} if asked.state is None else {"daemon.state_dir": str(asked.state)}
-        config = load_config(asked.config, world, overrides=overrides)
-        if config.http.mode == "off":
-            parser.exit(EXIT_CONFIGURATION, 'http.mode is "off"; write: mode = "separate" in [http]\n')
-    except Mistaken as mistakes:
-        sys.stderr.write(f"{mistakes}\n")
-        raise SystemExit(EXIT_CONFIGURATION) from None
+    overrides = {} if asked.state is None else {"daemon.state_dir": str(asked.state)}
+    examined = examine(asked.config, world, overrides=overrides)
+    mistakes = [str(mistake) for mistake in examined.mistakes if concerns(mistake)]
+    config = examined.sections
+    if config.http.mode == "off":
+        mistakes.append('http.mode is "off"; write: mode = "separate" in [http]')
+    if mistakes:
+        parser.exit(EXIT_CONFIGURATION, "\n".join(mistakes) + "\n")
     configure(clock=world.clock, variables=world.env.variables(), level=config.log.level, format=config.log.format)
     raise SystemExit(asyncio.run(serve(config, world, child=asked.child)))
 
 
-async def serve(config: Config, world: World, *, child: bool) -> int:
+def concerns(mistake: Mistake) -> bool:
+    """Tell whether a mistake is this process's: it may not even read what is the daemon's alone."""
+    return not mistake.key or mistake.key.startswith(("http.", "log.", "daemon.state_dir", "daemon.runtime_dir"))
+
+
+async def serve(config: Sections, world: World, *, child: bool) -> int:
     """Serve until told to stop and return the exit code."""
     upstream = Upstream(config.forward_socket)
     server = Server(make_server_config(config, Api(upstream, world)))
@@ -65,7 +71,7 @@ async def serve(config: Config, world: World, *, child: bool) -> int:
     return EXIT_OK
 
 
-def make_server_config(config: Config, api: Api) -> uvicorn.Config:
+def make_server_config(config: Sections, api: Api) -> uvicorn.Config:
     """Return how the library serves: within bounds, and saying nothing of itself."""
     http = config.http
     return uvicorn.Config(

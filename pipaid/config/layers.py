@@ -34,6 +34,8 @@ COMMAND_LINE: Final = "command line"
 CREDENTIALS: Final[Mapping[str, str]] = {
     "stream.tls_certificate": "pipaid.tls-certificate",
     "stream.tls_key": "pipaid.tls-key",
+    "http.tls_certificate": "pipaid.tls-certificate",
+    "http.tls_key": "pipaid.tls-key",
 }
 # Folders that systemd makes for the service and names in its environment.
 FOLDERS: Final[Mapping[str, str]] = {

@@ -133,9 +133,9 @@ class Stream:
 
 @frozen(kw_only=True)
 class Http:
-    """The HTTP API, a process of its own."""
+    """The HTTP API, a process of its own: a child of the daemon, one that somebody else starts, or none."""
 
-    mode: Literal["separate", "off"] = "off"
+    mode: Literal["child", "separate", "off"] = "child"
     host: Annotated[str, Spelled("[0-9A-Za-z.:-]{1,253}", "an address or a host name")] = "127.0.0.1"
     port: Annotated[int, Between(0, 65_535)] = 5001
     tls_certificate: Annotated[Path | None, Beside()] = None

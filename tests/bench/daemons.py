@@ -46,6 +46,8 @@ symbols = {symbols}
 start = "{start}"
 [stream]
 port = 0
+[http]
+mode = "off"
 [log]
 level = "warning"
 """

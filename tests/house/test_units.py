@@ -17,7 +17,9 @@ from tests.house.tree import ROOT
 from tests.worlds import make_world
 
 FOLDER = ROOT / "systemd"
-UNITS = ("pipaid.service", "pipaid.socket", "pipaid-observe.socket")
+SERVICES = ("pipaid.service", "pipaid-api.service")
+SOCKETS = ("pipaid.socket", "pipaid-observe.socket", "pipaid-forward.socket")
+UNITS = (*SERVICES, *SOCKETS)
 
 # Exposure levels are given to the program in tenths.
 LOOPBACK_TENTHS_MAX = 9
@@ -35,6 +37,18 @@ EXPECTED = {
     "WatchdogSignal": ["SIGABRT"],
     "Restart": ["on-failure"],
     "RestartPreventExitStatus": ["70 78"],
+    "Environment": ["PIPAID__HTTP__MODE=separate"],
+}
+API = {
+    "Type": ["exec"],
+    "ExecStart": ["/usr/bin/pipaid-api --config /etc/pipaid/pipaid.toml"],
+    "User": ["pipaid-api"],
+    "Group": ["pipaid-forward"],
+    "Environment": ["PIPAID__HTTP__MODE=separate PIPAID__DAEMON__RUNTIME_DIR=/run/pipaid"],
+    "Restart": ["on-failure"],
+    "RestartPreventExitStatus": ["78"],
+}
+LOCKED = {
     "NoNewPrivileges": ["yes"],
     "CapabilityBoundingSet": [""],
     "AmbientCapabilities": [""],
@@ -78,10 +92,12 @@ def directives(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_the_service_says_what_the_daemon_relies_on() -> None:
-    service = directives(FOLDER / "pipaid.service")
+@pytest.mark.parametrize(("unit", "own"), list(zip(SERVICES, (EXPECTED, API), strict=True)))
+def test_a_service_says_what_its_program_relies_on(unit: str, own: dict[str, list[str]]) -> None:
+    service = directives(FOLDER / unit)
+    expected = {**own, **LOCKED}
 
-    assert {name: service.get(name) for name in EXPECTED} == EXPECTED
+    assert {name: service.get(name) for name in expected} == expected
     assert (service["StartLimitIntervalSec"], service["StartLimitBurst"]) == (["300"], ["5"])
     assert "MemoryMax" in service
     assert "TasksMax" in service
@@ -96,9 +112,14 @@ def test_the_service_gives_the_daemon_time_to_stop() -> None:
     )
 
 
-def test_the_port_of_the_stream_is_the_one_that_may_be_bound() -> None:
-    port = load_config(FOLDER.parent / "config/pipaid.toml", make_world()).stream.port
-    service = directives(FOLDER / "pipaid.service")
+def test_the_port_of_a_service_is_the_one_that_it_may_bind() -> None:
+    config = load_config(FOLDER.parent / "config/pipaid.toml", make_world())
+    assert_binds("pipaid.service", config.stream.port)
+    assert_binds("pipaid-api.service", config.http.port)
+
+
+def assert_binds(unit: str, port: int) -> None:
+    service = directives(FOLDER / unit)
 
     assert service["SocketBindDeny"] == ["any"]
     assert service["SocketBindAllow"] == [f"ipv4:tcp:{port}", f"ipv6:tcp:{port}"]
@@ -106,10 +127,14 @@ def test_the_port_of_the_stream_is_the_one_that_may_be_bound() -> None:
 
 def test_each_socket_bears_the_name_and_the_place_the_daemon_knows() -> None:
     config = load_config(None, make_world(RUNTIME_DIRECTORY="/run/pipaid"))
-    expected = {"control": config.control_socket, "observe": config.observe_socket}
+    expected = {
+        "control": config.control_socket,
+        "observe": config.observe_socket,
+        "forward": config.forward_socket,
+    }
 
     found: dict[str, Path] = {}
-    for name in UNITS[1:]:
+    for name in SOCKETS:
         unit = directives(FOLDER / name)
         found[unit["FileDescriptorName"][0]] = Path(unit["ListenStream"][0])
         assert unit["Service"] == ["pipaid.service"]
@@ -150,7 +175,7 @@ def staged(folder: Path, *drop_ins: str) -> list[str]:
     """Copy the units to where they can be verified: with a program that is there, and with drop-ins in force."""
     for name in UNITS:
         text = (FOLDER / name).read_text(encoding="utf-8")
-        (folder / name).write_text(text.replace("/usr/bin/pipaidd", sys.executable), encoding="utf-8")
+        (folder / name).write_text(re.sub(r"/usr/bin/pipaid(d|-api)", sys.executable, text), encoding="utf-8")
     if drop_ins:
         (folder / "pipaid.service.d").mkdir()
     for name in drop_ins:
@@ -177,9 +202,16 @@ def test_the_verifier_would_find_a_mistake(tmp_path: Path) -> None:
     assert "mixd" in verdict(program, "verify", "--man=no", *units).stderr
 
 
-@pytest.mark.parametrize(("drop_ins", "tenths_max"), [((), LOOPBACK_TENTHS_MAX), (("paper.conf",), PAPER_TENTHS_MAX)])
-def test_the_service_is_locked_in(tmp_path: Path, drop_ins: tuple[str, ...], tenths_max: int) -> None:
-    service = staged(tmp_path, *drop_ins)[0]
+@pytest.mark.parametrize(
+    ("unit", "drop_ins", "tenths_max"),
+    [
+        ("pipaid.service", (), LOOPBACK_TENTHS_MAX),
+        ("pipaid.service", ("paper.conf",), PAPER_TENTHS_MAX),
+        ("pipaid-api.service", (), LOOPBACK_TENTHS_MAX),
+    ],
+)
+def test_a_service_is_locked_in(tmp_path: Path, unit: str, drop_ins: tuple[str, ...], tenths_max: int) -> None:
+    service = staged(tmp_path, *drop_ins)[UNITS.index(unit)]
 
     done = verdict(analyzer(), "security", "--offline=yes", f"--threshold={tenths_max}", "--no-pager", service)
 

@@ -23,7 +23,6 @@ SEPARATE = (
     CALM
     + """
 [http]
-mode = "separate"
 port = 0
 """
 )
@@ -122,7 +121,7 @@ def serving(
     folder: Path, config: str = SEPARATE, *, variables: Mapping[str, str] | None = None
 ) -> Generator[Api, None, None]:
     """Run a daemon and its HTTP API until the block is left, and leave no process behind."""
-    daemon = Daemon(folder, config, dict(variables or {}))
+    daemon = Daemon(folder, config, {"PIPAID__HTTP__MODE": "separate", **(variables or {})})
     api = Api(daemon, folder / "api.log")
     try:
         daemon.start()

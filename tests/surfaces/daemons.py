@@ -71,7 +71,8 @@ def environment(**variables: str) -> Mapping[str, str]:
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("PIPAID", "NO_COLOR", "COLUMNS"))
     }
-    return {**clean, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **variables}
+    alone = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "PIPAID__HTTP__MODE": "off"}
+    return {**clean, **alone, **variables}
 
 
 def pipaid(*words: str, cwd: Path | None = None, **variables: str) -> Ended:
