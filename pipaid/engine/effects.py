@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from attrs import define, field
 
 from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.book import Book
@@ -86,8 +85,7 @@ def remains_of(brain: Brain) -> Brain:
     )
 
 
-@define
-class Effects:
+class Effects(msgspec.Struct):
     """Collect one decision; `batch` is what must be durable before `place` and `cancel` are carried out.
 
     `book` is the account's, if the decision closed a trade and so moved its profit.
@@ -95,15 +93,15 @@ class Effects:
 
     strategy: Strategy
     at_ms: int
-    orders: dict[str, Order] = field(factory=dict[str, Order])
-    positions: dict[str, Position] = field(factory=dict[str, Position])
-    fills: list[BookedFill] = field(factory=list[BookedFill])
-    strays: list[Stray] = field(factory=list[Stray])
-    events: list[EventDraft] = field(factory=list[EventDraft])
-    runs: list[Evaluation] = field(factory=list[Evaluation])
-    runs_dropped: list[int] = field(factory=list[int])
-    place: list[Approved] = field(factory=list[Approved])
-    cancel: list[Order] = field(factory=list[Order])
+    orders: dict[str, Order] = {}
+    positions: dict[str, Position] = {}
+    fills: list[BookedFill] = []
+    strays: list[Stray] = []
+    events: list[EventDraft] = []
+    runs: list[Evaluation] = []
+    runs_dropped: list[int] = []
+    place: list[Approved] = []
+    cancel: list[Order] = []
     brain: Brain | None = None
     strategy_changed: bool = False
     book: Book | None = None

@@ -12,7 +12,7 @@ from attrs import define, field
 from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.allocation import capital_by_symbol, reserve_price
 from pipaid.engine.book import Book, Deeds
-from pipaid.engine.effects import Brain, Effects
+from pipaid.engine.effects import Brain, DayFigures, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Situation, StrategyLimits, likeness_of
 from pipaid.engine.stakes import Gains, Stakes
@@ -196,6 +196,41 @@ class Holdings:
 
     def _tell_deeds(self) -> None:
         self.book.note_deeds(self.strategy.id, deeds_of(self.brain, self.strategy.run))
+
+    def _begin_run(self) -> None:
+        """Forget the figures of the run before; those of the day stay, each mode's its own."""
+        if (brain := self._today()).dry_run is not self.dry_run:
+            kept = DayFigures(brain.day, brain.day_trades, brain.day_orders, brain.day_pnl)
+            today = brain.other_mode if brain.other_mode.day == brain.day else DayFigures()
+            brain = msgspec.structs.replace(
+                brain,
+                dry_run=self.dry_run,
+                day_trades=today.trades,
+                day_orders=today.orders,
+                day_pnl=today.pnl,
+                other_mode=DayFigures() if brain.dry_run is None else kept,
+                cooldown_until_ms=0,
+            )
+        self.brain = msgspec.structs.replace(brain, run_pnl={}, run_peak=ZERO)
+        self._tell_deeds()
+
+    def _count_trade(self, position: Position) -> None:
+        brain, pnl = self._today(), position.pnl
+        run_pnl = {**brain.run_pnl, position.symbol: brain.run_pnl.get(position.symbol, ZERO) + pnl}
+        tally = brain.tally.with_trade(pnl)
+        self.brain = msgspec.structs.replace(
+            brain,
+            tally=msgspec.structs.replace(
+                tally, fees=tally.fees + position.fees, funding=tally.funding + position.funding
+            ),
+            run_pnl=run_pnl,
+            run_peak=max(brain.run_peak, sum(run_pnl.values(), ZERO)),
+            day_trades=brain.day_trades + 1,
+            day_pnl=brain.day_pnl + pnl,
+            cooldown_until_ms=max(brain.cooldown_until_ms, self.quotes.now_ms + self.limits.cooldown_ms),
+        )
+        self._tell_deeds()
+        self._effects.book = self.book
 
     def _today(self) -> Brain:
         """Return the memory with the day's figures of today: those of another day are gone."""

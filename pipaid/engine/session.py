@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from attrs import define, field
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.asking import answered, asked, at_once, named
-from pipaid.engine.effects import DayFigures, Effects, dropped_run, run_id
+from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
 from pipaid.engine.tracing import Trace
@@ -78,14 +77,14 @@ class Session(Wishes):
 
     def on_start(self, cause: str = "deploy") -> Effects:
         """Decide at deployment, once per symbol in the order of the definition."""
-        with self._deciding():
-            self._begin_run()
-            for symbol in self.strategy.in_effect.symbols:
-                self.interest_changed.add(symbol)
-                self._evaluate(symbol, cause, self.template.on_start)
-            run = self.strategy.run
-            self.brain = msgspec.structs.replace(self.brain, started=run.id if run is not None else "")
-            return self._finish(force=True)
+        self._begin()
+        self._begin_run()
+        for symbol in self.strategy.in_effect.symbols:
+            self.interest_changed.add(symbol)
+            self._evaluate(symbol, cause, self.template.on_start)
+        run = self.strategy.run
+        self.brain = msgspec.structs.replace(self.brain, started=run.id if run is not None else "")
+        return self._finish(force=True)
 
     def on_candle(self, symbol: str, wished: Iterable[Intent] | None = None) -> Effects | None:
         """Decide at the close of the symbol's last candle; a candle already decided on changes nothing.
@@ -97,13 +96,13 @@ class Session(Wishes):
             return None
         if self.brain.evaluated.get(symbol, 0) >= candle.close_time_ms:
             return None
-        with self._deciding():
-            for overdue in self._overdue(symbol):
-                self._exit(overdue)
-            callback = self.template.on_candle
-            self._evaluate(symbol, "candle", callback if wished is None else answered(callback, wished))
-            effects = self._finish()
-            return None if effects.empty else effects
+        self._begin()
+        for overdue in self._overdue(symbol):
+            self._exit(overdue)
+        callback = self.template.on_candle
+        self._evaluate(symbol, "candle", callback if wished is None else answered(callback, wished))
+        effects = self._finish()
+        return None if effects.empty else effects
 
     def on_price(self, touch: Touch) -> Effects | None:
         """Decide on a price that touched the symbol's alarm and uses it up; any other changes nothing."""
@@ -112,13 +111,13 @@ class Session(Wishes):
         level = None if alarm is None else alarm.met(touch, upper_first=sides == {Direction.SHORT})
         if level is None:
             return None
-        with self._deciding():
-            self._wait_for(symbol, None)
-            if self.strategy.status is Status.ERROR:
-                self._leave_all(symbol, level)
-            else:
-                self._evaluate(symbol, "price", self.template.on_price, level)
-            return self._finish()
+        self._begin()
+        self._wait_for(symbol, None)
+        if self.strategy.status is Status.ERROR:
+            self._leave_all(symbol, level)
+        else:
+            self._evaluate(symbol, "price", self.template.on_price, level)
+        return self._finish()
 
     def _leave_all(self, symbol: str, level: Decimal) -> None:
         """Close a symbol's lots at the level that was to guard them; the template cannot be asked any more."""
@@ -132,69 +131,83 @@ class Session(Wishes):
         """Decide on every symbol when entries that were withdrawn from outside may be made again."""
         if self.strategy.status is not Status.DEPLOYED:
             return None
-        with self._deciding():
-            for symbol in self.strategy.in_effect.symbols:
-                self._evaluate(symbol, "release", self.template.on_released)
-            return self._finish()
+        self._begin()
+        for symbol in self.strategy.in_effect.symbols:
+            self._evaluate(symbol, "release", self.template.on_released)
+        return self._finish()
 
     def on_trigger(self) -> Effects:
         """Decide on every symbol's last candle because somebody asked; caps hold as ever."""
-        with self._deciding():
-            for symbol in self.strategy.in_effect.symbols:
-                self._evaluate(symbol, "trigger", self.template.on_candle)
-            return self._finish(force=True)
+        self._begin()
+        for symbol in self.strategy.in_effect.symbols:
+            self._evaluate(symbol, "trigger", self.template.on_candle)
+        return self._finish(force=True)
 
     def rehearse(self, symbol: str, *, start: bool = False) -> Trace:
         """Decide on the symbol's last candle, or at the start, for the looks of it: tell what would be, do nothing."""
         trace = self._trace = Trace(cause="why", symbol=symbol, at_ms=self.quotes.now_ms, rehearsed=True)
         try:
-            with self._deciding():
-                self._call(symbol, self.template.on_start if start else self.template.on_candle)
+            self._begin()
+            self._call(symbol, self.template.on_start if start else self.template.on_candle)
         finally:
-            self._trace = None
+            self._trace = self._out = None
         return trace
 
     def on_execution(self, execution: Execution) -> Effects:
         """Book what the venue reports of an order."""
-        with self._deciding():
-            client_id = execution.client_order_id
-            order = self.orders.get(client_id) or self._adopted.pop(client_id, None)
-            if order is None and execution.client_order_id.startswith(AUTO_CLOSE):
-                order = self._auto_close(execution)
-            if order is None:
-                raise InvariantBroken(f"strategy {self.strategy.id} has no order {execution.client_order_id}")
-            if execution.fill is not None:
-                self._book_fill(order, execution.fill)
-            else:
-                self._book_fact(order, execution.fact, execution.detail)
-            return self._finish()
+        self._begin()
+        client_id = execution.client_order_id
+        order = self.orders.get(client_id) or self._adopted.pop(client_id, None)
+        if order is None and execution.client_order_id.startswith(AUTO_CLOSE):
+            order = self._auto_close(execution)
+        if order is None:
+            raise InvariantBroken(f"strategy {self.strategy.id} has no order {execution.client_order_id}")
+        if execution.fill is not None:
+            self._book_fill(order, execution.fill)
+        else:
+            self._book_fact(order, execution.fact, execution.detail)
+        return self._finish()
 
-    def on_outcomes(self, facts: Iterable[tuple[str, OrderFact, str]]) -> Effects:
+    def on_outcomes(self, facts: Iterable[tuple[str, OrderFact, str]]) -> Effects | None:
         """Book what is known of orders after sending them: acknowledged, refused, lost or denied."""
-        with self._deciding():
-            for client_id, fact, detail in facts:
-                order = self.orders.get(client_id)
-                if order is not None:
-                    self._book_fact(order, fact, detail)
-            return self._finish()
+        deciding = False
+        for client_id, fact, detail in facts:
+            order = self.orders.get(client_id)
+            if order is None:
+                continue
+            if fact is OrderFact.ACK:
+                self._acknowledge(order)
+                continue
+            if not deciding:
+                self._begin()
+                deciding = True
+            self._book_fact(order, fact, detail)
+        return self._finish() if deciding else None
+
+    def _acknowledge(self, order: Order) -> None:
+        """Take note that the venue has an order: a restart would ask it again, so the next commit is early enough."""
+        status = follow(order.status, OrderFact.ACK)
+        if status is not order.status:
+            self.orders[order.client_order_id] = msgspec.structs.replace(order, status=status)
+            self._unsaved[order.client_order_id] = None
 
     def on_cancel_lost(self, client_id: str) -> Effects | None:
         """Ask again for a cancellation that did not come to pass, if it is still waited for."""
         order = self.orders.get(client_id)
         if order is None or not order.cancelling:
             return None
-        with self._deciding():
-            self._effects.cancel.append(order)
-            return self._finish()
+        self._begin()
+        self._effects.cancel.append(order)
+        return self._finish()
 
     def on_funding(self, paid: FundingPaid) -> Effects | None:
         """Book funding on a lot, once per settlement time."""
         position = self.positions.get(paid.position_id)
         if position is None or position.funded_at_ms >= paid.time_ms:
             return None
-        with self._deciding():
-            self._hold(ledger.funded(position, paid.amount, paid.time_ms))
-            return self._finish()
+        self._begin()
+        self._hold(ledger.funded(position, paid.amount, paid.time_ms))
+        return self._finish()
 
     def adopt(self, order: Order) -> None:
         """Take back an ended order, so that the late fact about it that comes next can be booked."""
@@ -205,19 +218,19 @@ class Session(Wishes):
 
     def withdraw(self, reason: str, *, entries_only: bool) -> Effects:
         """Ask for the cancellation of every working order, and let no exit wait; or of every entry only."""
-        with self._deciding():
-            if not entries_only:
-                self.brain = msgspec.structs.replace(self.brain, exits={})
-            self._withdraw(reason, entries_only=entries_only)
-            return self._finish(force=True)
+        self._begin()
+        if not entries_only:
+            self.brain = msgspec.structs.replace(self.brain, exits={})
+        self._withdraw(reason, entries_only=entries_only)
+        return self._finish(force=True)
 
     def close_positions(self, reason: CloseReason) -> Effects:
         """Close every open position at the market, and withdraw what would open more."""
-        with self._deciding():
-            self._withdraw("pause" if reason is CloseReason.PAUSE_CLOSE else "engine", entries_only=True)
-            for position in list(self.positions.values()):
-                self._exit(Exit(position_id=position.id, reason=reason))
-            return self._finish(force=True)
+        self._begin()
+        self._withdraw("pause" if reason is CloseReason.PAUSE_CLOSE else "engine", entries_only=True)
+        for position in list(self.positions.values()):
+            self._exit(Exit(position_id=position.id, reason=reason))
+        return self._finish(force=True)
 
     def become(self, strategy: Strategy, *, withdraw_entries: str = "", guard: bool = False) -> Effects:
         """Take on a changed strategy record (status, run, fault); the caller adds the event that tells of it.
@@ -226,27 +239,22 @@ class Session(Wishes):
         """
         self.strategy = strategy
         self.interest_changed.update(strategy.in_effect.symbols)
-        with self._deciding():
-            self._effects.strategy = strategy
-            self._effects.strategy_changed = True
-            if withdraw_entries:
-                self._withdraw(withdraw_entries, entries_only=True)
-            if guard:
-                for position in list(self.positions.values()):
-                    self._guard(position, AGAIN)
-            return self._finish(force=True)
+        self._begin()
+        self._effects.strategy = strategy
+        self._effects.strategy_changed = True
+        if withdraw_entries:
+            self._withdraw(withdraw_entries, entries_only=True)
+        if guard:
+            for position in list(self.positions.values()):
+                self._guard(position, AGAIN)
+        return self._finish(force=True)
 
     # Deciding.
 
-    @contextmanager
-    def _deciding(self) -> Generator[None]:
-        """Open the effects for one fact, and drop them if the fact could not be dealt with."""
+    def _begin(self) -> None:
+        """Open the effects for one fact; those of a fact that could not be dealt with are gone with that."""
         self._out = Effects(self.strategy, self.quotes.now_ms)
         self._refusals = 0
-        try:
-            yield
-        finally:
-            self._out = None
 
     def _finish(self, *, force: bool = False) -> Effects:
         effects = self._effects
@@ -258,25 +266,9 @@ class Session(Wishes):
             self.brain = msgspec.structs.replace(self.brain, at_ms=self.quotes.now_ms, state=dict(self.template.state))
             effects.brain = self.brain
             self._dirty = False
+        self._out = None
         self._expose()
         return effects
-
-    def _begin_run(self) -> None:
-        """Forget the figures of the run before; those of the day stay, each mode's its own."""
-        if (brain := self._today()).dry_run is not self.dry_run:
-            kept = DayFigures(brain.day, brain.day_trades, brain.day_orders, brain.day_pnl)
-            today = brain.other_mode if brain.other_mode.day == brain.day else DayFigures()
-            brain = msgspec.structs.replace(
-                brain,
-                dry_run=self.dry_run,
-                day_trades=today.trades,
-                day_orders=today.orders,
-                day_pnl=today.pnl,
-                other_mode=DayFigures() if brain.dry_run is None else kept,
-                cooldown_until_ms=0,
-            )
-        self.brain = msgspec.structs.replace(brain, run_pnl={}, run_peak=ZERO)
-        self._tell_deeds()
 
     def _overdue(self, symbol: str) -> list[Exit]:
         """Return the exits that wait for nothing any more: those whose order was lost."""
@@ -327,9 +319,7 @@ class Session(Wishes):
         if status is before.status and (fact is OrderFact.ACK or not before.working):
             return
         if fact is OrderFact.ACK and before.working:
-            # A restart would ask the venue again, so this alone is not worth a commit: it goes along with the next.
-            self.orders[order.client_order_id] = msgspec.structs.replace(order, status=status)
-            self._unsaved[order.client_order_id] = None
+            self._acknowledge(order)
             return
         order = msgspec.structs.replace(order, status=status, detail=_detail(before, detail))
         if order.working:
@@ -462,24 +452,6 @@ class Session(Wishes):
         self._count_trade(position)
         self._tell(closed_event, position)
         self._react(position.symbol, self.template.on_closed, position)
-
-    def _count_trade(self, position: Position) -> None:
-        brain, pnl = self._today(), position.pnl
-        run_pnl = {**brain.run_pnl, position.symbol: brain.run_pnl.get(position.symbol, ZERO) + pnl}
-        tally = brain.tally.with_trade(pnl)
-        self.brain = msgspec.structs.replace(
-            brain,
-            tally=msgspec.structs.replace(
-                tally, fees=tally.fees + position.fees, funding=tally.funding + position.funding
-            ),
-            run_pnl=run_pnl,
-            run_peak=max(brain.run_peak, sum(run_pnl.values(), ZERO)),
-            day_trades=brain.day_trades + 1,
-            day_pnl=brain.day_pnl + pnl,
-            cooldown_until_ms=max(brain.cooldown_until_ms, self.quotes.now_ms + self.limits.cooldown_ms),
-        )
-        self._tell_deeds()
-        self._effects.book = self.book
 
     def _react(self, symbol: str, callback: Callable[..., Iterable[Intent]], fact: object) -> None:
         if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):

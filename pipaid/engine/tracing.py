@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 import msgspec
-from attrs import define, field
 
 from pipaid.engine.risk import Gate, Refused
 from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
@@ -27,18 +26,17 @@ _NAMES: Final[dict[type[Intent], str]] = {
 }
 
 
-@define
-class Trace:
+class Trace(msgspec.Struct):
     """Collect one evaluation of one symbol; a rehearsed one keeps what every gate said of its entries."""
 
     cause: str
     symbol: str
     at_ms: int
     rehearsed: bool = False
-    gates: list[Gate] = field(factory=list[Gate])
-    wished: list[Intent] = field(factory=list[Intent])
-    refusals: list[Refused] = field(factory=list[Refused])
-    orders: list[Order] = field(factory=list[Order])
+    gates: list[Gate] = []
+    wished: list[Intent] = []
+    refusals: list[Refused] = []
+    orders: list[Order] = []
 
     @property
     def decided(self) -> bool:
