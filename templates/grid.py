@@ -34,6 +34,7 @@ from pipaid.sdk import (
 from templates.levels import Rung, ladder, rungs, target_of
 
 CLOSE: Final = Feature("close")
+_Edge = tuple[Decimal, CloseReason]
 LOST_MAX: Final = 3  # Entries lost in a row at one level before it waits for the price to come by again.
 
 
@@ -102,6 +103,9 @@ class Grid(Template):
     def __init__(self, params: GridParams, state: Mapping[str, msgspec.Struct] | None = None) -> None:
         super().__init__(params, state)
         self._prices: dict[str, tuple[Decimal, ...]] = {}
+        self._ladders: dict[str, tuple[Decimal, dict[str, Rung]]] = {}
+        self._marks = tuple((side, _ladder_feature(params, side)) for side in _sides(params))
+        self._edges = _edges(params)
 
     @classmethod
     def check(
@@ -134,12 +138,12 @@ class Grid(Template):
 
     def features(self) -> tuple[Feature, ...]:
         """Return the features of the strategy's series that `on_candle` reads."""
-        return CLOSE, *map(self._ladder_feature, self._sides())
+        return CLOSE, *(mark for _, mark in self._marks)
 
     def wakes(self) -> Wakes:
         """Wake where the close has moved from one level to another, and beyond the edges that end the grid."""
-        conditions = [Condition("changes", self._ladder_feature(side)) for side in self._sides()]
-        bottom, top = self._edges()
+        conditions = [Condition("changes", mark) for _, mark in self._marks]
+        bottom, top = self._edges
         if bottom is not None:
             conditions.append(Condition("at_most", CLOSE, float(bottom[0])))
         if top is not None:
@@ -151,12 +155,12 @@ class Grid(Template):
         if view.price > 0:
             self.state[view.symbol] = GridState(start=view.price)
             yield from self._all_exits(view)
-            yield from self._placed(view, [rung for rung in self._rungs(view) if rung.is_clear_of(view.price)])
+            yield from self._placed(view, self._clear(view))
 
     def on_released(self, view: View) -> Iterator[Intent]:
         """Place the levels again that were withdrawn; what is alive stays as it is."""
         if view.price > 0 and view.symbol in self.state:
-            yield from self._placed(view, [rung for rung in self._rungs(view) if rung.is_clear_of(view.price)])
+            yield from self._placed(view, self._clear(view))
 
     def on_candle(self, view: View) -> Iterator[Intent]:
         """End the grid beyond its edges; place what the price has just left behind."""
@@ -174,7 +178,7 @@ class Grid(Template):
         else:
             yield from self._all_exits(view)
             yield from self._placed(
-                view, [rung for rung in self._rungs(view) if (rung.direction, rung.number) in moves]
+                view, [rung for rung in self._rungs(view).values() if (rung.direction, rung.number) in moves]
             )
 
     def on_opened(self, view: View, position: Position) -> Iterator[Intent]:
@@ -194,7 +198,8 @@ class Grid(Template):
         if position.reason is CloseReason.STOP_LOSS:
             yield from self._ended(view, CloseReason.STOP_LOSS)
         elif position.reason is CloseReason.TAKE_PROFIT:
-            yield from self._placed(view, [rung for rung in self._rungs(view) if rung.tag == position.tag])
+            rung = self._rungs(view).get(position.tag)
+            yield from self._placed(view, [] if rung is None else [rung])
 
     def on_entry_lost(self, view: View, tag: str) -> Iterator[Intent]:
         """Try again a few times, as long as the price is clear of the level."""
@@ -202,14 +207,12 @@ class Grid(Template):
         count = state.lost.get(tag, 0) + 1
         self._set(view, lost={**state.lost, tag: count})
         if count <= LOST_MAX and not state.ended:
-            again = [rung for rung in self._rungs(view) if rung.tag == tag and rung.is_clear_of(view.price)]
-            yield from self._placed(view, again)
+            yield from self._placed(view, [rung for rung in self._clear(view) if rung.tag == tag])
 
     def _placed(self, view: View, wanted: Sequence[Rung]) -> Iterator[Enter]:
         """Yield the entries of rungs that have neither an entry nor a position yet, the nearest to the price first."""
-        alive = {entry.tag for entry in view.entries} | {position.tag for position in view.positions}
-        free = [rung for rung in wanted if rung.tag not in alive]
-        bottom, top = self._edges()
+        free = [rung for rung in wanted if not view.alive(rung.tag)]
+        bottom, top = self._edges
         for rung in sorted(free, key=lambda rung: abs(rung.price - view.price)):
             edge = bottom if rung.direction is Direction.LONG else top
             guarded = edge is not None and edge[1] is CloseReason.STOP_LOSS
@@ -248,32 +251,21 @@ class Grid(Template):
 
     def _verdict(self, view: View) -> CloseReason | None:
         """Return why the last close ends the grid, if it does."""
+        bottom, top = self._edges
+        if bottom is None and top is None:
+            return None
         close = view.feature(CLOSE)
-        bottom, top = self._edges()
         if close is not None and bottom is not None and close <= float(bottom[0]):
             return bottom[1]
         if close is not None and top is not None and close >= float(top[0]):
             return top[1]
         return None
 
-    def _edges(self) -> tuple[tuple[Decimal, CloseReason] | None, tuple[Decimal, CloseReason] | None]:
-        """Return the prices below and above which the grid ends, each with the reason, where there are any."""
-        params = self.params
-        stop, target = params.stop_loss_pct, params.take_profit_pct
-        down, up = (target, stop) if params.side == "short" else (stop, target)
-        if params.side == "neutral":
-            up = stop
-        loss, profit = CloseReason.STOP_LOSS, CloseReason.TAKE_PROFIT
-        below = (params.lower_price * (1 - down), profit if params.side == "short" else loss)
-        above = (params.upper_price * (1 + up), profit if params.side == "long" else loss)
-        return below if down and below[0] > 0 else None, above if up else None
-
     def _moves(self, view: View) -> frozenset[tuple[Direction, int]]:
         """Return the rungs whose levels the last close left on the side where their entries rest."""
         left: set[tuple[Direction, int]] = set()
-        for side in self._sides():
-            feature = self._ladder_feature(side)
-            now, before = view.feature(feature), view.feature_before(feature)
+        for side, mark in self._marks:
+            now, before = view.feature(mark), view.feature_before(mark)
             if now is None or before is None:
                 continue
             if side is Direction.LONG:
@@ -283,21 +275,19 @@ class Grid(Template):
                 left.update((side, rung + 1) for rung in range(int(now), int(before)))
         return frozenset(left)
 
-    def _sides(self) -> tuple[Direction, ...]:
-        side = self.params.side
-        return tuple(Direction) if side == "neutral" else (Direction(side),)
+    def _clear(self, view: View) -> list[Rung]:
+        """Return the rungs on whose waiting side the price is."""
+        price = view.price
+        return [rung for rung in self._rungs(view).values() if rung.is_clear_of(price)]
 
-    def _ladder_feature(self, side: Direction) -> Feature:
-        params = self.params
-        threshold = float(params.rebalance_threshold)
-        shift = threshold if side is Direction.LONG else 1.0 - threshold
-        name = f"{params.spacing}_rung"
-        return Feature(name, (float(params.lower_price), float(params.upper_price), params.grid_levels, shift))
-
-    def _rungs(self, view: View) -> tuple[Rung, ...]:
-        params = self.params
-        start = self._state(view).start
-        return rungs(self._levels(view), side=params.side, start=start, threshold=params.rebalance_threshold)
+    def _rungs(self, view: View) -> dict[str, Rung]:
+        """Return the symbol's rungs by tag, from the lowest up; they stay the same until the grid begins anew."""
+        params, start = self.params, self._state(view).start
+        known = self._ladders.get(view.symbol)
+        if known is None or known[0] != start:
+            made = rungs(self._levels(view), side=params.side, start=start, threshold=params.rebalance_threshold)
+            known = self._ladders[view.symbol] = start, {rung.tag: rung for rung in made}
+        return known[1]
 
     def _levels(self, view: View) -> tuple[Decimal, ...]:
         """Return the levels on the symbol's tick."""
@@ -327,3 +317,26 @@ def _ladder(params: GridParams) -> tuple[Decimal, ...]:
 def _most_entries(params: GridParams) -> int:
     """Return how many entries may rest at once: one for each interval, and one more where both sides meet."""
     return params.grid_levels - (params.side != "neutral")
+
+
+def _sides(params: GridParams) -> tuple[Direction, ...]:
+    return tuple(Direction) if params.side == "neutral" else (Direction(params.side),)
+
+
+def _ladder_feature(params: GridParams, side: Direction) -> Feature:
+    threshold = float(params.rebalance_threshold)
+    shift = threshold if side is Direction.LONG else 1.0 - threshold
+    name = f"{params.spacing}_rung"
+    return Feature(name, (float(params.lower_price), float(params.upper_price), params.grid_levels, shift))
+
+
+def _edges(params: GridParams) -> tuple[_Edge | None, _Edge | None]:
+    """Return the prices below and above which a grid ends, each with the reason, where there are any."""
+    stop, target = params.stop_loss_pct, params.take_profit_pct
+    down, up = (target, stop) if params.side == "short" else (stop, target)
+    if params.side == "neutral":
+        up = stop
+    loss, profit = CloseReason.STOP_LOSS, CloseReason.TAKE_PROFIT
+    below = (params.lower_price * (1 - down), profit if params.side == "short" else loss)
+    above = (params.upper_price * (1 + up), profit if params.side == "long" else loss)
+    return below if down and below[0] > 0 else None, above if up else None

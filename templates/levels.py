@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from decimal import Decimal
 
 from attrs import frozen
@@ -77,11 +78,9 @@ def target_of(prices: tuple[Decimal, ...], number: int, direction: Direction, en
     After a change of params the number may name another level or none, and the entry price decides alone. Beyond the
     last level the ladder goes on with its last interval.
     """
-    sign = direction.sign
-    beyond = entry
-    if 0 <= number < len(prices):
-        beyond = sign * max(sign * prices[number], sign * entry)
-    ahead = [price for price in prices if sign * price > sign * beyond]
-    if ahead:
-        return min(ahead) if sign > 0 else max(ahead)
-    return entry + prices[-1] - prices[-2] if sign > 0 else max(entry - (prices[1] - prices[0]), entry / 2)
+    level = prices[number] if 0 <= number < len(prices) else entry
+    if direction is Direction.LONG:
+        above = bisect_right(prices, max(level, entry))
+        return prices[above] if above < len(prices) else entry + prices[-1] - prices[-2]
+    below = bisect_left(prices, min(level, entry)) - 1
+    return prices[below] if below >= 0 else max(entry - (prices[1] - prices[0]), entry / 2)

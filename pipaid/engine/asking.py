@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from itertools import islice
+from types import MethodType
 from typing import Any, Final, cast
 
 from pipaid.engine.holdings import Holdings
 from pipaid.engine.intents import intent_objection
-from pipaid.engine.template import Alarm, Exit, Intent, Protect
+from pipaid.engine.template import Alarm, Enter, Exit, Intent, Protect, Template
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Nonsense
 
 INTENTS_MAX: Final = 512
+_NOBODYS: Final = frozenset({Template.on_opened, Template.on_closed, Template.on_entry_lost})
 
 
 def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...], asker: Holdings) -> list[Intent]:
@@ -28,16 +30,7 @@ def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]
         raise RuntimeError(f"{named(callback)} raised StopIteration") from trouble
     if wishes is None:
         raise Nonsense(f"{named(callback)} returned None; return intents, or () for none")
-    try:
-        each: Iterable[Any] = iter(wishes)
-    except TypeError:
-        raise Nonsense(f"{named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
-    try:
-        intents: list[Any] = list(islice(each, INTENTS_MAX + 1))
-    finally:
-        # What a generator does when it is left has to happen here as well, and not whenever its memory is freed.
-        if isinstance(each, Generator):
-            cast("Generator[Any]", each).close()
+    intents = _begun(callback, wishes)
     if len(intents) > INTENTS_MAX:
         raise Nonsense(f"{named(callback)} returned more than {INTENTS_MAX} intents at once")
     for intent in intents:
@@ -50,14 +43,33 @@ def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]
     return _standing(intents)
 
 
+def _begun(callback: Callable[..., Any], wishes: Any) -> list[Any]:
+    """Return the first of what was wished, one more than may be."""
+    if type(wishes) in (tuple, list):
+        return list(wishes[: INTENTS_MAX + 1])
+    try:
+        each: Iterable[Any] = iter(wishes)
+    except TypeError:
+        raise Nonsense(f"{named(callback)} returned {wishes!r:.80}; return intents, or () for none") from None
+    try:
+        return list(islice(each, INTENTS_MAX + 1))
+    finally:
+        # What a generator does when it is left has to happen here as well, and not whenever its memory is freed.
+        if isinstance(each, Generator):
+            cast("Generator[Any]", each).close()
+
+
 def _standing(intents: list[Intent]) -> list[Intent]:
     """Leave out what a later wish of the same kind for the same lot or symbol replaces."""
     last: dict[tuple[type[Intent], str], Intent] = {}
     for intent in intents:
+        kind = type(intent)
+        if kind is Enter:
+            continue
         if isinstance(intent, Protect | Exit):
-            last[type(intent), intent.position_id] = intent
+            last[kind, intent.position_id] = intent
         elif isinstance(intent, Alarm):
-            last[Alarm, intent.symbol] = intent
+            last[kind, intent.symbol] = intent
     if not last:
         return intents
     kept = {id(intent) for intent in last.values()}
@@ -72,6 +84,11 @@ def answered(callback: Callable[..., Any], wishes: Iterable[Intent]) -> Callable
 
     answer.__qualname__ = named(callback)
     return answer
+
+
+def is_left_out(callback: Callable[..., Any]) -> bool:
+    """Tell whether a template has no such callback of its own, so that it wishes nothing."""
+    return isinstance(callback, MethodType) and callback.__func__ in _NOBODYS
 
 
 def at_once(function: Callable[..., Any], *args: Any) -> Any:

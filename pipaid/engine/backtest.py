@@ -25,7 +25,7 @@ from pipaid.engine.effects import Effects
 from pipaid.engine.fees import Fees
 from pipaid.engine.matching import MatchingBook, Report
 from pipaid.engine.outcome import Outcome
-from pipaid.engine.played import PlayedQuotes, Track
+from pipaid.engine.played import NEVER_MS, PlayedQuotes, Track
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.engine.template import Template
@@ -50,7 +50,6 @@ SPAN_MS_MAX: Final = (365 * YEARS_MAX + 2) * 86_400_000
 TOLD_EVERY: Final = 20_000
 ACCOUNT: Final = "acct_backtest"
 TOLD_SHARE: Final = 0.002
-NEVER_MS: Final = 2**62
 # Moments are put in order so many days at a time.
 PIECE_MS: Final = 16 * DAY_MS
 NOTHING: Final = object()
@@ -192,14 +191,16 @@ class Trial:
     def _play_all(self, every: Iterator[int] | None) -> None:
         """Play the candles of all symbols in the order of time: at given moments, or where something can happen."""
         tracks = self.tracks
+        # When something can happen next on each symbol, and when that is more than a question at a close.
         nearest: dict[str, int] = {}
+        stops: dict[str, int] = {}
         self._stirred.update(tracks)
         while True:
             for symbol in self._stirred:
-                nearest[symbol] = self._next_moment(tracks[symbol], ask_all=every is not None)
+                stops[symbol], nearest[symbol] = self._next_moments(tracks[symbol], ask_all=every is not None)
             self._stirred.clear()
-            happens_ms = min(min(nearest.values()), self._funded_from())
-            time_ms = happens_ms if every is None else next(every, NEVER_MS)
+            stops_ms = min(*stops.values(), self._funded_from())
+            time_ms = min(*nearest.values(), stops_ms) if every is None else next(every, NEVER_MS)
             if time_ms >= NEVER_MS:
                 return
             present: list[tuple[Track, int]] = []
@@ -210,21 +211,19 @@ class Trial:
                 if place < track.end and track.candles.time_ms.item(place) == time_ms:
                     present.append((track, place))
             self._stirred.update(symbol for symbol, moment in nearest.items() if moment <= time_ms)
-            self.play(time_ms, present, ask_all=every is not None)
+            if time_ms < stops_ms:
+                self._pass_by(time_ms, present, ask_all=every is not None)
+            else:
+                self.play(time_ms, present, ask_all=every is not None)
             self._tell(time_ms)
 
-    def _next_moment(self, track: Track, *, ask_all: bool) -> int:
-        """Return when the next candle opens on which something can happen."""
-        place = self._next_stop(track, track.reached) if ask_all else self._next_event(track)
-        return track.candles.time_ms.item(place) if place < track.end else NEVER_MS
-
-    def _next_event(self, track: Track) -> int:
-        """Return the place of the next candle on which something can happen, or the end."""
+    def _next_moments(self, track: Track, *, ask_all: bool) -> tuple[int, int]:
+        """Return when the next candle opens that can move anything, and the next one on which anything can happen."""
         place = track.reached
-        nearest = self._next_stop(track, place)
-        if nearest > place + 1:
-            nearest = min(nearest, track.next_holding(self.session.interest(track.symbol), place))
-        return nearest
+        stop = nearest = self._next_stop(track, place)
+        if stop > place + 1 and not ask_all:
+            nearest = min(stop, track.next_holding(self.session.interest(track.symbol), place))
+        return track.opens_at(stop), track.opens_at(nearest)
 
     def _next_stop(self, track: Track, place: int) -> int:
         """Return the place of the next candle that touches a level or fills what waits, or the end."""
@@ -248,10 +247,7 @@ class Trial:
         if not self._rates or not self.session.positions:
             return NEVER_MS
         due_ms = self._rates[0][0]
-        places = ((track, track.first_from(due_ms)) for track in self.tracks.values())
-        return min(
-            (track.candles.time_ms.item(place) for track, place in places if place < track.end), default=NEVER_MS
-        )
+        return min(track.opens_at(track.first_from(due_ms)) for track in self.tracks.values())
 
     def _ask_quietly(self, track: Track, place: int, until: int) -> int:
         """Ask the template at each close of candles that touch nothing; return where the market matters again."""
@@ -300,6 +296,12 @@ class Trial:
         quotes.step = market_step(time_ms, 1)
         self._facts.extend(matching.ranged(met.values(), time_ms))
         self._touch((candle.symbol, candle.low, candle.high) for candle in met.values())
+        self._close(time_ms + self._step_ms, [track for track, _ in present], ask_all=ask_all)
+
+    def _pass_by(self, time_ms: int, present: Sequence[tuple[Track, int]], *, ask_all: bool) -> None:
+        """Play candles that touch nothing: only their close can matter."""
+        for track, place in present:
+            track.enter(place)
         self._close(time_ms + self._step_ms, [track for track, _ in present], ask_all=ask_all)
 
     def _met(self, present: Iterable[tuple[Track, int]]) -> dict[str, Candle]:

@@ -64,11 +64,9 @@ class SymbolExposure(msgspec.Struct, frozen=True):
     shorts: int = 0
     waiting: int = 0
 
-    def plus(self, other: SymbolExposure, sign: int) -> SymbolExposure:
-        """Return the sum with another, or the difference."""
-        return SymbolExposure(
-            self.longs + sign * other.longs, self.shorts + sign * other.shorts, self.waiting + sign * other.waiting
-        )
+    def moved(self, longs: int, shorts: int, waiting: int) -> SymbolExposure:
+        """Return this with so many more of each."""
+        return SymbolExposure(self.longs + longs, self.shorts + shorts, self.waiting + waiting)
 
     def against(self, direction: Direction) -> int:
         """Return how many lots and entries go the other way."""
@@ -223,7 +221,9 @@ class Book:
             before, after = old.symbols.get(symbol, _NONE_HERE), new.symbols.get(symbol, _NONE_HERE)
             if before is after:
                 continue
-            total = self.symbol(symbol).plus(after, 1).plus(before, -1)
+            total = self.symbol(symbol).moved(
+                after.longs - before.longs, after.shorts - before.shorts, after.waiting - before.waiting
+            )
             if total == _NONE_HERE:
                 self.symbols.pop(symbol, None)
             else:

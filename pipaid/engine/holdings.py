@@ -56,6 +56,7 @@ class Holdings:
     _out: Effects | None = field(default=None, init=False)
     _dirty: bool = field(default=False, init=False)
     _exposed: bool = field(default=False, init=False)
+    _by_lot: dict[str, dict[str, None]] = field(factory=dict[str, dict[str, None]], init=False)
     _stakes: Stakes = field(factory=Stakes, init=False)
     _gains: Gains = field(factory=Gains, init=False)
 
@@ -67,6 +68,7 @@ class Holdings:
             self._count_lot(position)
             self.book.note_opening(position.symbol, position.id, position.opened_at_ms)
         for order in self.orders.values():
+            self._list(order)
             if not order.reduce_only:
                 self._stakes.work(order, reserve_of(order))
                 self._tell_rate(order)
@@ -109,10 +111,18 @@ class Holdings:
 
     def working_exit(self, position_id: str) -> Order | None:
         """Return the working exit order that was wished for on a position, if any."""
-        for order in self.orders.values():
-            if order.position_id == position_id and order.reduce_only and order.type in WISHED_EXITS:
+        for order in self.orders_of(position_id):
+            if order.reduce_only and order.type in WISHED_EXITS:
                 return order
         return None
+
+    def orders_of(self, position_id: str) -> list[Order]:
+        """Return the working orders that open or leave a position, oldest first."""
+        return [self.orders[client_id] for client_id in self._by_lot.get(position_id, ())]
+
+    def alive(self, symbol: str, tag: str) -> bool:
+        """Tell whether an entry works, or a position is open, under a template's own word for it."""
+        return self._stakes.tagged(symbol, tag)
 
     def may_not_enter(self) -> str:
         """Return why nothing may be opened now by the strategy's own standing or its account's, or nothing."""
@@ -128,24 +138,37 @@ class Holdings:
         self._effects.orders[order.id] = order
         self._exposed = False
         if not order.working:
-            self.orders.pop(order.client_order_id, None)
+            if self.orders.pop(order.client_order_id, None) is not None:
+                self._unlist(order)
             if not order.reduce_only:
                 self._stakes.end(order)
             return
         if not order.reduce_only:
             self._stakes.work(order, reserve_of(order))
         last = next(reversed(self.orders), "")
-        self.orders[order.client_order_id] = order
+        self._list(order)
         if order.client_order_id < last and next(reversed(self.orders)) == order.client_order_id:
             # One that was given up has come back: it takes its old place, as after a restart.
             self.orders = dict(sorted(self.orders.items()))
+            self._by_lot[order.position_id] = dict(sorted(self._by_lot[order.position_id].items()))
+
+    def _list(self, order: Order) -> None:
+        self.orders[order.client_order_id] = order
+        self._by_lot.setdefault(order.position_id, {})[order.client_order_id] = None
+
+    def _unlist(self, order: Order) -> None:
+        siblings = self._by_lot[order.position_id]
+        del siblings[order.client_order_id]
+        if not siblings:
+            del self._by_lot[order.position_id]
 
     def _hold(self, position: Position) -> None:
         self._effects.positions[position.id] = position
         self._count_lot(position)
+        youngest = next(reversed(self.positions.values()), position)
         fresh = position.id not in self.positions
         self.positions[position.id] = position
-        if fresh:
+        if fresh and seniority(position) < seniority(youngest):
             # Positions opened in the same millisecond stand in the order in which a restart would read them.
             self.positions = {each.id: each for each in sorted(self.positions.values(), key=seniority)}
 
@@ -171,11 +194,6 @@ class Holdings:
         self.brain = msgspec.structs.replace(self.brain, alarms=kept if alarm is None else {**kept, symbol: alarm})
         self.interest_changed.add(symbol)
         self._dirty = True
-
-    def _alive(self, symbol: str, tag: str) -> bool:
-        return any(
-            order.tag == tag and order.symbol == symbol and not order.reduce_only for order in self.orders.values()
-        ) or any(position.tag == tag and position.symbol == symbol for position in self.positions.values())
 
     def _room(self, symbol: str) -> Decimal:
         return self.capital[symbol] * self.leverage - self._stakes.bound.get(symbol, ZERO)

@@ -23,7 +23,7 @@ STRIDE: Final = 512
 NEAR: Final = 32
 # Features are made for so many blocks at a time, over a year of minutes, which bounds the memory they take.
 PIECE_BLOCKS: Final = 144
-NAN: Final = float("nan")
+NEVER_MS: Final = 2**62
 
 
 @define(eq=False)
@@ -49,8 +49,8 @@ class Piece:
         found = self._holding.get(condition)
         if found is None:
             found = self._holding[condition] = np.flatnonzero(self._of(condition))
-        at = int(np.searchsorted(found, index - self.start))
-        return self.start + int(found[at]) if at < len(found) else self.end
+        at = int(found.searchsorted(index - self.start))
+        return self.start + found.item(at) if at < len(found) else self.end
 
     def _of(self, condition: Condition) -> Truths:
         truths = self._truths.get(condition)
@@ -161,6 +161,8 @@ class Track:
     end: int
     reached: int = -1
     _opened: bool = False
+    _price: Decimal = ZERO
+    _priced: tuple[int, bool] = (-1, False)
     closes: Sequence[int] = field(init=False)
     same: bool = field(init=False)
     _lows: Integers = field(init=False)
@@ -206,6 +208,10 @@ class Track:
         closes: Floats = self.candles.close[np.maximum(places, 0)] / 10.0**self.candles.price_decimals
         return closes
 
+    def opens_at(self, place: int) -> int:
+        """Return when a candle opens, never if it lies at the end or beyond."""
+        return self.candles.time_ms.item(place) if place < self.end else NEVER_MS
+
     def enter(self, place: int) -> None:
         """Begin the candle at a place: its first price is known, and the series stands at what had closed before."""
         self.reached, self._opened = place, True
@@ -221,10 +227,12 @@ class Track:
     @property
     def price(self) -> Decimal:
         """Return the last price, zero if none is known yet."""
-        if self.reached < 0:
-            return ZERO
-        column = self.candles.open if self._opened else self.candles.close
-        return self.candles.price(column.item(self.reached))
+        at = self.reached, self._opened
+        if at != self._priced:
+            column = self.candles.open if self._opened else self.candles.close
+            self._price = self.candles.price(column.item(self.reached)) if self.reached >= 0 else ZERO
+            self._priced = at
+        return self._price
 
     def stand(self, place: int) -> None:
         """Stand right after a candle, as if all before had been played."""
@@ -313,8 +321,9 @@ def _units(price: Decimal, decimals: int, *, up: bool) -> int:
 
 def _first(candles: Candles, bounds: tuple[int, int], start: int, stop: int) -> int:
     low, high = bounds
-    met = np.flatnonzero((candles.low[start:stop] <= low) | (candles.high[start:stop] >= high))
-    return start + int(met[0]) if len(met) else -1
+    met = (candles.low[start:stop] <= low) | (candles.high[start:stop] >= high)
+    at = int(met.argmax())
+    return start + at if met[at] else -1
 
 
 def _closes(small: Candles, large: Candles) -> Sequence[int]:

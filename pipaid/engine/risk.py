@@ -169,23 +169,20 @@ def _standing(order: Order, _: Decimal, situation: Situation, book: Book) -> lis
 def _capped(order: Order, reserve: Decimal, situation: Situation, book: Book) -> list[_Judged]:
     """Judge by every cap. What cannot be compared is refused: it is `within` that counts, never its negation."""
     notional = order.quantity * reserve
-    judged = [
-        *map(_within, _strategy_caps(notional, situation, book.exposure(order.strategy_id))),
-        *map(_within, _account_caps(order, notional, situation, book)),
-        *map(_within, _rate_caps(order, notional, situation, book)),
-    ]
+    caps = (
+        *_strategy_caps(notional, situation, book.exposure(order.strategy_id)),
+        *_account_caps(order, notional, situation, book),
+        *_rate_caps(order, notional, situation, book),
+    )
+    judged: list[_Judged] = [(rule, limit, value, limit is None or within(value, limit)) for rule, limit, value in caps]
     if not book.caps.hedging_allowed:
         judged.append(_hedging(order, book))
     if book.caps.rate_limit_max_trades is not None:
         # A working entry may open a lot at any moment.
-        opened = book.opened_within(order.symbol, situation.now_ms) + book.symbol(order.symbol).waiting
-        judged.append(_within(("trade_rate", book.caps.trades_max, opened + 1)))
+        limit = book.caps.trades_max
+        opened = book.opened_within(order.symbol, situation.now_ms) + book.symbol(order.symbol).waiting + 1
+        judged.append(("trade_rate", limit, opened, limit is None or opened <= limit))
     return judged
-
-
-def _within(cap: _Cap) -> _Judged:
-    rule, limit, value = cap
-    return rule, limit, value, limit is None or within(value, limit)
 
 
 def _hedging(order: Order, book: Book) -> _Judged:

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
-from pipaid.engine.asking import answered, asked, at_once, named
+from pipaid.engine.asking import answered, asked, at_once, is_left_out, named
 from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
@@ -71,7 +71,7 @@ class Session(Wishes):
         return status is Status.DEPLOYED or (status is Status.PAUSED and self._holding(symbol))
 
     def _holding(self, symbol: str) -> bool:
-        return any(position.symbol == symbol for position in self.positions.values())
+        return self._stakes.holds(symbol)
 
     # Facts.
 
@@ -273,6 +273,8 @@ class Session(Wishes):
     def _overdue(self, symbol: str) -> list[Exit]:
         """Return the exits that wait for nothing any more: those whose order was lost."""
         positions = self.positions
+        if not self.brain.exits:
+            return []
         return [
             intent
             for key, intent in self.brain.exits.items()
@@ -340,6 +342,9 @@ class Session(Wishes):
         if position is None and order.filled > ZERO and not order.reduce_only:
             # The lot it opened is closed already: what comes this late is a lot of its own.
             order = msgspec.structs.replace(order, position_id=derived_id("pos", order.position_id, fill.id))
+            if order.client_order_id in self.orders:
+                self._unlist(before)
+                self._list(order)
         order = ledger.filled_order(order, fill)
         self._keep(order)
         stray = ZERO
@@ -385,7 +390,7 @@ class Session(Wishes):
     def _after_fill(self, order: Order, position: Position, fill: Fill) -> None:
         if position.quantity == ZERO:
             reason = ledger.close_reason(order, fill)
-            if not any(other.position_id == position.id and not other.reduce_only for other in self.orders.values()):
+            if all(other.reduce_only for other in self.orders_of(position.id)):
                 self._close(position, reason, fill.time_ms)
                 return
             # The lot is closed for good when its entry has ended: until then it may grow again.
@@ -454,7 +459,7 @@ class Session(Wishes):
         self._react(position.symbol, self.template.on_closed, position)
 
     def _react(self, symbol: str, callback: Callable[..., Iterable[Intent]], fact: object) -> None:
-        if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
+        if is_left_out(callback) or self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
             return
         state = self.template.state.get(symbol)
         self._call(symbol, callback, fact)

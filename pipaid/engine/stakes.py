@@ -48,6 +48,7 @@ class Stakes:
 
     bound: dict[str, Decimal] = field(factory=dict[str, Decimal])
     _lots: dict[str, Decimal] = field(factory=dict[str, Decimal])
+    _tags: dict[tuple[str, str], int] = field(factory=dict[tuple[str, str], int])
     _entries: dict[str, tuple[str, Decimal]] = field(factory=dict[str, tuple[str, Decimal]])
     # How many entries work for a lot; those of a lot that is open already open none.
     _openers: dict[str, int] = field(factory=dict[str, int])
@@ -61,6 +62,7 @@ class Stakes:
         value, before = counted(lot.open_value), self._lots.get(lot.id)
         self._lots[lot.id] = value
         if before is None:
+            self._tag(lot.symbol, lot.tag, 1)
             self._count(lot.symbol, lot.direction, lots=1, waiting=-self._openers.get(lot.id, 0))
             before = ZERO
         if value != before:
@@ -72,6 +74,7 @@ class Stakes:
         value = self._lots.pop(lot.id)
         self._lot_value -= value
         self._bind(lot.symbol, -value)
+        self._tag(lot.symbol, lot.tag, -1)
         self._count(lot.symbol, lot.direction, lots=-1, waiting=self._openers.get(lot.id, 0))
 
     def work(self, entry: Order, reserve: Decimal) -> None:
@@ -82,6 +85,7 @@ class Stakes:
         self._openers[lot] = self._openers.get(lot, 0) + 1
         self._entry_value += value
         self._bind(entry.symbol, value)
+        self._tag(entry.symbol, entry.tag, 1)
         if lot not in self._lots:
             self._count(entry.symbol, direction_of(entry), lots=0, waiting=1)
 
@@ -93,11 +97,21 @@ class Stakes:
         lot, value = counted_as
         self._entry_value -= value
         self._bind(entry.symbol, -value)
+        self._tag(entry.symbol, entry.tag, -1)
         left = self._openers.pop(lot) - 1
         if left:
             self._openers[lot] = left
         if lot not in self._lots:
             self._count(entry.symbol, direction_of(entry), lots=0, waiting=-1)
+
+    def holds(self, symbol: str) -> bool:
+        """Tell whether there is an open lot on a symbol."""
+        here = self._symbols.get(symbol, _NONE_HERE)
+        return here.longs + here.shorts > here.waiting
+
+    def tagged(self, symbol: str, tag: str) -> bool:
+        """Tell whether a working entry or an open lot on a symbol bears a tag."""
+        return (symbol, tag) in self._tags
 
     def exposure(self, orders: int) -> StrategyExposure:
         """Return what is at risk; `orders` is how many orders work."""
@@ -113,6 +127,14 @@ class Stakes:
     def _bind(self, symbol: str, more: Decimal) -> None:
         self.bound[symbol] = self.bound.get(symbol, ZERO) + more
 
+    def _tag(self, symbol: str, tag: str, more: int) -> None:
+        if tag:
+            count = self._tags.get((symbol, tag), 0) + more
+            if count:
+                self._tags[symbol, tag] = count
+            else:
+                del self._tags[symbol, tag]
+
     def _count(self, symbol: str, direction: Direction, *, lots: int, waiting: int) -> None:
         """Count lots, and entries that may open one, on a symbol; what was told before stays as it is."""
         more = lots + waiting
@@ -120,7 +142,7 @@ class Stakes:
             return
         self._waiting += waiting
         longs, shorts = (more, 0) if direction is Direction.LONG else (0, more)
-        here = self._symbols.get(symbol, _NONE_HERE).plus(SymbolExposure(longs, shorts, waiting), 1)
+        here = self._symbols.get(symbol, _NONE_HERE).moved(longs, shorts, waiting)
         self._symbols = {**self._symbols, symbol: here}
         if here == _NONE_HERE:
             del self._symbols[symbol]

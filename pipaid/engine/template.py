@@ -156,6 +156,10 @@ class View(Protocol):
         """Return the strategy's working entry orders on the symbol, oldest first."""
         ...
 
+    def alive(self, tag: str) -> bool:
+        """Tell whether an entry works, or a position is open, on the symbol under a tag: it is not entered again."""
+        ...
+
     def exiting(self, position_id: str) -> bool:
         """Tell whether an exit the template wished for is working on that position."""
         ...

@@ -90,6 +90,10 @@ class SymbolView:
             if order.symbol == self.symbol and not order.reduce_only
         ]
 
+    def alive(self, tag: str) -> bool:
+        """Tell whether an entry works, or a position is open, on the symbol under a tag."""
+        return self._session.alive(self.symbol, tag)
+
     def exiting(self, position_id: str) -> bool:
         """Tell whether an exit the template wished for is working on that position."""
         return self._session.working_exit(position_id) is not None

@@ -64,7 +64,7 @@ class Wishes(Holdings):
         if self._refusals >= REFUSALS_AT_ONCE_MAX:
             self._refuse(intent.symbol, Refused("entry_flood", f"{REFUSALS_AT_ONCE_MAX} refusals at once", "more"))
             return
-        if intent.tag and self._alive(intent.symbol, intent.tag):
+        if intent.tag and self.alive(intent.symbol, intent.tag):
             return
         if self._flooded_ms() + ENTRY_EVERY_MS > ENTRIES_AT_ONCE_MAX * ENTRY_EVERY_MS:
             pace = f"{ENTRIES_AT_ONCE_MAX} entries at once, then {MINUTE_MS // ENTRY_EVERY_MS} a minute"
@@ -171,8 +171,8 @@ class Wishes(Holdings):
 
     def _withdraw_entry_of(self, position: Position) -> None:
         """Cancel the entry that still works for a lot which is being left."""
-        for order in list(self.orders.values()):
-            if order.position_id == position.id and not order.reduce_only:
+        for order in self.orders_of(position.id):
+            if not order.reduce_only:
                 self._cancel(order, "engine")
 
     def _reduce(
@@ -243,8 +243,8 @@ class Wishes(Holdings):
         )
         prices = {kind: price for kind, price, _ in levels}
         covered = dict.fromkeys(prices, ZERO)
-        for order in list(self.orders.values()):
-            if order.position_id == position.id and order.reduce_only and order.type in covered:
+        for order in self.orders_of(position.id):
+            if order.reduce_only and order.type in covered:
                 if order.price != prices[order.type]:
                     self._cancel(order, "engine")
                 elif not order.cancelling:
@@ -305,7 +305,7 @@ class Wishes(Holdings):
             self._count_entry(order, now_ms)
             self._stakes.work(order, reserve_of(order))
         self._exposed = False
-        self.orders[order.client_order_id] = order
+        self._list(order)
         self._effects.orders[order.id] = order
         self._effects.place.append(verdict)
         self._tell(placed_event, order)

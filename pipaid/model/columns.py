@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 from typing import Final
 
 import numpy as np
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from numpy.typing import ArrayLike, NDArray
 
 from pipaid.errors import InvalidParameter
@@ -60,6 +60,9 @@ class Candles:
     price_decimals: int = 0
     volume_decimals: int = 0
     _floats: dict[str, Floats] = field(factory=dict[str, Floats], init=False, repr=False)
+    _unit: Decimal = field(
+        default=Factory(lambda self: Decimal(1).scaleb(-self.price_decimals), takes_self=True), init=False, repr=False
+    )
 
     def __len__(self) -> int:
         """Return the number of candles."""
@@ -149,7 +152,7 @@ class Candles:
 
     def price(self, units: int) -> Decimal:
         """Return a price of so many units as an exact decimal."""
-        return Decimal(int(units)).scaleb(-self.price_decimals)
+        return Decimal(int(units)) * self._unit
 
     def floats(self, name: str) -> Floats:
         """Return a column of prices or volumes as the floats nearest to the exact values, as live sessions see them."""
@@ -163,15 +166,16 @@ class Candles:
 
     def candle(self, index: int) -> Candle:
         """Return one candle with exact decimals."""
+        unit = self._unit
         return Candle(
             self.symbol,
             self.timeframe,
-            int(self.time_ms[index]),
-            self.price(self.open[index]),
-            self.price(self.high[index]),
-            self.price(self.low[index]),
-            self.price(self.close[index]),
-            Decimal(int(self.volume[index])).scaleb(-self.volume_decimals),
+            self.time_ms.item(index),
+            Decimal(self.open.item(index)) * unit,
+            Decimal(self.high.item(index)) * unit,
+            Decimal(self.low.item(index)) * unit,
+            Decimal(self.close.item(index)) * unit,
+            Decimal(self.volume.item(index)).scaleb(-self.volume_decimals),
         )
 
     def __iter__(self) -> Iterator[Candle]:

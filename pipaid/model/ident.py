@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 STRATEGY_ID: Final = re.compile(r"strat_[0-9a-f]{6,8}", re.ASCII)
 CLIENT_ORDER_ID_MAX: Final = 32
 CLIENT_ORDER_ID: Final = re.compile(r"pp[0-9a-f]{16}([0-9a-f]{10,14})", re.ASCII)
 MARK_LENGTH: Final = 18
+MARKS_KEPT: Final = 16_384
 
 
 def strategy_id(entropy: bytes) -> str:
@@ -24,10 +26,11 @@ def random_id(prefix: str, entropy: bytes) -> str:
 
 def derived_id(prefix: str, *facts: str | int) -> str:
     """Return `prefix_` and twelve hex digits that depend on nothing but the facts."""
-    text = "\x1f".join(str(fact) for fact in facts)
+    text = "\x1f".join(map(str, facts))
     return f"{prefix}_{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
 
+@lru_cache(MARKS_KEPT)
 def owner_mark(account: str, strategy: str) -> str:
     """Return what the client ids of all orders of a strategy begin with."""
     owner = hashlib.blake2b(f"{account}\x1f{strategy}".encode(), digest_size=8).hexdigest()

@@ -37,6 +37,12 @@ _PLAIN: Final = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[InvalidOperati
 _DECIMAL_TEXT: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
 
 
+# Two amounts to the last digit, where `+`, `-` and `*` would round to 28 of them.
+exact_sum: Final = _WIDE.add
+exact_difference: Final = _WIDE.subtract
+exact_product: Final = _WIDE.multiply
+
+
 def plain_arithmetic() -> None:
     """Let this thread, and the tasks that begin in it, go by a context that nobody else has."""
     setcontext(_PLAIN.copy())
@@ -89,19 +95,6 @@ def ratio_text(value: Decimal) -> str:
 def is_bookable(value: Decimal) -> bool:
     """Tell whether an amount is a number with at most 18 digits before the point and 18 after it."""
     return value.is_finite() and abs(value) < AMOUNT_MAX and _places(value) <= PLACES_MAX
-
-
-def exact_sum(*values: Decimal) -> Decimal:
-    """Add up amounts to the last digit, where `+` would round to 28 of them."""
-    total = ZERO
-    for value in values:
-        total = _WIDE.add(total, value)
-    return total
-
-
-def exact_product(left: Decimal, right: Decimal) -> Decimal:
-    """Multiply to the last digit."""
-    return _WIDE.multiply(left, right)
 
 
 def floor_to_step(value: Decimal, step: Decimal) -> Decimal:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from pipaid.model.money import ZERO, exact_sum
+from pipaid.model.money import ZERO, exact_difference, exact_sum
 from pipaid.model.order import Side
 
 
@@ -107,10 +107,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             entry_value = self.entry_value
         else:
             entry_value = self.entry_value * self.exit_quantity / self.entry_quantity if self.entry_quantity else ZERO
-        gained = exact_sum(self.exit_value, entry_value.copy_negate())
+        gained = exact_difference(self.exit_value, entry_value)
         if self.direction.sign < 0:
             gained = gained.copy_negate()
-        return exact_sum(gained, self.fees.copy_negate(), self.funding)
+        return exact_sum(exact_difference(gained, self.fees), self.funding)
 
     @property
     def open_value(self) -> Decimal:

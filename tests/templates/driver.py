@@ -113,6 +113,10 @@ class Driver:
         """Return the levels that are waited for."""
         return self._alarm
 
+    def alive(self, tag: str) -> bool:
+        tags = {wish.tag for wish in self._entering.values()} | {lot.tag for lot in self._held.values()}
+        return tag in tags
+
     def exiting(self, position_id: str) -> bool:
         return position_id in self._exiting
 
