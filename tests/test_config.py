@@ -12,6 +12,7 @@ from pipaid.config import Config, Examined, Mistake, Mistaken, examine, load_con
 from pipaid.config.fields import hints_of
 from pipaid.config.sections import FeeTier, RiskCaps
 from pipaid.engine.book import Caps
+from pipaid.venues.opening import terms_of
 from tests.worlds import make_world
 
 TEN_MISTAKES = """\
@@ -464,3 +465,11 @@ def test_tiers_that_leave_open_what_is_paid_are_mistakes(tmp_path: Path, tiers: 
 
 def test_slots_of_backtests_have_a_range(tmp_path: Path) -> None:
     assert only_mistake(tmp_path, "[backtest]\nslots = 65").allowed == "from 1 to 64"
+
+
+def test_a_desk_may_fill_as_much_as_is_asked_for(tmp_path: Path) -> None:
+    found = examined(tmp_path, '[desk]\nfill_ratio_max = "off"')
+
+    assert found.config is not None
+    assert found.config.desk.fill_ratio_max is None
+    assert terms_of(found.config.desk).fill_ratio_max == 0

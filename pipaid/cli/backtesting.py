@@ -17,10 +17,11 @@ from pipaid.backtesting import Backtest, Result
 from pipaid.cli.checking import chosen
 from pipaid.cli.drawing import drawn
 from pipaid.cli.naming import strategy_id
+from pipaid.cli.replaying import replay
 from pipaid.cli.sheet import Column, Heading, Kind, Sheet, listing, moment
 from pipaid.cli.terminal import Terminal, leaving_cleanly
 from pipaid.config import load_config, load_declarations
-from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX
+from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver
 from pipaid.engine.fees import FEE_MODELS, TIERS, Tier
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.backtest import BacktestTradeObject, ResultObject, result_object
@@ -36,6 +37,7 @@ from pipaid.venues.recorded import load_funding
 
 TRADES_SHOWN: Final = 10
 SUFFIX: Final = ".toml"
+REPLAY: Final = "replay"
 TIERED: Final = "tiered_maker_taker"
 NAMED_FILE: Final = re.compile("(?P<symbol>[A-Z0-9]{2,20})=(?P<path>.+)", re.ASCII)
 
@@ -84,11 +86,10 @@ class Asked:
 def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
     """Play a strategy over the candles that are at hand, and show what came of it."""
     definition = definition_of(terminal, what, name)
-    if asked.driver not in DRIVERS:
-        raise InvalidParameter(f"--driver {asked.driver!r:.40}: one of {', '.join(DRIVERS)} expected")
+    driver = None if asked.driver == REPLAY else _driver(asked.driver)
     backtest = backtest_of(definition, asked)
     with leaving_cleanly(), _shown_progress(terminal, definition.name) as told:
-        result = backtest.run(driver=asked.driver, on_progress=told)
+        result = replay(terminal, backtest, told) if driver is None else backtest.run(driver=driver, on_progress=told)
     if asked.report is not None:
         result.report(asked.report)
     if terminal.as_json:
@@ -145,6 +146,13 @@ def definition_of(terminal: Terminal, what: str, name: str) -> StrategyDefinitio
         capital=Decimal(one.capital),
         leverage=one.leverage,
     )
+
+
+def _driver(text: str) -> Driver:
+    for driver in DRIVERS:
+        if driver == text:
+            return driver
+    raise InvalidParameter(f"--driver {text!r:.40}: one of {', '.join((*DRIVERS, REPLAY))} expected")
 
 
 def _header(definition: StrategyDefinition, symbol: str, asked: Asked) -> Header:

@@ -60,7 +60,10 @@ def backtest(
     funding: Funding = None,
     config: Config = None,
     driver: Annotated[
-        str, typer.Option("--driver", help="force a way of playing; none changes the result", metavar="DRIVER")
+        str,
+        typer.Option(
+            "--driver", help="force a way of playing; none changes the result", metavar="auto|callback|skipping|replay"
+        ),
     ] = "auto",
     report: Annotated[
         Path | None, typer.Option("--report", help="write a report to look at (needs plotly)", metavar="out.html")

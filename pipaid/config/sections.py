@@ -84,13 +84,13 @@ class Faults:
 class Desk:
     """How the simulated venue fills orders, what it can do, and what goes wrong there.
 
-    `fill_ratio_max` is the share of a candle's volume one order may take.
+    `fill_ratio_max` is the share of a candle's volume one order may take; "off" for as much as it wants.
     """
 
     maker_bps: Bps = Decimal(2)
     taker_bps: Bps = Decimal(5)
     slippage_bps: Bps = Decimal(1)
-    fill_ratio_max: Share = Decimal("0.25")
+    fill_ratio_max: Share | None = Decimal("0.25")
     client_ids: Literal["forever", "open", "none"] = "open"
     request_expiry: bool = False
     faults: Faults = field(factory=Faults)

@@ -89,7 +89,7 @@ def run(
     else:
         trial.walk()
     trial.tell_end()
-    return trial.outcome.result(_config(plan, "skipping" if skips else "callback"))
+    return trial.outcome.result(config_of(plan, "skipping" if skips else "callback"))
 
 
 @define(eq=False)
@@ -442,7 +442,7 @@ def begun(wishes: Any) -> Any:
     return NOTHING if type(wishes) in (tuple, list) and not wishes else wishes
 
 
-def _config(plan: Plan, driver: str) -> dict[str, Any]:
+def config_of(plan: Plan, driver: str) -> dict[str, Any]:
     """Return the resolved configuration, as a result tells it."""
     definition, fees = plan.definition, plan.fees
     return {

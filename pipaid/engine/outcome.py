@@ -61,7 +61,7 @@ class Outcome:
                 self.open.pop(position.id, None)
                 self.closed.append(position)
         for order in effects.orders.values():
-            self._note_level(order, now_ms)
+            self.note_level(order, now_ms)
 
     def volume(self, now_ms: int) -> Decimal:
         """Return what was traded in the trailing 30 days."""
@@ -69,7 +69,8 @@ class Outcome:
             self._volume -= self._traded.popleft()[1]
         return self._volume
 
-    def _note_level(self, order: Order, now_ms: int) -> None:
+    def note_level(self, order: Order, now_ms: int) -> None:
+        """Write down where an order rests, and until when."""
         if order.type is OrderType.MARKET:
             return
         span = self._spans.get(order.id)

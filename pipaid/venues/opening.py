@@ -15,6 +15,7 @@ from pipaid.config.sections import Market as Wanted
 from pipaid.engine.matching import MatchingBook, Terms
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import DAY_MS
+from pipaid.model.money import ZERO
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.seams import SystemRandom, World
@@ -107,7 +108,7 @@ def terms_of(costs: Costs) -> Terms:
         maker_bps=costs.maker_bps,
         taker_bps=costs.taker_bps,
         slippage_bps=costs.slippage_bps,
-        fill_ratio_max=costs.fill_ratio_max,
+        fill_ratio_max=costs.fill_ratio_max or ZERO,
     )
 
 
