@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipaid import errors
+from pipaid.api.openapi import document
+from pipaid.api.page import page_of
 from pipaid.api.upstream import Upstream
 from pipaid.errors import InvalidParameter, MethodNotAllowed, NotFound, PayloadTooLarge, PipaidError, Unavailable
 from pipaid.logs import get_log
@@ -41,9 +44,14 @@ _STATUS_OF: Final[Mapping[str, int]] = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, PipaidError)
 }
+_KEY: Final = re.compile(rf"[!-~]{{1,{KEY_CHARS_MAX}}}")
 _encode: Final = msgspec.json.Encoder().encode
 
 Answering = Callable[[Request], Awaitable[Response]]
+
+
+# The page needs nothing from anywhere, so nothing may be loaded into it.
+PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 
 @define(eq=False)
@@ -54,10 +62,15 @@ class Api:
     world: World
     answered: Counter[int] = field(factory=Counter[int])
 
-    def app(self, extra: Sequence[Route] = ()) -> Starlette:
-        """Return the application: the operations that have a path, and what is given besides."""
+    def app(self) -> Starlette:
+        """Return the application: the operations that have a path, and what describes them."""
         handlers: dict[Any, Any] = {HTTPException: self._astray, Exception: self._broken}
-        app = Starlette(routes=[*extra, *self._routes()], exception_handlers=handlers)
+        described = document()
+        own = [
+            Route("/openapi.json", self._fixed(_encode(described), JSON)),
+            Route("/docs", self._fixed(page_of(described).encode(), "text/html")),
+        ]
+        app = Starlette(routes=[*own, *self._routes()], exception_handlers=handlers)
         # A path with a slash too many is another path, and a signature over it is not one over this.
         app.router.redirect_slashes = False
         return app
@@ -76,6 +89,13 @@ class Api:
     def _answering(self, operations: Mapping[str, Operation]) -> Answering:
         async def answer(request: Request) -> Response:
             return await self._answer(operations["GET" if request.method == "HEAD" else request.method], request)
+
+        return answer
+
+    def _fixed(self, body: bytes, kind: str) -> Answering:
+        async def answer(_: Request) -> Response:
+            headers = {**self._headers(self._request_id()), "Content-Security-Policy": PAGE_POLICY}
+            return self._said(body, HTTPStatus.OK, {**headers, "X-Content-Type-Options": "nosniff"}, kind)
 
         return answer
 
@@ -204,10 +224,12 @@ def _header(request: Request, name: str) -> str:
 
 
 def _idempotency_key(request: Request) -> str | None:
+    if "Idempotency-Key" not in request.headers:
+        return None
     key = _header(request, "Idempotency-Key")
-    if len(key) > KEY_CHARS_MAX:
-        raise InvalidParameter(f"Idempotency-Key has more than {KEY_CHARS_MAX} characters")
-    return key or None
+    if not _KEY.fullmatch(key):
+        raise InvalidParameter(f"Idempotency-Key is 1 to {KEY_CHARS_MAX} printable characters of ASCII without spaces")
+    return key
 
 
 async def _body(request: Request) -> str:

@@ -48,13 +48,28 @@ Symbols = Annotated[
         max_length=SYMBOLS_MAX,
         description=f"1 to {SYMBOLS_MAX} different symbols in capital letters, such as BTCUSDT",
         extra={"distinct": True},
+        extra_json_schema={"uniqueItems": True},
     ),
 ]
+# What `extra` says below, as a published schema says it: amounts may be written as whole numbers or as text.
+_ABOVE_ZERO: Final = {
+    "exclusiveMinimum": 0, "maximum": 10**18 - 1, "pattern": r"^(?=.*[1-9])[0-9]{1,18}(\.[0-9]{1,18})?$",
+}  # fmt: skip
+_PERCENT: Final = {
+    "exclusiveMinimum": 0, "maximum": 100, "pattern": r"^(?=.*[1-9])(100(\.0{1,18})?|[0-9]{1,2}(\.[0-9]{1,18})?)$",
+}  # fmt: skip
+_SHARE: Final = {
+    "exclusiveMinimum": 0, "maximum": 1, "pattern": r"^(?=.*[1-9])(1(\.0{1,18})?|0(\.[0-9]{1,18})?)$",
+}  # fmt: skip
 Params = Annotated[dict[str, Any], Meta(description="an object with the template's params")]
 Candles = Annotated[Timeframe, Meta(description=f"one of {', '.join(Timeframe)}")]
 Capital = Annotated[
     Decimal,
-    Meta(description='an amount above zero as a decimal string, such as "2500.00"', extra={"above": Decimal(0)}),
+    Meta(
+        description='an amount above zero as a decimal string, such as "2500.00"',
+        extra={"above": Decimal(0)},
+        extra_json_schema=_ABOVE_ZERO,
+    ),
 ]
 Leverage = Annotated[int, Meta(ge=1, le=LEVERAGE_MAX, description=f"a whole number from 1 to {LEVERAGE_MAX}")]
 Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description=f"a whole number from 1 to {LIMIT_MAX}")]
@@ -69,17 +84,26 @@ Moment = Annotated[
         le=MOMENT_MS_MAX,
         description="a moment in ISO 8601, such as 2026-02-03T04:05:06Z, or in Unix milliseconds",
         extra={"moment": True},
+        extra_json_schema={"format": "moment"},
     ),
 ]
 Token = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="the token that the refusal named")]
 Everything = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="the id of a strategy, or * for all")]
 Reason = Annotated[str, Meta(max_length=REASON_MAX, description=f"text of at most {REASON_MAX} characters")]
-Amount = Annotated[Decimal, Meta(description="an amount above zero as a decimal string", extra={"above": Decimal(0)})]
+Amount = Annotated[
+    Decimal,
+    Meta(
+        description="an amount above zero as a decimal string",
+        extra={"above": Decimal(0)},
+        extra_json_schema=_ABOVE_ZERO,
+    ),
+]
 Percent = Annotated[
     Decimal,
     Meta(
         description='a percentage above 0 up to 100 as a decimal string, such as "10.0"',
         extra={"above": Decimal(0), "most": Decimal(100)},
+        extra_json_schema=_PERCENT,
     ),
 ]
 Share = Annotated[
@@ -87,6 +111,7 @@ Share = Annotated[
     Meta(
         description='a share above 0 up to 1 as a decimal string, such as "0.30"',
         extra={"above": Decimal(0), "most": Decimal(1)},
+        extra_json_schema=_SHARE,
     ),
 ]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000, description="a whole number from 1 on")]
@@ -109,6 +134,7 @@ Scopes = Annotated[
         max_length=len(get_args(ScopeName)),
         description=f"different ones of {', '.join(get_args(ScopeName))}",
         extra={"distinct": True},
+        extra_json_schema={"uniqueItems": True},
     ),
 ]
 

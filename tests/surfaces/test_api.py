@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
+from pipaid.api.openapi import document
 from pipaid.model.operation import OPERATIONS
 from pipaid.wire.envelope import BODY_BYTES_MAX
 from tests.surfaces.api import Api, curl, send, serving
@@ -145,7 +147,8 @@ def test_a_command_that_is_sent_twice_is_a_replay_and_with_an_idempotency_key_th
     assert (other.status_code, other.json()["code"]) == (409, "INVALID_STATE")
     assert (replayed.status_code, replayed.json()["code"]) == (401, "INVALID_SIGNATURE")
     assert user.send("GET", "/v1/strategies", headers={"Idempotency-Key": "x" * 65}).status_code == 200
-    assert user.send("POST", "/v1/strategies", headers={"Idempotency-Key": "x" * 65}).status_code == 400
+    for unusable in ("x" * 65, "", "two words"):
+        assert user.send("POST", "/v1/strategies", headers={"Idempotency-Key": unusable}).status_code == 400
 
 
 def test_pages_hold_each_strategy_once(api: Api) -> None:
@@ -287,6 +290,16 @@ def test_health_and_figures_are_for_everybody(api: Api) -> None:
     assert "# TYPE pipaid_candles_total counter\n" in figures.text
     assert re.search(r"^pipaid_up 1$", figures.text, re.MULTILINE)
     assert re.search(r'^pipaid_http_answers_total\{status="200"\} \d+$', figures.text, re.MULTILINE)
+
+
+def test_what_is_served_describes_itself_without_a_signature(api: Api) -> None:
+    told = httpx2.get(f"{api.url}/openapi.json", trust_env=False)
+    page = httpx2.get(f"{api.url}/docs", trust_env=False)
+
+    assert told.content == msgspec.json.encode(document())
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Request-Id"] != told.headers["X-Request-Id"]
 
 
 def test_without_a_daemon_it_says_so_and_serves_again_when_there_is_one(tmp_path: Path) -> None:
