@@ -12,12 +12,13 @@ from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from numpy.typing import ArrayLike
 
-from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver, Plan, run
+from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver, run
 from pipaid.engine.fees import FEE_BPS_DEFAULT, TIERS, FeeModel, Fees, Tier
 from pipaid.engine.template import Template
+from pipaid.engine.trial import Plan
 from pipaid.errors import InvalidParameter
 from pipaid.model import columns
 from pipaid.model.backtest import BacktestResult, BacktestTrade, Metrics, result_object
@@ -25,9 +26,10 @@ from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso
 from pipaid.model.money import ONE, ZERO
 from pipaid.model.strategy import StrategyDefinition
+from pipaid.model.trades import Trades
 from pipaid.plugins import load_templates, template_objections
 from pipaid.seams import SystemDisk, World
-from pipaid.venues.importing import read_candles
+from pipaid.venues.importing import read_candles, read_trades
 from pipaid.venues.schedules import published_fees
 from pipaid.venues.symbols import NOTIONAL_MIN, base_and_quote
 
@@ -74,6 +76,11 @@ class Candles(columns.Candles):
             made.price_decimals,
             made.volume_decimals,
         )
+
+
+def trades_from_csv(path: str | PathLike[str], *, symbol: str = "") -> Trades:
+    """Read a file of market trades; without a symbol its name tells it."""
+    return read_trades(SystemDisk(), Path(path), symbol=symbol)
 
 
 @frozen(eq=False)
@@ -128,15 +135,18 @@ class Result:
 class Backtest:
     """One strategy to be played over recorded candles.
 
-    `template` is a class, or the id of an installed one; `candles` are of its timeframe or of a smaller one, by symbol.
-    Without `start` and `end` all candles are played; candles before `start` are history. `funding` maps a symbol to
+    `template` is a class, or the id of an installed one; `candles` are of its timeframe or of a smaller one, by symbol,
+    and all played in the longest that any symbol has. With market `trades` of each symbol these are what orders meet,
+    and the candles are the minutes they make, unless others are given. Without `start` and `end` all candles are
+    played; candles before `start` are history. `funding` maps a symbol to
     the moments (UTC ms) and rates at which it fell due; `instruments` say how finely a symbol is traded (default: as
     finely as its candles are told, in steps of 1e-8 without volumes). `tiers` are for `tiered_maker_taker` alone,
     `venue` is the one that `match_exchange` charges like.
     """
 
     template: type[Template] | str
-    candles: Mapping[str, columns.Candles]
+    candles: Mapping[str, columns.Candles] = field(factory=dict[str, columns.Candles])
+    trades: Mapping[str, Trades] = field(factory=dict[str, Trades])
     params: Mapping[str, Any] = field(factory=dict[str, Any])
     timeframe: Timeframe | str | None = None
     capital: Amount = Decimal(10_000)
@@ -161,9 +171,11 @@ class Backtest:
 
     def plan(self) -> Plan:
         """Return what is to be played, checked."""
-        if not self.candles:
-            raise InvalidParameter("candles: none were given; map each symbol to its candles")
+        trades = {symbol: _trades_of(each, symbol) for symbol, each in self.trades.items()}
         candles = {symbol: _of(each, symbol) for symbol, each in self.candles.items()}
+        candles |= {symbol: each.candles() for symbol, each in trades.items() if symbol not in candles}
+        if not candles:
+            raise InvalidParameter("candles: none were given; map each symbol to its candles, or to its market trades")
         smallest = min((each.timeframe for each in candles.values()), key=lambda each: each.ms)
         timeframe = _timeframe(self.timeframe) or smallest
         begin_ms = max(min(int(each.time_ms[0]) for each in candles.values()), _moment("start", self.start, 0))
@@ -200,6 +212,7 @@ class Backtest:
                 venue=published_fees(self.venue) if self.fee_model == "match_exchange" else None,
             ),
             funding=self.funding,
+            trades=trades,
         )
 
     def _class(self) -> type[Template]:
@@ -239,6 +252,14 @@ def _of(candles: columns.Candles, symbol: str) -> columns.Candles:
         price_decimals=candles.price_decimals,
         volume_decimals=candles.volume_decimals,
     )
+
+
+def _trades_of(trades: Trades, symbol: str) -> Trades:
+    if not isinstance(trades, Trades):  # pyright: ignore[reportUnnecessaryIsInstance] - a script's mistake
+        raise InvalidParameter(f"trades of {symbol}: give Trades.from_rows(…) or trades_from_csv(path)")
+    if not len(trades):
+        raise InvalidParameter(f"trades of {symbol}: there are none")
+    return evolve(trades, symbol=symbol)
 
 
 def _check_span(start: Moment | None, begin_ms: int, end_ms: int) -> None:

@@ -33,6 +33,8 @@ _CALLBACKS: Final = (
     "on_closed",
     "on_entry_lost",
     "on_price",
+    "on_trade",
+    "on_trades",
     "on_released",
 )
 

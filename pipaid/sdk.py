@@ -20,14 +20,15 @@ from pipaid.engine.template import (
     View,
     Wakes,
 )
-from pipaid.model.candle import Candle
+from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Fill, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
+from pipaid.model.trades import Trades
 from pipaid.signals.series import EVERY, Condition, Feature, Series
 
 if TYPE_CHECKING:
-    from pipaid.backtesting import Backtest, Candles, Result
+    from pipaid.backtesting import Backtest, Candles, Result, trades_from_csv
 
 __all__ = [
     "EVERY",
@@ -47,6 +48,7 @@ __all__ = [
     "Fill",
     "Instrument",
     "Intent",
+    "MarketTrade",
     "NoState",
     "OrderType",
     "Position",
@@ -57,15 +59,17 @@ __all__ = [
     "Side",
     "Template",
     "Timeframe",
+    "Trades",
     "View",
     "Wakes",
     "choice_param",
     "decimal_param",
     "flag_param",
     "integer_param",
+    "trades_from_csv",
 ]
 
-_LATE = frozenset({"Backtest", "Candles", "Result"})
+_LATE = frozenset({"Backtest", "Candles", "Result", "trades_from_csv"})
 
 
 def __getattr__(name: str) -> Any:

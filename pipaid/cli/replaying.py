@@ -18,9 +18,9 @@ from pipaid.cli.offline import JOURNAL_NAME
 from pipaid.cli.terminal import Terminal
 from pipaid.config.fields import shown
 from pipaid.config.layers import PREFIX
-from pipaid.engine.backtest import Plan
 from pipaid.engine.definition import check_definition
 from pipaid.engine.recollecting import Journaled, recollected
+from pipaid.engine.trial import Plan
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.columns import COLUMNS, Candles
 from pipaid.model.instrument import Instrument, Timeframe

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Final, cast
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 from attrs import define, field
@@ -264,8 +264,8 @@ class Track:
 
     def next_touching(self, below: Decimal, above: Decimal, place: int) -> int:
         """Return the first place after one whose low is at most `below` or whose high is at least `above`, or `end`."""
-        low = _units(below, self.candles.price_decimals, up=False)
-        high = _units(above, self.candles.price_decimals, up=True)
+        low = units(below, self.candles.price_decimals, up=False)
+        high = units(above, self.candles.price_decimals, up=True)
         if low <= 0 and high == _NEVER:
             return self.end
         at, near = place + 1, min(place + 1 + NEAR, self.end)
@@ -293,22 +293,31 @@ class Track:
         return self.end
 
 
+class Priced(Protocol):
+    """What is played of a symbol."""
+
+    @property
+    def price(self) -> Decimal:
+        """Return the last price, zero if none is known yet."""
+        ...
+
+
 @define
 class PlayedQuotes(Quotes):
     """The prices of what is played, read where they are asked for."""
 
-    tracks: dict[str, Track] = field(factory=dict[str, Track])
+    prices_of: Mapping[str, Priced] = field(factory=dict[str, Any])
 
     def price(self, symbol: str) -> Decimal:
         """Return the last price, zero if none is known."""
-        track = self.tracks.get(symbol)
-        return ZERO if track is None else track.price
+        played = self.prices_of.get(symbol)
+        return ZERO if played is None else played.price
 
 
 _NEVER: Final = 2**62
 
 
-def _units(price: Decimal, decimals: int, *, up: bool) -> int:
+def units(price: Decimal, decimals: int, *, up: bool) -> int:
     """Return a price in whole units: the least that is not below it, or the greatest that is not above it."""
     if not price.is_finite():
         return _NEVER

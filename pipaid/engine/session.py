@@ -104,6 +104,15 @@ class Session(Wishes):
         effects = self._finish()
         return None if effects.empty else effects
 
+    def on_trades(self, symbol: str, wished: Iterable[Intent], callback: str) -> Effects | None:
+        """Decide what the template wishes at market trades, about which it has been asked by one of its callbacks."""
+        if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
+            return None
+        self._begin()
+        self._evaluate(symbol, "trade", answered(getattr(self.template, callback), wished))
+        effects = self._finish()
+        return None if effects.empty else effects
+
     def on_price(self, touch: Touch) -> Effects | None:
         """Decide on a price that touched the symbol's alarm and uses it up; any other changes nothing."""
         symbol, alarm = touch.symbol, self.alarm(touch.symbol)
@@ -286,7 +295,7 @@ class Session(Wishes):
         state = self.template.state.get(symbol)
         trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
         try:
-            if candle is not None or cause in ("deploy", "price"):
+            if candle is not None or cause in ("deploy", "price", "trade"):
                 self._call(symbol, callback, *facts)
         finally:
             self._trace = None

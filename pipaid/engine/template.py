@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Final, Protocol
 import msgspec
 
 from pipaid.engine.params import RiskParams
-from pipaid.model.candle import Candle
+from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
 from pipaid.model.order import OrderType
 from pipaid.model.position import CloseReason, Direction, Position
+from pipaid.model.trades import Trades
 from pipaid.signals.series import Condition, Feature
 
 # An exit that a template wishes for, as against the stop and the target that guard a lot.
@@ -261,6 +262,17 @@ class Template:
         """
         return ()
 
+    def on_trade(self, view: View, trade: MarketTrade) -> Iterable[Intent]:
+        """Decide at a market trade of the symbol, after it was held against orders and alarms.
+
+        Only backtests over recorded market trades ask this and `on_trades` as yet.
+        """
+        return ()
+
+    def on_trades(self, view: View, trades: Trades) -> Iterable[Intent]:
+        """Decide at the close of a candle on the market trades within it, as columns, before `on_candle` is asked."""
+        return ()
+
     def on_opened(self, view: View, position: Position) -> Iterable[Intent]:
         """Decide when an entry order ended with something filled: the position stands as it is."""
         return ()
@@ -272,6 +284,11 @@ class Template:
     def on_entry_lost(self, view: View, tag: str) -> Iterable[Intent]:
         """Decide when an entry order ended unfilled without having been asked to."""
         return ()
+
+
+def hears(template: type[Template], callback: str) -> bool:
+    """Tell whether a template has a callback of its own."""
+    return getattr(template, callback) is not getattr(Template, callback)
 
 
 def required(intent: Enter) -> str | None:

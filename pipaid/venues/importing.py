@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +11,14 @@ import numpy as np
 
 from pipaid.errors import InvalidParameter
 from pipaid.model.columns import Candles
-from pipaid.model.instrument import MINUTE_MS, Timeframe
+from pipaid.model.instrument import Timeframe
+from pipaid.model.trades import Trades
 from pipaid.seams import Disk
 from pipaid.venues.files import CANDLE, TIMES, Recording, numbers, recording
 
 PARQUET: Final = ".parquet"
 NAMED: Final = r"(?P<symbol>[A-Z0-9]{2,})"
+_KINDS: Final = {"candles": "candles", "funding": "funding rates"}
 
 
 def read_candles(disk: Disk, path: Path, *, symbol: str = "", timeframe: Timeframe | None = None) -> Candles:
@@ -37,7 +38,7 @@ def read_candles(disk: Disk, path: Path, *, symbol: str = "", timeframe: Timefra
     table = numbers(opened)
     try:
         if opened.kind == "trades":
-            return _minutes(symbol, table)
+            return _trades(symbol, table).candles()
         time_ms, first, high, low, last, volume = table.T
         return Candles.from_rows(
             symbol, timeframe, time_ms=time_ms, open=first, high=high, low=low, close=last, volume=volume
@@ -46,28 +47,25 @@ def read_candles(disk: Disk, path: Path, *, symbol: str = "", timeframe: Timefra
         raise InvalidParameter(f"{path} ({_rows(opened)}): {refused.message}", details=refused.details) from None
 
 
-def _minutes(symbol: str, table: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Candles:
-    """Make minute candles of market trades; a minute without any has none."""
-    times = table[:, 0].astype(np.int64)
-    if np.any(np.diff(times) < 0):
-        raise InvalidParameter(f"{symbol}: trade {int(np.flatnonzero(np.diff(times) < 0)[0]) + 1}: the time goes back")
-    minutes = times - times % MINUTE_MS
-    starts = np.flatnonzero(np.diff(minutes, prepend=-1))
-    price, size = table[:, 1], table[:, 2]
-    # Sums of recorded sizes are rounded to what such sizes have of decimals.
-    volume = np.array(
-        [float(sum((Decimal(str(each)) for each in part), Decimal(0))) for part in np.split(size, starts[1:])]
-    )
-    return Candles.from_rows(
-        symbol,
-        Timeframe.M1,
-        time_ms=minutes[starts],
-        open=price[starts],
-        high=np.maximum.reduceat(price, starts),
-        low=np.minimum.reduceat(price, starts),
-        close=price[np.append(starts[1:], len(price)) - 1],
-        volume=volume,
-    )
+def read_trades(disk: Disk, path: Path, *, symbol: str = "") -> Trades:
+    """Read a file of market trades; without a symbol its name tells it.
+
+    Raise InvalidParameter naming file and row for what cannot be read or cannot be true.
+    """
+    opened = recording(disk, path, "(?P<symbol>)" if symbol else NAMED)
+    if opened.kind != "trades":
+        raise InvalidParameter(f"{path}: these are {_KINDS[opened.kind]}, not market trades")
+    if not opened.lines:
+        raise InvalidParameter(f"{path}: the file has a header and no rows")
+    try:
+        return _trades(symbol or opened.symbol, numbers(opened))
+    except InvalidParameter as refused:
+        raise InvalidParameter(f"{path} (market trade 0 is row {opened.first_line}): {refused.message}") from None
+
+
+def _trades(symbol: str, table: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Trades:
+    makers = table[:, 3] if table.shape[1] > 3 else None
+    return Trades.from_rows(symbol, time_ms=table[:, 0], price=table[:, 1], quantity=table[:, 2], buyer_is_maker=makers)
 
 
 def _parquet(path: Path, symbol: str, timeframe: Timeframe | None) -> Candles:

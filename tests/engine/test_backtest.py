@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipaid.engine import played
-from pipaid.engine.backtest import Trial, moments, run
+from pipaid.engine.backtest import run
 from pipaid.engine.played import Track
+from pipaid.engine.trial import Trial, moments
 from pipaid.model.backtest import BacktestResult
 from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles

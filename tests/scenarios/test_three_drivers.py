@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipaid.engine.backtest import Plan, run
+from pipaid.engine.backtest import run
 from pipaid.engine.fees import Fees
+from pipaid.engine.trial import Plan
 from pipaid.model.columns import Candles
 from pipaid.model.instrument import Timeframe
 from pipaid.model.order import BookedFill, Fill
