@@ -267,19 +267,21 @@ class Daemon:
         self.rehearsal = Rehearsal(desks, self.feed.market)
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
+        gate = gate_of(config.ratelimit, world.clock, self.keys)
         self.control = ControlServer(
             operations=operations_of(answers, self.reports, self.keys, self.rehearsal),
             events=self.hub,
             owner_of=self.roster.owner_of,
             repeats=repeats,
-            gate=gate_of(config.ratelimit, world.clock, self.keys),
+            gate=gate,
             clock=world.clock,
             ids=world.ids,
             limits=ControlLimits(clients_max=config.control.clients_max, idle_s=float(config.control.idle_s)),
         )
         self._build_doors()
         if config.stream.enabled:
-            self.stream = stream_of(config.stream, world, self.hub, self.keys, owner_of=self.roster.owner_of)
+            known = self.roster.owner_of
+            self.stream = stream_of(config.stream, world, self.hub, self.keys, gate=gate, owner_of=known)
 
     def _build_doors(self) -> None:
         config, world = self.config, self.world

@@ -18,6 +18,7 @@ from pipaid.errors import (
     InvalidParameter,
     InvalidSignature,
     InvalidState,
+    KeyExpired,
     NotFound,
     PipaidError,
     RateLimited,
@@ -27,6 +28,7 @@ from pipaid.seams import Clock, Net
 from pipaid.wire import frames
 from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame
 from pipaid.wire.handshake import credentials_of, judge_request
+from pipaid.wire.lines import address_of
 from pipaid.wire.signing import Caller, Scope, SignedRequest
 from pipaid.wire.tap import WILDCARD, Bundle, Delivery, EventSource, Resumption, Tap
 from pipaid.wire.websocket import (
@@ -109,6 +111,8 @@ class StreamServer:
     limits: StreamLimits = field(factory=StreamLimits)
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    # What a client is told whose signature failed, after its address has paid for that.
+    toll: Callable[[PipaidError, str], PipaidError] = field(default=lambda failed, _: failed)
     accepted: int = 0
     turned_away: int = 0
     closed: Counter[int] = field(factory=Counter[int])
@@ -377,7 +381,10 @@ class _Client:
         return self.caller is not None
 
     def _let_in(self, request: SignedRequest) -> None:
-        caller = self.server.authority.authenticate(request)
+        try:
+            caller = self.server.authority.authenticate(request)
+        except (InvalidSignature, KeyExpired) as failed:
+            raise self.server.toll(failed, address_of(self.line.stream)) from None
         if self.caller is None:
             self.server.admit(caller.api_key)
             self.caller = caller

@@ -24,7 +24,7 @@ def gate_of(wanted: RateLimit, clock: Clock, keys: KeyRing) -> Gate:
 
 
 def stream_of(
-    wanted: Stream, world: World, hub: EventSource, keys: KeyRing, *, owner_of: Callable[[str], str | None]
+    wanted: Stream, world: World, hub: EventSource, keys: KeyRing, *, gate: Gate, owner_of: Callable[[str], str | None]
 ) -> StreamServer:
     """Return the event stream."""
     limits = StreamLimits(
@@ -42,6 +42,7 @@ def stream_of(
         owned=lambda account, strategy_id: owner_of(strategy_id) == account,
         clock=world.clock,
         net=world.net,
+        toll=gate.told_after_paying,
         limits=limits,
         origins=frozenset(wanted.allowed_origins),
     )

@@ -84,6 +84,10 @@ class Gate:
             standing=standing,
         )
 
+    def told_after_paying(self, failed: PipaidError, address: str) -> PipaidError:
+        """Let an address pay for a signature that failed elsewhere, and return what it is told."""
+        return self._pay_for(failed, address).error
+
     def _caller(self, operation: Operation, asked: Forwarded) -> Caller | None:
         """Return who signed; nobody has to where nothing is asked of a key."""
         if operation.scope == PUBLIC and not (asked.api_key or asked.timestamp or asked.signature):

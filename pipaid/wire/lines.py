@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 from attrs import define, field, frozen
@@ -39,6 +39,19 @@ def peer_of(stream: trio.SocketStream) -> Peer:
     raw = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     return Peer(pid, uid)
+
+
+def address_of(stream: trio.abc.Stream) -> str:
+    """Return the address that a network connection comes from, or nothing where there is none to be told."""
+    inner: trio.abc.Stream = stream
+    if isinstance(stream, trio.SSLStream):
+        inner = cast("trio.SSLStream[trio.SocketStream]", stream).transport_stream
+    if not isinstance(inner, trio.SocketStream):
+        return ""
+    try:
+        return str(inner.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 @define(eq=False)

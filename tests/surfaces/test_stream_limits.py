@@ -11,6 +11,8 @@ import trio.testing
 
 from actors.stream import StreamLimits
 from pipaid.model.request import KeyCreate, KeyRotate
+from pipaid.wire.budget import Budgets
+from pipaid.wire.gate import Gate
 from pipaid.wire.websocket import FRAME_BYTES_MAX, HEAD_BYTES_MAX
 from tests.surfaces.streams import (
     ACCOUNT,
@@ -58,6 +60,25 @@ async def test_a_failed_authentication_is_told_and_closed(signed: bool, tmp_path
             assert (answer["channel"], answer["ok"], answer["code"]) == ("auth", False, "INVALID_SIGNATURE")
             assert answer.get("req_id") == (None if signed else "q")
             assert await client.close_code() == 4401
+
+
+async def test_an_address_pays_for_signatures_that_fail_out_of_the_budget_of_all_surfaces(tmp_path: Path) -> None:
+    addresses = Budgets(2, 0.001)
+    async with open_desk(tmp_path) as desk:
+        gate = Gate(desk.keys, desk.clock, keys=Budgets(2, 0.001), addresses=addresses)
+        desk.server.toll = gate.told_after_paying
+        good, desk.secret = desk.secret, "wrong"
+        told: list[tuple[str, int | None]] = []
+        for _ in range(3):
+            async with desk.connected(signed=False) as client:
+                answer = await client.ask(op="auth", **desk.credentials())
+                told.append((answer["code"], await client.close_code()))
+        desk.secret = good
+        async with desk.connected() as client:
+            assert (await client.subscribe(ONE))["ok"] is True
+
+    assert told == [("INVALID_SIGNATURE", 4401), ("INVALID_SIGNATURE", 4401), ("RATE_LIMITED", 4409)]
+    assert addresses.standing("127.0.0.1", now_s=desk.clock.monotonic_s()).remaining == 0
 
 
 async def test_a_stale_timestamp_is_refused(tmp_path: Path) -> None:
