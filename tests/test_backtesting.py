@@ -173,13 +173,13 @@ def test_progress_goes_from_nothing_to_all() -> None:
 
 @pytest.mark.parametrize("driver", ["callback", "skipping"])
 def test_a_template_that_fails_is_told_with_moment_and_candle(driver: Any) -> None:
-    kind = type("Clumsy", (Scripted,), {"fails_at": 30_000})
-    candles = synthetic(40_000)
+    kind = type("Clumsy", (Scripted,), {"fails_at": 300_001})
+    candles = synthetic(300_100)
 
     with pytest.raises(BacktestFailed) as failed:
         Backtest(template=kind, candles={"BTCUSDT": candles}).run(driver=driver)
 
-    assert "Clumsy failed at 2024-01-21T20:00:00Z (candle 29999 of BTCUSDT)" in failed.value.message
+    assert "Clumsy failed at 2024-07-27T08:01:00Z (candle 300000 of BTCUSDT)" in failed.value.message
     assert "ZeroDivisionError: a mistake" in failed.value.message
 
 
@@ -210,6 +210,15 @@ ROWS: dict[str, Any] = {
         ({"time_ms": [*ROWS["time_ms"][:3], ROWS["time_ms"][2]]}, "candle 3 at 2024-01-01T00:02:00Z: a second candle"),
         ({"close": [1.0, float("nan"), 1.0, 1.0]}, "candle 1: close is nan, not a number"),
         ({"low": [1.0, 0.0, 1.0, 1.0]}, "candle 1 at 2024-01-01T00:01:00Z: a price is not above zero"),
+        (
+            {"time_ms": [*ROWS["time_ms"][:2], ROWS["time_ms"][1] + 30_000, ROWS["time_ms"][2]]},
+            "candle 2 at 2024-01-01T00:01:30Z: it and the one before are 30 s apart, which is none of 1m",
+        ),
+        (
+            {"time_ms": [ROWS["time_ms"][each] for each in (0, 2, 1, 3)]},
+            "candle 2 at 2024-01-01T00:01:00Z: the time goes",
+        ),
+        ({"open": [1.0, 1.0, float("inf"), 1.0]}, "candle 2: open is inf, not a number"),
         ({"high": [1.0, 0.5, 1.0, 1.0]}, "high and low do not enclose open and close"),
         ({"open": [1.0] * 3}, "columns of different lengths: 3, 4"),
     ],

@@ -178,6 +178,10 @@ def _candles(header: Header, timeframe: Timeframe, asked: Asked) -> Candles:
     candles = asked.store.read(header.venue, header.symbol, header.timeframe)
     begin_ms = _moment("--from", asked.since) if asked.since else int(candles.time_ms[0])
     end_ms = _moment("--to", asked.until) + 1 if asked.until else int(candles.time_ms[-1]) + 1
+    if end_ms <= begin_ms:
+        raise InvalidParameter(f"--from: {asked.since or 'the first candle'} is not before --to {asked.until}")
+    if asked.until and end_ms > World().clock.now_us() // 1_000:
+        raise InvalidParameter(f"--to: {asked.until} is in the future; nobody knows what happens until then")
     if end_ms - begin_ms > SPAN_MS_MAX:
         begin, end = iso_seconds(begin_ms), iso_seconds(end_ms)
         raise InvalidParameter(f"--from: {begin} to {end} are more than 5 years; play them in parts")

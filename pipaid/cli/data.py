@@ -68,7 +68,8 @@ def bring_in(
                 header = store.add(venue, candles, replace=replace)
             except (PipaidError, OSError) as trouble:
                 refused += 1
-                told = trouble.message if isinstance(trouble, PipaidError) else f"{path}: {trouble.strerror}"
+                told = trouble.message if isinstance(trouble, PipaidError) else str(trouble.strerror)
+                told = told if str(path) in told else f"{path}: {told}"
                 terminal.warn(f"refused: {told}")
             else:
                 if terminal.as_json:

@@ -24,6 +24,7 @@ VOLUME_DECIMALS_MAX: Final = 8
 # Below this a decimal number survives its way through a float and back to the last digit.
 EXACT_MAX: Final = 2**51
 FAULTS_MAX: Final = 10
+GOES_BACK: Final = "the time goes back"
 # Wide enough for any number that is told in text, so that none is rounded on its way.
 _EXACT: Final = Context(prec=1_000, traps=[Inexact])
 
@@ -132,7 +133,7 @@ class Candles:
         times, step_ms = self.time_ms, self.timeframe.ms
         apart = np.diff(times)
         checks = (
-            ("order", np.flatnonzero(apart < 0) + 1, "the time goes back"),
+            ("order", np.flatnonzero(apart < 0) + 1, GOES_BACK),
             ("duplicate", np.flatnonzero(apart == 0) + 1, "a second candle of this time"),
             ("align", np.flatnonzero(times % step_ms), f"the open time is not a multiple of {self.timeframe}"),
             ("price", np.flatnonzero(np.minimum.reduce((self.open, self.high, self.low, self.close)) <= 0),
@@ -227,8 +228,8 @@ class Candles:
             if len(wrong):
                 index = int(theirs[wrong[0]])
                 raise InvalidParameter(
-                    f"{self.symbol}: {len(wrong)} candles differ from those already there, the first at "
-                    f"{iso_seconds(int(new.time_ms[index]))}: {_prices(new.candle(index))} instead of "
+                    f"{self.symbol}: {len(wrong)} candles differ from those already there, the first is candle "
+                    f"{index} at {iso_seconds(int(new.time_ms[index]))}: {_prices(new.candle(index))} instead of "
                     f"{_prices(old.candle(int(ours[wrong[0]])))}; import with --replace to take the new ones"
                 )
         kept = np.ones(len(old), dtype=bool)
@@ -320,13 +321,19 @@ def exact_units(symbol: str, values: Sequence[Decimal], most: int, *, rounds: bo
 def told_timeframe(symbol: str, times: Integers) -> Timeframe:
     """Return the timeframe of which these are open times, by the smallest distance of two."""
     apart = np.diff(times)
-    apart = apart[apart > 0]
-    smallest = int(apart.min()) if len(apart) else Timeframe.M1.ms
+    back = np.flatnonzero(apart < 0) + 1
+    if len(back):
+        # What is out of order tells nothing about the length.
+        raise InvalidParameter(f"{symbol}: {Fault(int(back[0]), int(times[back[0]]), 'order', GOES_BACK)}")
+    ahead = apart[apart > 0]
+    smallest = int(ahead.min()) if len(ahead) else Timeframe.M1.ms
     for timeframe in Timeframe:
         if timeframe.ms == smallest:
             return timeframe
     known = ", ".join(Timeframe)
-    raise InvalidParameter(f"{symbol}: the candles are {smallest / 1000:g} s apart, which is none of {known}")
+    index = int(np.flatnonzero(apart == smallest)[0]) + 1
+    what = f"it and the one before are {smallest / 1000:g} s apart, which is none of {known}"
+    raise InvalidParameter(f"{symbol}: {Fault(index, int(times[index]), 'align', what)}")
 
 
 def _whole(symbol: str, time_ms: ArrayLike) -> Integers:

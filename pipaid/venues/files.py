@@ -136,7 +136,9 @@ def recording(disk: Disk, path: Path, symbol_in_name: str = SYMBOL_IN_NAME) -> R
     if match is None:
         raise InvalidParameter(f"{path}: no symbol in the name (looked for {symbol_in_name})")
     lines = _text(disk, path).splitlines()
-    header = tuple(cell.strip().lower() for cell in lines[0].split(",")) if lines else ()
+    if not lines:
+        raise InvalidParameter(f"{path}: the file is empty")
+    header = tuple(cell.strip().lower() for cell in lines[0].split(","))
     skipped = 1
     if len(header) == _PUBLISHED_COLUMNS and header[0].isdigit():
         header, skipped = _PUBLISHED, 0

@@ -60,7 +60,7 @@ def read_trades(disk: Disk, path: Path, *, symbol: str = "") -> Trades:
     try:
         return _trades(symbol or opened.symbol, numbers(opened))
     except InvalidParameter as refused:
-        raise InvalidParameter(f"{path} (market trade 0 is row {opened.first_line}): {refused.message}") from None
+        raise InvalidParameter(f"{path} ({_rows(opened)}): {refused.message}") from None
 
 
 def _trades(symbol: str, table: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Trades:
@@ -93,4 +93,5 @@ def _parquet(path: Path, symbol: str, timeframe: Timeframe | None) -> Candles:
 
 
 def _rows(opened: Recording) -> str:
-    return f"candle 0 is row {opened.first_line}"
+    what = "market trade" if opened.kind == "trades" else "candle"
+    return f"{what} 0 is row {opened.first_line}"

@@ -114,8 +114,9 @@ def test_a_part_is_played_with_what_was_before_as_history(tmp_path: Path) -> Non
         ({"since": "yesterday"}, "--from 'yesterday': a date such as"),
         ({"since": "2024-01-01", "until": "2024-02-01"}, "no candle of BTCUSDT lies between"),
         ({"since": "2015-01-01"}, "more than 5 years"),
-        ({"until": "2999-01-01"}, "more than 5 years"),
-        ({"since": "2023-11-16", "until": "2023-11-15"}, "lies between"),
+        ({"until": "2999-01-01"}, "--to: 2999-01-01 is in the future"),
+        ({"until": "2023-11-01"}, "--from: the first candle is not before --to 2023-11-01"),
+        ({"since": "2023-11-16", "until": "2023-11-15"}, "--from: 2023-11-16 is not before --to 2023-11-15"),
         ({"fee_model": "free"}, "--fee-model 'free': one of none, fixed_bps"),
         (
             {"fee_model": "match_exchange"},

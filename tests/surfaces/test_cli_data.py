@@ -94,12 +94,54 @@ def test_a_wrong_file_is_named_with_its_row_and_harms_no_other(tmp_path: Path) -
     assert "candle 1 at 2025-05-25T10:34:00Z: the time goes back" in told[1]
 
 
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ((), "BTCUSDT-1m-bad.csv: the file has a header and no rows"),
+        ((0, 2, 1), "candle 0 is row 2): BTCUSDT: candle 2 at 2025-05-25T10:34:00Z: the time goes back"),
+        ((0, 1, 1), "candle 0 is row 2): BTCUSDT: candle 2 at 2025-05-25T10:34:00Z: a second candle of this time"),
+        ((0, "1748169210000,1,1,1,1,1"), "candle 1 at 2025-05-25T10:33:30Z: it and the one before are 30 s apart"),
+        ((0, "1748169240000,1,1,1,nan,1"), "candle 0 is row 2): BTCUSDT: candle 1: close is nan, not a number"),
+        ((0, "1748169240000,1,inf,1,1,1"), "candle 1: high is inf, not a number"),
+        ((0, "1748169240000,1,1,0,1,1"), "candle 1 at 2025-05-25T10:34:00Z: a price is not above zero"),
+        ((0, "1748169240000,1,1,1"), "BTCUSDT-1m-bad.csv: row 3: 6 columns"),
+        ((0, 1, "1748169240000,1,1,1,1,1"), "candle 2 at 2025-05-25T10:34:00Z: a second candle of this time"),
+    ],
+)
+def test_candles_that_cannot_be_are_refused_by_file_and_row(
+    tmp_path: Path, rows: tuple[int | str, ...], complaint: str
+) -> None:
+    lines = (ROWS[row] if isinstance(row, int) else row for row in rows)
+    done = data(tmp_path, "import", written(tmp_path / "BTCUSDT-1m-bad.csv", *lines))
+
+    assert done.code == 1
+    assert "BTCUSDT-1m-bad.csv" in done.err
+    assert complaint in done.err
+    assert data(tmp_path, "list", "--json").out.strip() == "[]"
+
+
+def test_a_file_of_nothing_and_market_trades_that_cannot_be_are_refused_by_name(tmp_path: Path) -> None:
+    empty = tmp_path / "BTCUSDT-1m-empty.csv"
+    empty.write_bytes(b"")
+    trades = written(
+        tmp_path / "ETHUSD-trades.csv", "1625097621647,2274.53,0.5,1", "1625097621646,2275.1,0.25,0",
+        header="time_ms,price,size,is_buyer_maker",
+    )  # fmt: skip
+
+    done = data(tmp_path, "import", str(empty), trades)
+
+    assert "BTCUSDT-1m-empty.csv: the file is empty" in done.err
+    assert "ETHUSD-trades.csv (market trade 0 is row 2): ETHUSD: market trade 1: the time goes back" in done.err
+
+
 def test_what_differs_is_refused_until_it_is_to_replace(tmp_path: Path) -> None:
     data(tmp_path, "import", written(tmp_path / "BTCUSDT-1m-a.csv", *ROWS))
     other = written(tmp_path / "BTCUSDT-1m-b.csv", ROWS[0], ROWS[1].replace("107757.9", "107750"))
 
     refused = data(tmp_path, "import", other)
     assert "import with --replace to take the new ones" in refused.err
+    assert "BTCUSDT-1m-b.csv: BTCUSDT: 1 candles differ" in refused.err
+    assert "the first is candle 1 at 2025-05-25T10:34:00Z" in refused.err
     assert data(tmp_path, "import", other, "--replace").code == 0
 
 
