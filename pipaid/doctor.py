@@ -20,7 +20,7 @@ from attrs import frozen
 from pipaid.config import Declaration, Examined
 from pipaid.config.secret import MASTER_BYTES_MIN, MASTER_FILE, credential_path, read_secret
 from pipaid.config.secret import MASTER_CREDENTIAL as MASTER
-from pipaid.config.sections import Sections
+from pipaid.config.sections import Http, Sections, Stream
 from pipaid.config.sense import is_loopback
 from pipaid.engine.params import structure_params
 from pipaid.errors import InvalidParameter, PipaidError
@@ -280,25 +280,34 @@ def _conditions(patient: _Patient) -> Iterator[Finding]:
         yield _good("daemon", f"it is {status.state}, and nothing keeps it from anything")
 
 
-def _port(patient: _Patient) -> Iterator[Finding]:
+def _stream(patient: _Patient) -> Iterator[Finding]:
     stream = patient.sections.stream
-    place = f"{stream.host} port {stream.port}"
-    if not stream.enabled:
-        yield _good("stream", "it is switched off")
+    yield from _port(patient, "stream", stream, wanted=stream.enabled)
+
+
+def _http(patient: _Patient) -> Iterator[Finding]:
+    http = patient.sections.http
+    yield from _port(patient, "http", http, wanted=http.mode != "off")
+
+
+def _port(patient: _Patient, section: str, surface: Stream | Http, *, wanted: bool) -> Iterator[Finding]:
+    place = f"{surface.host} port {surface.port}"
+    if not wanted:
+        yield _good(section, "it is switched off")
         return
-    if patient.examined.config is None and not is_loopback(stream.host):
+    if patient.examined.config is None and not is_loopback(surface.host):
         # An address that the configuration may not have is not listened on either, not even for a moment.
         return
     try:
-        trio.run(_try_to_listen, stream.host, stream.port, patient.world)
+        trio.run(_try_to_listen, surface.host, surface.port, patient.world)
     except OSError as trouble:
         if patient.answers:
-            yield _good("stream", f"{place} is taken, by the daemon that answers")
+            yield _good(section, f"{place} is taken, by the daemon that answers")
         else:
-            remedy = f"see who has it with: ss -ltnp 'sport = :{stream.port}', or set another port in [stream]"
-            yield _bad("stream", f"nobody can listen on {place}: {trouble.strerror or trouble}", remedy)
+            remedy = f"see who has it with: ss -ltnp 'sport = :{surface.port}', or set another port in [{section}]"
+            yield _bad(section, f"nobody can listen on {place}: {trouble.strerror or trouble}", remedy)
     else:
-        yield _good("stream", f"{place} is free")
+        yield _good(section, f"{place} is free")
 
 
 def _clock(patient: _Patient) -> Iterator[Finding]:
@@ -371,7 +380,8 @@ CHECKS: Final[tuple[tuple[str, Callable[[_Patient], Iterator[Finding]]], ...]] =
     ("lock", _lock),
     ("control socket", _socket),
     ("daemon", _conditions),
-    ("stream", _port),
+    ("stream", _stream),
+    ("http", _http),
     ("clock", _clock),
     ("credentials", _credentials),
     ("descriptors", _descriptors),

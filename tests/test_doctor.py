@@ -65,12 +65,12 @@ def free_port() -> int:
 
 
 def test_a_fresh_installation_has_nothing_bad(tmp_path: Path) -> None:
-    found = findings(tmp_path, f"[stream]\nport = {free_port()}")
+    found = findings(tmp_path, f"[stream]\nport = {free_port()}\n[http]\nport = {free_port()}")
 
     assert [each for each in found if each.verdict is Verdict.BAD] == []
     assert [each.name for each in found] == [
         "python", "sqlite", "configuration", "templates", "state directory", "disk", "journal", "lock",
-        "control socket", "stream", "clock", "master key", "open files", "market",
+        "control socket", "stream", "http", "clock", "master key", "open files", "market",
     ]  # fmt: skip
     assert not (tmp_path / "state").exists(), "the doctor makes nothing"
 
@@ -163,10 +163,11 @@ def test_a_daemon_that_answers_explains_lock_and_port(tmp_path: Path, held_journ
     assert finding(found, "stream").found.endswith("is taken, by the daemon that answers")
 
 
-def test_a_port_that_somebody_else_has_is_bad(tmp_path: Path) -> None:
+@pytest.mark.parametrize("section", ["stream", "http"])
+def test_a_port_that_somebody_else_has_is_bad(tmp_path: Path, section: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        found = finding(findings(tmp_path, f"[stream]\nport = {port}"), "stream")
+        found = finding(findings(tmp_path, f"[{section}]\nport = {port}"), section)
 
     assert found.verdict is Verdict.BAD
     assert f"sport = :{port}" in found.remedy

@@ -15,6 +15,7 @@ from typing import Any, Final
 import uvicorn
 
 from pipaid.api.app import Api
+from pipaid.api.connection import connection_within
 from pipaid.api.upstream import Upstream
 from pipaid.config import Mistake, examine
 from pipaid.config.sections import Sections
@@ -76,6 +77,7 @@ def make_server_config(config: Sections, api: Api) -> uvicorn.Config:
     http = config.http
     return uvicorn.Config(
         api.app(),
+        http=connection_within(float(http.head_s)),
         host=http.host,
         port=http.port,
         ssl_certfile=http.tls_certificate,

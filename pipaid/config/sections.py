@@ -141,6 +141,7 @@ class Http:
     tls_certificate: Annotated[Path | None, Beside()] = None
     tls_key: Annotated[Path | None, Beside()] = None
     connections_max: Annotated[int, Between(1, 100_000)] = 1_000
+    head_s: Annotated[float, Between("0.1", 600)] = 10.0
 
 
 @frozen(kw_only=True)

@@ -185,9 +185,9 @@ def test_a_configuration_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
 def test_the_doctor_finds_what_is_wrong_and_says_how_to_mend_it(tmp_path: Path) -> None:
     sound = tmp_path / "sound.toml"
-    sound.write_text("[stream]\nport = 0\n", encoding="utf-8")
+    sound.write_text("[stream]\nport = 0\n[http]\nport = 0\n", encoding="utf-8")
     broken = tmp_path / "broken.toml"
-    broken.write_text('[stream]\nport = 0\n[log]\nlevel = "loud"\n', encoding="utf-8")
+    broken.write_text('[stream]\nport = 0\n[http]\nport = 0\n[log]\nlevel = "loud"\n', encoding="utf-8")
 
     good = pipaid("doctor", "--config", str(sound), "--state", str(tmp_path / "state"))
     bad = pipaid("doctor", "--config", str(broken), "--state", str(tmp_path / "state"))

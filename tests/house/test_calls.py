@@ -55,6 +55,7 @@ SEAMS = "pipaid/seams.py"
 ALLOWED: dict[str, dict[str, str]] = {
     "actors/recorder.py": {"trio.to_thread": "a query changes nothing, so nothing is lost with a thread that runs one"},
     "pipaid/api/app.py": {"asyncio": "the web server's process runs on what the web server runs on"},
+    "pipaid/api/connection.py": {"asyncio": "the web server's process runs on what the web server runs on"},
     "pipaid/api/process.py": {"asyncio": "the web server's process runs on what the web server runs on"},
     "pipaid/api/upstream.py": {"asyncio": "the web server's process runs on what the web server runs on"},
     "pipaid/backtesting.py": {"importlib.import_module": "pandas and plotly are large and not everybody's"},

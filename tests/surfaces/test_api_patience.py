@@ -1,0 +1,100 @@
+"""What clients of the HTTP API can ask of its patience: slow heads, slow bodies, answers that nobody reads."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+
+from tests.surfaces.api import Api, serving
+
+HEAD_S = 0.5
+HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[Api, None, None]:
+    variables = {"PIPAID__HTTP__HEAD_S": str(HEAD_S), "PIPAID__HTTP__CONNECTIONS_MAX": "16"}
+    with serving(tmp_path_factory.mktemp("api"), variables=variables) as api:
+        yield api
+
+
+@contextmanager
+def connected(api: Api) -> Generator[socket.socket, None, None]:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=30) as client:
+        yield client
+
+
+def ended(client: socket.socket) -> bool:
+    """Wait for the other side to end the connection; tell whether it did so without an answer."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def answer_to(client: socket.socket) -> bytes:
+    """Read one answer to its end, which is the end of its body."""
+    received = b""
+    while not received.endswith(b"}"):
+        piece = client.recv(65_536)
+        assert piece, "it closed the connection"
+        received += piece
+    return received
+
+
+def drip(client: socket.socket, text: bytes) -> None:
+    """Send a text byte by byte, each long before a head has to be there."""
+    for at in range(len(text)):
+        client.sendall(text[at : at + 1])
+        time.sleep(HEAD_S / 10)
+
+
+def flood(client: socket.socket, text: bytes) -> None:
+    """Send a text again and again, and read nothing."""
+    client.settimeout(0.2)
+    while True:
+        client.sendall(text)
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HEAD])
+def test_a_head_that_does_not_come_whole_costs_its_sender_the_connection(api: Api, sent: bytes) -> None:
+    with connected(api) as client:
+        client.sendall(sent)
+
+        assert ended(client)
+
+
+def test_a_head_that_comes_in_drops_is_not_waited_for_any_longer(api: Api) -> None:
+    with connected(api) as client, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        drip(client, HEAD * 100)
+
+
+def test_a_connection_that_is_kept_may_say_nothing_for_longer_than_a_head_may_take(api: Api) -> None:
+    with connected(api) as client:
+        for _ in range(2):
+            client.sendall(HEAD + b"\r\n")
+            assert answer_to(client).startswith(b"HTTP/1.1 200")
+            time.sleep(2 * HEAD_S)
+
+
+def test_strangers_that_say_nothing_keep_nobody_out_for_long(api: Api) -> None:
+    idle = [socket.create_connection(("127.0.0.1", api.port), timeout=30) for _ in range(32)]
+    try:
+        assert all(ended(each) for each in idle)
+        assert httpx2.get(f"{api.url}/health", trust_env=False).status_code == 200
+    finally:
+        for each in idle:
+            each.close()
+
+
+def test_a_client_that_reads_nothing_holds_up_nobody_else(api: Api) -> None:
+    with connected(api) as client:
+        with pytest.raises(TimeoutError):
+            flood(client, HEAD.replace(b"/health", b"/openapi.json") + b"\r\n")
+
+        assert httpx2.get(f"{api.url}/health", trust_env=False).status_code == 200
