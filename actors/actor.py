@@ -14,6 +14,7 @@ import trio
 from attrs import define, field, frozen
 
 from pipaid import engine
+from pipaid.config.sections import Sections
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.risk import Approved
@@ -379,6 +380,17 @@ class Intensity:
     period_s: float = PERIOD_S
     backoff_min_s: float = 0.1
     backoff_max_s: float = 30.0
+
+    @classmethod
+    def of(cls, config: Sections) -> Intensity:
+        """Return what a configuration asks for."""
+        limits = config.supervision
+        return cls(
+            restarts_max=limits.restarts_max,
+            period_s=float(limits.period_s),
+            backoff_min_s=float(limits.backoff_min_s),
+            backoff_max_s=float(limits.backoff_max_s),
+        )
 
 
 @define

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
+from actors.backtests import Backtests
 from actors.conditions import WORD, Conditions
 from actors.control import ControlServer, Door
 from actors.declarer import Declarer
@@ -19,6 +20,7 @@ from actors.doors import CONTROL, FORWARD, OBSERVE, Doors, tls_context
 from actors.feed import Feed, MarketPosition
 from actors.gauges import Gauges
 from actors.hub import Hub
+from actors.jobs import Owners, backtests_of
 from actors.keys import KeyRing
 from actors.lifecycle import OWNER, Lifecycle
 from actors.lookout import Lookout
@@ -93,6 +95,7 @@ class Daemon:
     rehearsal: Rehearsal = field(init=False)
     portfolio: Portfolio = field(init=False)
     lifecycle: Lifecycle = field(init=False)
+    backtests: Backtests = field(init=False)
     keys: KeyRing = field(init=False)
     control: ControlServer = field(init=False)
     stream: StreamServer | None = field(init=False, default=None)
@@ -136,14 +139,14 @@ class Daemon:
         self._build_roster(lockstep=lockstep)
         await self.roster.load()
         await recollect(self.recorder, self.books.__getitem__, self.roster.working(), self.quotes.now_ms)
-        self.hub = Hub(self.recorder, self.roster)
         self.posts = Posts(self.venues, config.desk, world.clock, self.activity, self.feed, self.roster, self.recorder)
         await self.posts.open()
         self._build_commands()
         await self.portfolio.load()
+        await self.backtests.load()
         await self.keys.load()
         await self._build_surfaces()
-        self.supervisor = Supervisor(self._tree(), world, self._intensity(), stop_s=float(config.daemon.shutdown_s))
+        self.supervisor = Supervisor(self._tree(), world, Intensity.of(config), stop_s=float(config.daemon.shutdown_s))
 
     def _market(self) -> Market:
         row = self.journal.get("market", self.config.market.kind)
@@ -154,15 +157,6 @@ class Daemon:
             self.activity,
             resume_ms=known.time_ms if known is not None else None,
             listed_ms=known.listed_ms if known is not None else None,
-        )
-
-    def _intensity(self) -> Intensity:
-        limits = self.config.supervision
-        return Intensity(
-            restarts_max=limits.restarts_max,
-            period_s=float(limits.period_s),
-            backoff_min_s=float(limits.backoff_min_s),
-            backoff_max_s=float(limits.backoff_max_s),
         )
 
     def _build_roster(self, *, lockstep: bool) -> None:
@@ -176,7 +170,7 @@ class Daemon:
             activity=self.activity,
             books=self.books.__getitem__,
             make_actor=self._actor,
-            intensity=self._intensity(),
+            intensity=Intensity.of(self.config),
             overruns_max=self.config.guard.overruns_max,
             lockstep=lockstep,
         )
@@ -225,6 +219,8 @@ class Daemon:
             stalled_checks=stalled(self.journal, Phase.CHECKING),
             short=lambda: self.conditions.holds(Condition.MEMORY),
         )
+        self.backtests = backtests_of(self)
+        self.hub = Hub(self.recorder, Owners(roster, self.backtests))
         self.keys = KeyRing(
             writer=self.recorder,
             clock=self.world.clock,
@@ -269,9 +265,9 @@ class Daemon:
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.keys)
         self.control = ControlServer(
-            operations=operations_of(answers, self.reports, self.keys, self.rehearsal),
+            operations=operations_of(answers, self.reports, self.keys, self.rehearsal, self.backtests),
             events=self.hub,
-            owner_of=self.roster.owner_of,
+            owner_of=self.hub.owners.owner_of,
             repeats=repeats,
             gate=gate,
             clock=world.clock,
@@ -280,7 +276,7 @@ class Daemon:
         )
         self._build_doors()
         if config.stream.enabled:
-            known = self.roster.owner_of
+            known = self.hub.owners.owner_of
             self.stream = stream_of(config.stream, world, self.hub, self.keys, gate=gate, owner_of=known)
 
     def _build_doors(self) -> None:
@@ -400,6 +396,7 @@ class Daemon:
             *self.beside,
             ChildSpec(name="upkeep", start=self.upkeep.run),
             ChildSpec(name="scales", start=self._scales().run),
+            ChildSpec(name="backtests", start=self.backtests.run),
             ChildSpec(name="readiness", start=self._be_ready, restart="transient"),
         ]
         return tree

@@ -11,6 +11,7 @@ from attrs import define, field
 
 from actors.actor import Writer
 from pipaid.errors import InvalidParameter
+from pipaid.model.job import is_job
 from pipaid.storage.store import Reader, StoredEvent
 from pipaid.wire.tap import WILDCARD, Delivery, Gate, Lost, Numbered, Resumption, Tap, bundle_of
 
@@ -74,6 +75,8 @@ def _offer(taps: Iterable[Tap], events: Sequence[StoredEvent]) -> None:
 class Hub:
     """Publish stored events to taps, and read the past for those that ask for it.
 
+    What is said of a strategy holds of a backtest job as well, but for `*`, which is for strategies alone.
+
     `publish` is called with everything the journal commits, in its order, and never waits. A full ring drops its
     oldest events and remembers exactly which.
     """
@@ -99,10 +102,12 @@ class Hub:
             self._settling = {tap: None for tap in self._settling if tap.open_gates(self._published_n)}
         self._published_n = events[-1].n
         if self._by_account:
+            # Who listens to all listens to all strategies: backtests are subscribed to one by one.
+            traded = [event for event in events if not is_job(event.strategy_id)]
             everybody = self._by_account.get(None)
-            if everybody:
-                everybody.hear(events)
-            for account, theirs in self._grouped_by_account(events).items():
+            if everybody and traded:
+                everybody.hear(traded)
+            for account, theirs in self._grouped_by_account(traded).items():
                 self._by_account[account].hear(theirs)
         if self._by_strategy:
             for strategy_id, its in _grouped_by_strategy(events, self._by_strategy).items():
@@ -157,7 +162,7 @@ class Hub:
             for other in tap.subscriptions:
                 self._place(tap, other)
             tap.forget_all_but(tap.subscriptions)
-        elif WILDCARD in tap.subscriptions:
+        elif WILDCARD in tap.subscriptions and not is_job(strategy_id):
             self._place(tap, WILDCARD)
         else:
             _leave(self._by_strategy, strategy_id, tap)
@@ -228,13 +233,14 @@ class Hub:
 
     def _place(self, tap: Tap, strategy_id: str) -> None:
         """Put the subscriber where it hears each event once: under `*`, its other subscriptions wait their turn."""
-        if WILDCARD not in tap.subscriptions:
+        if WILDCARD not in tap.subscriptions or is_job(strategy_id):
             self._by_strategy.setdefault(strategy_id, _Audience()).add(tap, ext=tap.is_ext(strategy_id))
             return
         self._by_account.setdefault(tap.account, _Audience()).add(tap, ext=tap.is_ext(WILDCARD))
         if strategy_id == WILDCARD:
             for other in tap.subscriptions:
-                _leave(self._by_strategy, other, tap)
+                if not is_job(other):
+                    _leave(self._by_strategy, other, tap)
 
     def _grouped_by_account(self, events: Sequence[StoredEvent]) -> dict[str | None, list[StoredEvent]]:
         groups: dict[str | None, list[StoredEvent]] = {}

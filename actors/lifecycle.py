@@ -126,7 +126,7 @@ class Lifecycle:
         self._open()
         self._roomy()
         account = account or OWNER
-        self._checked(definition)
+        self.checked(definition)
         if len(self.roster.members) >= STRATEGIES_MAX:
             raise Unavailable(f"this daemon holds {STRATEGIES_MAX} strategies and takes no more")
         with _Claim(self.roster.names, account, definition.name) as claim:
@@ -162,7 +162,7 @@ class Lifecycle:
             definition = msgspec.structs.replace(before.definition, **changes)
             if definition == before.definition:
                 return before
-            self._checked(definition)
+            self.checked(definition)
             self._check_held(member, definition)
             after = msgspec.structs.replace(before, definition=definition, updated_at_us=self.world.clock.now_us())
             records = [strategy_record(after)]
@@ -188,7 +188,7 @@ class Lifecycle:
             await self._up(member)
             before = member.strategy
             definition = before.definition
-            template = self._checked(definition, capital=capital, leverage=leverage)
+            template = self.checked(definition, capital=capital, leverage=leverage)
             self._check_held(member, definition)
             now_ms = self.venue_ms()
             run = Run(
@@ -242,7 +242,7 @@ class Lifecycle:
                 )
                 return effects
 
-            await self._perform(member, become_paused)
+            await _actor(member).perform(become_paused)
             if not closed:
                 raise ExchangeError(
                     f"the venue did not confirm every close within {CLOSE_DEADLINE_S:.0f} s; the strategy is paused "
@@ -280,7 +280,7 @@ class Lifecycle:
                 )
                 return effects
 
-            await self._perform(member, become_stopped)
+            await _actor(member).perform(become_stopped)
             await self.roster.dismiss(member)
             run = member.strategy.run
             # Nobody looks after them any more, so they must not count in the comparison with the venue either.
@@ -292,7 +292,7 @@ class Lifecycle:
         self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.RESET):
-            self._checked(member.strategy.in_effect)
+            self.checked(member.strategy.in_effect)
             after = msgspec.structs.replace(self._after(member.strategy, Action.RESET), fault=None)
             event = Paused(status=after.status.value, close_positions=False, open_positions=_held(member))
             await self._replace(
@@ -316,10 +316,8 @@ class Lifecycle:
                     raise InvalidState("the venue has not confirmed the end of its orders yet; delete it again later")
                 await self.roster.dismiss(member)
             rows, brain = await self.writer.read(partial(_left_of, id=id))
-            before = member.strategy
-            after = msgspec.structs.replace(
-                before, deleted_at_ms=self.world.clock.now_us() // 1000, updated_at_us=self.world.clock.now_us()
-            )
+            before, now_us = member.strategy, self.world.clock.now_us()
+            after = msgspec.structs.replace(before, deleted_at_ms=now_us // 1000, updated_at_us=now_us)
             records = [strategy_record(after), name_record(before.account, before.definition.name, Kind.DROP)]
             if brain is not None:
                 records.append(Record("brain", id, Kind.PUT, encode(remains_of(brain)), id))
@@ -342,7 +340,7 @@ class Lifecycle:
                 runs.extend(run.id for run in effects.runs)
                 return effects
 
-            await self._perform(member, evaluate)
+            await _actor(member).perform(evaluate)
         return runs
 
     async def halt(self, account: str | None, id: str, *, code: str, message: str) -> Strategy:
@@ -350,15 +348,21 @@ class Lifecycle:
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.HALT):
             after = self.roster.halted(member.strategy, code, message)
-            await self._perform(member, lambda session: self.halt_session(session, after))
+            await _actor(member).perform(lambda session: self.halt_session(session, after))
             await self.roster.reload(member)
             return member.strategy
 
     # What they share.
 
-    def _checked(
-        self, definition: StrategyDefinition, *, capital: Decimal | None = None, leverage: int | None = None
+    def checked(
+        self,
+        definition: StrategyDefinition,
+        instruments: Mapping[str, Instrument] | None = None,
+        *,
+        capital: Decimal | None = None,
+        leverage: int | None = None,
     ) -> type[Template]:
+        """Return the template of what may be stored; raise InvalidParameter with every bad field of what may not."""
         template = self.template(definition.template_id)
         # The template's own check is a stranger's code like its callbacks.
         check = partial(check_definition, capital=capital, leverage=leverage)
@@ -369,7 +373,7 @@ class Lifecycle:
                 "change its params, or install a new version of the template"
             )
         try:
-            self.guard.run_as(Phase.CHECKING, number, check, definition, template, self.instruments())
+            self.guard.run_as(Phase.CHECKING, number, check, definition, template, instruments or self.instruments())
         except PipaidError:
             raise
         except BaseException as trouble:  # noqa: BLE001 - a stranger's code, which may raise anything
@@ -443,9 +447,6 @@ class Lifecycle:
             return
         raise Unavailable("the strategy is being restarted after a failure; try again")
 
-    async def _perform(self, member: Membership, act: Callable[[Session], Effects]) -> None:
-        await _actor(member).perform(act)
-
     async def _keep_on(self, member: Membership) -> None:
         """Let a strategy that could not be ended look after what it holds, and enter nothing."""
 
@@ -453,14 +454,12 @@ class Lifecycle:
             before = session.strategy
             pauses = before.status is Status.DEPLOYED
             after = self._after(before, Action.PAUSE) if pauses else before
-            effects = session.become(after, withdraw_entries="engine", guard=True)
+            effects, held = session.become(after, withdraw_entries="engine", guard=True), len(session.positions)
             if pauses:
-                effects.event(
-                    Paused(status=after.status.value, close_positions=False, open_positions=len(session.positions))
-                )
+                effects.event(Paused(status=after.status.value, close_positions=False, open_positions=held))
             return effects
 
-        await self._perform(member, become)
+        await _actor(member).perform(become)
 
 
 class _Claim:
@@ -485,8 +484,8 @@ class _Claim:
 
 
 def _actor(member: Membership) -> Employed:
-    assert member.actor is not None, "a running strategy has an actor"
-    return member.actor
+    assert (actor := member.actor) is not None, "a running strategy has an actor"
+    return actor
 
 
 def _left_of(reader: Reader, *, id: str) -> tuple[list[str], Brain | None]:

@@ -23,7 +23,8 @@ from pipaid.errors import (
     PipaidError,
     RateLimited,
 )
-from pipaid.model.event import STATUS_CHANNEL
+from pipaid.model.event import BACKTEST_CHANNEL, STATUS_CHANNEL
+from pipaid.model.job import is_job
 from pipaid.seams import Clock, Net
 from pipaid.wire import frames
 from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame
@@ -54,6 +55,8 @@ TOO_MANY_CONNECTIONS: Final = 4409
 INTERNAL_ERROR: Final = 1011
 _SAID_BY_LIBRARY: Final = frozenset({PROTOCOL_ERROR, UNSUPPORTED, INVALID_PAYLOAD, TOO_BIG})
 _NOBODY: Final = ""
+# What a key needs to subscribe.
+CHANNELS: Final = {STATUS_CHANNEL: Scope.STRATEGIES_READ, BACKTEST_CHANNEL: Scope.BACKTEST_READ}
 # So many clients are written to between two looks at everything else that goes on.
 WRITES_AT_ONCE: Final = 64
 
@@ -323,16 +326,20 @@ class _Client:
         """Follow a subscribe or unsubscribe frame for one id."""
         if frame.channel.startswith("market."):
             raise InvalidParameter("market channels are not served by this daemon; strategy.status is")
-        if frame.channel != STATUS_CHANNEL:
-            raise InvalidParameter(f"there is no channel {frame.channel!r}; {STATUS_CHANNEL} is served")
+        needed = CHANNELS.get(frame.channel)
+        if needed is None:
+            raise InvalidParameter(f"there is no channel {frame.channel!r}; {' and '.join(CHANNELS)} are served")
         if self.caller is None:
-            raise InvalidSignature("authenticate before subscribing to strategies")
-        if Scope.STRATEGIES_READ not in self.caller.scopes:
-            raise InsufficientPermission(f"the key lacks the scope {Scope.STRATEGIES_READ}")
-        if strategy_id is None:
-            raise InvalidParameter("id is missing: a strategy's id, several, or * for all of the account")
-        if strategy_id != WILDCARD and not self.server.owned(self.caller.account, strategy_id):
-            raise NotFound(f"there is no strategy {strategy_id}")
+            raise InvalidSignature(f"authenticate before subscribing to {frame.channel}")
+        if needed not in self.caller.scopes:
+            raise InsufficientPermission(f"the key lacks the scope {needed}")
+        jobs = frame.channel == BACKTEST_CHANNEL
+        if strategy_id is None or (jobs and strategy_id == WILDCARD):
+            some = "that of a backtest, or several" if jobs else "a strategy's id, several, or * for all of the account"
+            raise InvalidParameter(f"id is missing: {some}")
+        owned = strategy_id == WILDCARD or self.server.owned(self.caller.account, strategy_id)
+        if not owned or is_job(strategy_id) is not jobs:
+            raise NotFound(f"there is no {'backtest' if jobs else 'strategy'} {strategy_id}")
         if frame.op == "unsubscribe":
             if not self.server.hub.unsubscribe(self.tap, strategy_id):
                 raise NotFound(f"{strategy_id} is not subscribed")

@@ -11,7 +11,8 @@ from pipaid.cli.terminal import Terminal
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.reply import StrategyObject
 
-ID: Final = re.compile(r"strat_[0-9a-f]{6,8}", re.ASCII)
+# A backtest's events are followed under its own id.
+ID: Final = re.compile(r"(?:strat|bt)_[0-9a-f]{6,8}", re.ASCII)
 EVERYTHING: Final = "*"
 SUGGESTED_MAX: Final = 3
 

@@ -32,9 +32,10 @@ ABOUT: Final[Mapping[tuple[str, str], str]] = {
 
 @frozen
 class Asked:
-    """One field of a request as a verb takes it; `read` turns what was typed into the JSON value."""
+    """One field of a request as a verb takes it; `read` turns what was typed into the JSON value under `key`."""
 
     field: str
+    key: str
     parameter: Parameter
     read: Reading
 
@@ -45,7 +46,7 @@ def asked_of(operation: Operation) -> tuple[Asked, ...]:
     kind = inspect.type_info(operation.request)
     assert isinstance(kind, inspect.StructType)
     ordered = sorted(kind.fields, key=lambda each: each.name != operation.id_field)
-    return tuple(_asked(operation, each, allowed[each.name]) for each in ordered)
+    return tuple(_asked(operation, each, allowed[each.encode_name]) for each in ordered)
 
 
 def parameters_of(operation: Operation) -> list[Parameter]:
@@ -65,10 +66,10 @@ def args_of(operation: Operation, typed: dict[str, Any]) -> dict[str, Any]:
     for asked in asked_of(operation):
         value = typed.get(asked.field)
         if value is not None:
-            args[asked.field] = asked.read(value)
+            args[asked.key] = asked.read(value)
     if typed.get(PARAM):
         args["params"] = with_params(args.get("params", {}), typed[PARAM])
-    if operation.name == "strategy.create":
+    if operation.name == "strategy.create" or (operation.name == "backtest.create" and "strategy_id" not in args):
         args.setdefault("params", {})
     return args
 
@@ -106,7 +107,7 @@ def param_value(text: str) -> Any:
 
 def _asked(operation: Operation, each: inspect.Field, allowed: str) -> Asked:
     if each.name == operation.id_field or operation.request.__struct_fields__ == (each.name,):
-        return Asked(each.name, _argument(operation, each, allowed), str)
+        return Asked(each.name, each.encode_name, _argument(operation, each, allowed), str)
     # A field without a default that may be left out stays as it is on the other side, so null can mean something else.
     liftable = not each.required and each.default is NODEFAULT and _nullable(each.type)
     default = None if each.default is NODEFAULT else each.default
@@ -123,12 +124,12 @@ def _asked(operation: Operation, each: inspect.Field, allowed: str) -> Asked:
         completion=complete_template if each.name == "template_id" else _completion(_choices(each.type)),
         metavar="JSON" if isinstance(_kinds(each.type)[0], inspect.DictType) else "",
     )
-    return Asked(each.name, parameter, read)
+    return Asked(each.name, each.encode_name, parameter, read)
 
 
 def _way(each: inspect.Field, *, liftable: bool) -> tuple[Any, Reading, tuple[str, ...]]:
     """Return how a field is typed: its type for typer, how it is read, and the names of its option."""
-    dashed = each.name.replace("_", "-")
+    dashed = each.encode_name.replace("_", "-")
     kinds = [kind for kind in _kinds(each.type) if not isinstance(kind, inspect.NoneType)]
     first = kinds[0]
     if isinstance(first, inspect.BoolType):

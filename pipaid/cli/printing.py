@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from pipaid.cli.drawing import drawn
 from pipaid.cli.explaining import explained
+from pipaid.cli.jobs import job_sheets
 from pipaid.cli.sheet import Sheet, sheets_of
 from pipaid.cli.terminal import Terminal
+from pipaid.model.job import JobObject
 from pipaid.model.operation import Operation
 from pipaid.model.reply import Deleted, Reply, StrategyObject, Triggered
 from pipaid.model.report import (
@@ -38,6 +40,8 @@ def _shown(reply: Reply) -> list[Sheet]:
         return list(explained(reply))
     if isinstance(reply, TemplateObject):
         return _template(reply)
+    if isinstance(reply, JobObject):
+        return list(job_sheets(reply))
     return list(sheets_of(reply))
 
 

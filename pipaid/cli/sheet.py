@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import msgspec
 from attrs import frozen
 
+from pipaid.model.job import ListedJob
 from pipaid.model.reply import OrderObject, PositionObject, Reply, RunObject, StrategyObject, TradeObject
 from pipaid.model.report import (
     ActorObject,
@@ -349,6 +350,19 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("MIN CAPITAL", lambda item: item.min_capital, Kind.NUMBER),
         Column("SEVERAL SYMBOLS", lambda item: item.multi_symbol),
         Column("DESCRIPTION", lambda item: item.description, Kind.PROSE, 0),
+    ),
+    ListedJob: (
+        Column("BACKTEST", lambda item: item.id, rank=0),
+        Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
+        Column("DONE", lambda item: percent(str(item.progress)), Kind.NUMBER, 0),
+        Column("TEMPLATE", lambda item: item.config.template_id, Kind.LABEL, 0),
+        Column("SYMBOLS", lambda item: item.config.symbols, Kind.LABEL),
+        Column("FROM", lambda item: moment(item.config.start), rank=3),
+        Column("TO", lambda item: moment(item.config.end), rank=3),
+        Column("SUBMITTED", _at("submitted_at"), rank=4),
+        Column("TRADES", lambda item: item.result and item.result.metrics.total_trades, Kind.NUMBER),
+        Column("SHARPE", lambda item: item.result and item.result.metrics.sharpe, Kind.SIGNED),
+        Column("ERROR", lambda item: item.error and f"{item.error.code}: {item.error.message}", Kind.PROSE, 2),
     ),
     KeyObject: (
         Column("KEY", lambda item: item.api_key, rank=0),

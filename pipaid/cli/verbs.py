@@ -29,7 +29,10 @@ GROUPS: Final = {
     "key": "Make, list and end API keys",
     "log": "Change what the daemon logs",
     "sim": "Faults on the simulated venue",
+    "job": "Backtests that the daemon plays",
 }
+# Where the name of the group is another verb's.
+GROUP_OF: Final = {"backtest": "job"}
 ALIASES: Final = (
     "list", "get", "create", "deploy", "pause", "stop", "why", "positions", "orders", "trades",
 )  # fmt: skip
@@ -54,6 +57,7 @@ def add_operations(app: typer.Typer) -> None:
         if not prefix:
             add_operation(app, operation)
             continue
+        prefix = GROUP_OF.get(prefix, prefix)
         if prefix not in groups:
             groups[prefix] = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=GROUPS.get(prefix))
             app.add_typer(groups[prefix], name=prefix)

@@ -233,12 +233,16 @@ class FeeTier(Tier):
 
 @frozen(kw_only=True)
 class Backtest:
-    """How many backtests are played at once, each in a process of its own, and what trading costs by volume in them.
+    """How many backtests are played at once, each in a process of its own, what each may take, and what trading costs.
 
+    Candles come from the folder `candles`, which is that of the state directory unless something else is set.
     `tiers` say from which volume of the trailing 30 days on (quote currency) makers and takers pay how much.
     """
 
     slots: Annotated[int, Between(1, 64)] = 1
+    candles: Annotated[Path | None, Beside()] = None
+    memory_mib_max: Annotated[int, Between(64, 1_000_000)] = 2_048
+    run_s_max: Annotated[float, Between(1, 604_800)] = 3_600.0
     tiers: tuple[FeeTier, ...] = tuple(FeeTier(*astuple(tier)) for tier in TIERS)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from attrs import frozen
 
 from pipaid.engine.matching import Terms
 from pipaid.errors import InvalidParameter
+from pipaid.model.backtest import FeeModel as FeeModel
 from pipaid.model.moment import DAY_MS
 from pipaid.model.money import ZERO, plain
 
-FeeModel = Literal["none", "fixed_bps", "tiered_maker_taker", "match_exchange"]
 FEE_MODELS: Final[tuple[FeeModel, ...]] = get_args(FeeModel)
 FEE_BPS_DEFAULT: Final = Decimal(5)
 FEE_BPS_MAX: Final = Decimal(1_000)

@@ -12,6 +12,7 @@ from pipaid.model.money import ZERO, exact_text, quote_text
 from pipaid.model.order import Fill, Side
 from pipaid.model.reply import Reply
 
+FeeModel = Literal["none", "fixed_bps", "tiered_maker_taker", "match_exchange"]
 LevelKind = Literal["entry", "stop", "target", "liquidation"]
 
 
@@ -121,7 +122,8 @@ class BacktestTradeObject(msgspec.Struct, frozen=True, kw_only=True):
 class ResultObject(Reply, frozen=True, kw_only=True):
     """The result of a backtest; `metrics_365` annualises over the days of the calendar.
 
-    `refusals` counts refused entries by the cap or gate that refused them; equal inputs have equal digests.
+    `refusals` counts refused entries by the cap or gate that refused them; equal inputs have equal digests. A job
+    that made very many trades keeps the last ones: `trades_left_out` came before them, and all figures are of all.
     """
 
     metrics: MetricsObject
@@ -130,6 +132,7 @@ class ResultObject(Reply, frozen=True, kw_only=True):
     metrics_365: MetricsObject
     refusals: dict[str, int]
     digest: str
+    trades_left_out: int = 0
 
 
 def metrics_object(metrics: Metrics) -> MetricsObject:

@@ -128,6 +128,23 @@ class Candles:
         time_ms, first, high, low, last, volume = columns
         return cls(symbol, timeframe, time_ms, first, high, low, last, volume, price_decimals, volume_decimals)
 
+    @classmethod
+    def from_candles(cls, candles: Sequence[Candle]) -> Candles:
+        """Make columns of at least one candle, all of one symbol and timeframe and known to be true."""
+        first = candles[0]
+        told = [price for each in candles for price in (each.open, each.high, each.low, each.close)]
+        prices, price_decimals = exact_units(first.symbol, told, PRICE_DECIMALS_MAX)
+        volumes = [each.volume for each in candles]
+        volume, volume_decimals = exact_units(first.symbol, volumes, VOLUME_DECIMALS_MAX, rounds=True)
+        times = np.array([each.open_time_ms for each in candles], dtype=np.int64)
+        return cls.of(
+            first.symbol,
+            first.timeframe,
+            [times, *np.ascontiguousarray(prices.reshape(-1, 4).T), volume],
+            price_decimals=price_decimals,
+            volume_decimals=volume_decimals,
+        )
+
     def faults(self) -> list[Fault]:
         """Return every gap, disorder and impossible candle, in order."""
         times, step_ms = self.time_ms, self.timeframe.ms

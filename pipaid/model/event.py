@@ -11,6 +11,7 @@ from pipaid.model.ident import derived_id
 from pipaid.model.moment import iso_millis
 
 STATUS_CHANNEL: Final = "strategy.status"
+BACKTEST_CHANNEL: Final = "backtest.status"
 
 
 class EventData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -165,6 +166,39 @@ class Lagged(EventData, frozen=True, kw_only=True):
     to_seq: int
 
 
+class BacktestMoved(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """A backtest job went on: its status, and the share of it that is played."""
+
+    status: str
+    progress: float
+    code: str = ""
+    message: str = ""
+
+
+class BacktestQueued(BacktestMoved, frozen=True, kw_only=True, omit_defaults=True):
+    """It waits for a slot: it is new, or the daemon ended while it ran."""
+
+
+class BacktestStarted(BacktestMoved, frozen=True, kw_only=True, omit_defaults=True):
+    """It is being played."""
+
+
+class BacktestProgressed(BacktestMoved, frozen=True, kw_only=True, omit_defaults=True):
+    """More of it is played."""
+
+
+class BacktestDone(BacktestMoved, frozen=True, kw_only=True, omit_defaults=True):
+    """Its result is there."""
+
+
+class BacktestFailed(BacktestMoved, frozen=True, kw_only=True, omit_defaults=True):
+    """It has no result, and `code` and `message` say why."""
+
+
+class BacktestCancelled(BacktestMoved, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody ended it."""
+
+
 EVENT_NAMES: Final[dict[type[EventData], str]] = {
     Deployed: "deployed",
     Paused: "paused",
@@ -178,13 +212,19 @@ EVENT_NAMES: Final[dict[type[EventData], str]] = {
     RiskBlocked: "risk_blocked",
     Resumed: "resumed",
     Lagged: "lagged",
+    BacktestQueued: "queued",
+    BacktestStarted: "running",
+    BacktestProgressed: "progress",
+    BacktestDone: "done",
+    BacktestFailed: "failed",
+    BacktestCancelled: "cancelled",
 }
 # Opt-in events carry no `seq` of their own but `after_seq`, so that strict subscribers see no hole.
 OPT_IN_EVENTS: Final = frozenset({"risk_blocked", "resumed", "lagged"})
 
 
 class EventDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """An event on its way into the journal, which gives it its number."""
+    """An event on its way into the journal, which gives it its number; a backtest's bears the job's id."""
 
     strategy_id: str
     data: EventData
@@ -196,6 +236,11 @@ class EventDraft(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """Return the event's name on the stream."""
         return EVENT_NAMES[type(self.data)]
+
+    @property
+    def channel(self) -> str:
+        """Return the channel of the stream that it is told on."""
+        return BACKTEST_CHANNEL if isinstance(self.data, BacktestMoved) else STATUS_CHANNEL
 
     @property
     def opt_in(self) -> bool:
@@ -229,7 +274,7 @@ def event_frame(draft: EventDraft, *, seq: int, ordinal: int) -> bytes:
     event_id = derived_id("evt", draft.strategy_id, seq, ordinal if opt_in else 0)
     return _ENCODER.encode(
         _Frame(
-            channel=STATUS_CHANNEL,
+            channel=draft.channel,
             event=draft.name,
             id=draft.strategy_id,
             seq=msgspec.UNSET if opt_in else seq,

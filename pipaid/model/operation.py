@@ -9,13 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from pipaid.errors import InvalidParameter, NotFound
-from pipaid.model import reply, report, request
+from pipaid.model import job, reply, report, request
 from pipaid.model.reply import Reply
 from pipaid.model.request import Request, parse_request
 
 READ: Final = "strategies:read"
 WRITE: Final = "strategies:write"
 ADMIN: Final = "admin"
+BACKTEST_READ: Final = "backtest:read"
+BACKTEST_WRITE: Final = "backtest:write"
 PUBLIC: Final = ""
 
 
@@ -67,6 +69,7 @@ def _row(name: str, summary: str, asked: type[Request], answered: type[Reply], *
 
 _STRATEGIES: Final = "/v1/strategies"
 _STRATEGY: Final = "/v1/strategies/{id}"
+_JOBS: Final = "/v1/backtest/jobs"
 
 _ROWS: Final = (
     _write(
@@ -155,6 +158,22 @@ _ROWS: Final = (
     _read("risk.get", "Show the account's caps", request.Nothing, report.RiskObject, path="/v1/risk"),
     _write(
         "risk.set", "Change the account's caps", request.RiskSet, report.RiskObject, method="PUT", path="/v1/risk"
+    ),
+    _write(
+        "backtest.create", "Queue a backtest", job.BacktestCreate, job.JobObject,
+        scope=BACKTEST_WRITE, weight=20, path=_JOBS, http_status=201,
+    ),
+    _read(
+        "backtest.list", "List backtests, newest first", job.BacktestList, job.JobPage,
+        scope=BACKTEST_READ, weight=5, path=_JOBS,
+    ),
+    _read(
+        "backtest.get", "Show a backtest with its result", request.Addressed, job.JobObject,
+        scope=BACKTEST_READ, path=f"{_JOBS}/{{id}}",
+    ),
+    _write(
+        "backtest.cancel", "End a backtest that waits or runs", job.BacktestCancel, job.JobObject,
+        scope=BACKTEST_WRITE, path=f"{_JOBS}/{{id}}/cancel",
     ),
     _admin("events.tail", "Follow events as they happen", request.EventsTail, Reply, streaming=True),
     _admin("events.stop", "End a tail of this connection", request.EventsStop, report.TailsStopped),

@@ -5,7 +5,19 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, NamedTuple, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -106,6 +118,13 @@ Percent = Annotated[
         extra_json_schema=_PERCENT,
     ),
 ]
+BasisPoints = Annotated[
+    Decimal,
+    Meta(
+        description='basis points from 0 to 1000 as a decimal string, such as "5"',
+        extra={"least": Decimal(0), "most": Decimal(1_000)},
+    ),
+]
 Share = Annotated[
     Decimal,
     Meta(
@@ -140,7 +159,12 @@ Scopes = Annotated[
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The arguments of an operation; what is not declared is refused."""
+    """The arguments of an operation; what is not declared is refused.
+
+    `aliases` maps other names that are taken as well to the fields that they stand for.
+    """
+
+    aliases: ClassVar[dict[str, str]] = {}
 
 
 class Nothing(Request, frozen=True, kw_only=True):
@@ -362,6 +386,7 @@ class LogLevel(Request, frozen=True, kw_only=True):
 
 
 class _Field(NamedTuple):
+    name: str
     hint: Any
     required: bool
     nullable: bool
@@ -384,10 +409,16 @@ def parse_request(request: type[Request], args: object, *, as_text: bool = False
     fields = _fields(request)
     mistakes: _Mistakes = []
     values: dict[str, Any] = {}
+    for alias, name in request.aliases.items():
+        if alias in sent:
+            value = sent[alias]
+            sent = {key: each for key, each in sent.items() if key != alias}
+            if sent.setdefault(name, value) != value:
+                mistakes.append((alias, f"is another name of {name}; both were given, with different values"))
     for name, about in fields.items():
         if name in sent:
             try:
-                values[name] = _value(about, sent[name], as_text=as_text)
+                values[about.name] = _value(about, sent[name], as_text=as_text)
             except ValueError as wrong:
                 mistakes.append((name, str(wrong)))
         elif about.required:
@@ -421,7 +452,8 @@ def _value(about: _Field, value: Any, *, as_text: bool) -> Any:
             number = parse_decimal(value, field="value")
         except InvalidParameter:
             raise ValueError(refusal) from None
-        if not about.extra.get("above", number - 1) < number <= about.extra.get("most", number):
+        low, high = about.extra.get("least", number), about.extra.get("most", number)
+        if not (about.extra.get("above", number - 1) < number and low <= number <= high):
             raise ValueError(refusal)
         return number
     try:
@@ -444,10 +476,13 @@ def _shown(value: object) -> str:
 def _fields(request: type[Request]) -> dict[str, _Field]:
     """Take the declaration of a request apart, once."""
     hints = get_type_hints(request, include_extras=True)
-    return {info.name: _field(hints[info.name], required=info.required) for info in msgspec.structs.fields(request)}
+    return {
+        info.encode_name: _field(info.name, hints[info.name], required=info.required)
+        for info in msgspec.structs.fields(request)
+    }
 
 
-def _field(hint: Any, *, required: bool) -> _Field:
+def _field(name: str, hint: Any, *, required: bool) -> _Field:
     kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
     nullable = NoneType in kinds
     kinds = [kind for kind in kinds if kind not in (NoneType, UnsetType)]
@@ -460,7 +495,13 @@ def _field(hint: Any, *, required: bool) -> _Field:
     extra = {key: value for meta in metas for key, value in (meta.extra or {}).items()}
     bare = get_args(kind)[0] if metas else kind
     return _Field(
-        kind, required, nullable, described[0] if described else _in_words(bare), extra, is_decimal=bare is Decimal
+        name,
+        kind,
+        required,
+        nullable,
+        described[0] if described else _in_words(bare),
+        extra,
+        is_decimal=bare is Decimal,
     )
 
 

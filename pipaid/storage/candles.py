@@ -64,6 +64,27 @@ class CandleStore:
             "`pipaid data import FILE` brings some in, `pipaid data download SYMBOL --from DATE` fetches some"
         )
 
+    def finest(self, symbol: str, timeframe: Timeframe, *, venue: str = "") -> Candles | None:
+        """Map the smallest candles of a symbol of which a timeframe can be made, if there are any.
+
+        Raise InvalidParameter if several venues have some and none is chosen.
+        """
+        fitting = [
+            header
+            for header in self.names()
+            if header.symbol == symbol
+            and (not venue or header.venue == venue)
+            and header.timeframe.ms <= timeframe.ms
+            and not timeframe.ms % header.timeframe.ms
+        ]
+        venues = sorted({header.venue for header in fitting})
+        if len(venues) > 1:
+            raise InvalidParameter(f"there are candles of {symbol} at {', '.join(venues)}; one venue has to be chosen")
+        if not fitting:
+            return None
+        smallest = min(fitting, key=lambda header: header.timeframe.ms)
+        return _mapped(self.path(smallest.venue, symbol, smallest.timeframe))
+
     def held(self, venue: str, symbol: str, timeframe: Timeframe) -> Candles | None:
         """Map the candles of just this timeframe into memory, if there are any."""
         path = self.path(venue, symbol, timeframe)

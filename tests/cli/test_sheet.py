@@ -181,6 +181,8 @@ def _plain(kind: msgspec.inspect.Type) -> Any:
         }
     if isinstance(kind, inspect.VarTupleType):
         return [_plain(kind.item_type)]
+    if isinstance(kind, inspect.TupleType):
+        return [_plain(each) for each in kind.item_types]
     if isinstance(kind, inspect.DictType):
         return {"key": _plain(kind.value_type)}
     if isinstance(kind, inspect.UnionType):

@@ -24,6 +24,7 @@ FLOORS = {
     "pipaid.storage": 4,
     "pipaid.venues": 4,
     "pipaid.backtesting": 4,
+    "pipaid.jobs": 4,
     "pipaid.optimising": 4,
     "pipaid.sdk": 4,
     "templates": 4,
@@ -32,6 +33,7 @@ FLOORS = {
     "pipaid.cli": 5,
     "pipaid.doctor": 5,
     "actors.daemon": 6,
+    "actors.jobs": 6,
     "actors.posts": 6,
     "actors.process": 6,
     "actors.surfaces": 6,
@@ -54,7 +56,7 @@ STRANGERS = (
 )
 # Actors meet through mailboxes that the composition root wires, so each knows what a mailbox is and no other actor.
 SHARED_BY_ACTORS = "actors.actor"
-COMPOSITION_ROOTS = ("actors.daemon", "actors.posts", "actors.process", "actors.surfaces")
+COMPOSITION_ROOTS = ("actors.daemon", "actors.jobs", "actors.posts", "actors.process", "actors.surfaces")
 
 
 def test_every_import_goes_down_the_floors() -> None:

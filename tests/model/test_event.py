@@ -12,6 +12,13 @@ import pytest
 from pipaid.model.event import (
     EVENT_NAMES,
     OPT_IN_EVENTS,
+    BacktestCancelled,
+    BacktestDone,
+    BacktestFailed,
+    BacktestMoved,
+    BacktestProgressed,
+    BacktestQueued,
+    BacktestStarted,
     Deployed,
     EventData,
     EventDraft,
@@ -120,6 +127,12 @@ EXAMPLES: list[tuple[EventData, str]] = [
     ),
     (RiskBlocked(rule="cooldown", symbol="SOLUSDT", limit="1", value="2"), "rule symbol limit value"),
     (Resumed(status="deployed"), "status"),
+    (BacktestQueued(status="queued", progress=0.0), "status progress"),
+    (BacktestStarted(status="running", progress=0.0), "status progress"),
+    (BacktestProgressed(status="running", progress=0.25), "status progress"),
+    (BacktestDone(status="done", progress=1.0), "status progress"),
+    (BacktestFailed(status="failed", progress=0.5, code="INTERRUPTED", message="why"), "status progress code message"),
+    (BacktestCancelled(status="cancelled", progress=0.5), "status progress"),
     (Lagged(from_seq=3, to_seq=9), "from_seq to_seq"),
 ]  # fmt: skip
 
@@ -198,7 +211,18 @@ def test_the_documented_events_are_numbered() -> None:
         "order_cancelled", "error",
     }  # fmt: skip
 
-    assert set(EVENT_NAMES.values()) - OPT_IN_EVENTS == documented
+    of_backtests = {"queued", "running", "progress", "done", "failed", "cancelled"}
+
+    assert set(EVENT_NAMES.values()) - OPT_IN_EVENTS == documented | of_backtests
+
+
+def test_a_backtest_is_told_of_on_a_channel_of_its_own() -> None:
+    channels = {type(data): frame_of(data)["channel"] for data, _ in EXAMPLES}
+
+    assert {kind for kind, channel in channels.items() if channel == "backtest.status"} == {
+        kind for kind in channels if issubclass(kind, BacktestMoved)
+    }
+    assert set(channels.values()) == {"strategy.status", "backtest.status"}
 
 
 def test_event_ids_differ_and_do_not_change() -> None:

@@ -48,7 +48,8 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "template.list", "template.get", "kill.get", "kill.activate", "kill.deactivate", "kill.logs", "risk.get",
         "risk.set", "run.get", "events.tail", "events.stop", "key.create", "key.list", "key.revoke", "key.rotate",
         "ping", "status", "health", "actors", "metrics", "reload", "drain", "shutdown", "log.level", "sim.halt",
-        "condition.logs", "sim.fault", "sim.faults", "sim.calm",
+        "condition.logs", "sim.fault", "sim.faults", "sim.calm", "backtest.create", "backtest.list", "backtest.get",
+        "backtest.cancel",
     }  # fmt: skip
 
     assert set(OPERATIONS) == expected
@@ -87,7 +88,7 @@ def test_a_row_is_consistent(operation: Operation) -> None:
     )
     assert bool(operation.method) == bool(operation.path)
     assert not operation.mutating or not operation.scope.endswith(":read")
-    assert operation.admin_only or operation.scope.startswith("strategies:")
+    assert operation.admin_only or operation.scope.startswith(("strategies:", "backtest:"))
     assert all(allowed_values(operation.request).values())
 
 

@@ -1,0 +1,213 @@
+"""A backtest job in its worker process: candles from the store or the market, a result as it goes over the wire.
+
+Nothing that a template does in here reaches the daemon: the process is the job's own, is bounded, and ends with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import struct
+import threading
+from multiprocessing import connection
+from pathlib import Path
+from typing import Final
+
+import attrs
+import msgspec
+import trio
+from attrs import frozen
+
+from pipaid.backtesting import Backtest, inferred
+from pipaid.config.sections import Market
+from pipaid.engine.backtest import run
+from pipaid.engine.fees import Fees
+from pipaid.errors import InvalidParameter, NotFound, PipaidError
+from pipaid.home import house
+from pipaid.model.backtest import MetricsObject, result_object
+from pipaid.model.columns import Candles
+from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.job import JobConfig, JobError
+from pipaid.model.moment import iso_seconds
+from pipaid.model.strategy import StrategyDefinition
+from pipaid.seams import World
+from pipaid.signals.series import Series
+from pipaid.storage.candles import CandleStore
+from pipaid.venues.opening import open_market
+from pipaid.venues.venue import Market as Watched
+from pipaid.wire.activity import Activity
+
+FAILED: Final = "BACKTEST_FAILED"
+# Above these, a result keeps the last ones and says how many it leaves out: an answer has bounds.
+TRADES_MAX: Final = 10_000
+# Trading comes first.
+NICENESS: Final = 10
+SHARE: Final = struct.Struct("<d")
+
+
+@frozen(kw_only=True)
+class Task:
+    """All that a worker needs: what to play, where candles are, and where to note how much of it is played.
+
+    `now_ms` is the market's time, beyond which it tells nothing; `fees` are those of the job.
+    """
+
+    config: JobConfig
+    fees: Fees
+    store: Path
+    market: Market
+    now_ms: int
+    listed_ms: int
+    note: Path
+    memory_bytes_max: int
+
+
+class Played(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a task: a result in JSON and its metrics, or an error."""
+
+    result: bytes = b""
+    metrics: MetricsObject | None = None
+    error: JobError | None = None
+
+
+def settle() -> None:
+    """Prepare a worker: whoever employs it ends it, it gives way to trading, and does not outlive the daemon."""
+    house()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker is started by a daemon"
+    threading.Thread(target=_end_with, args=(parent.sentinel,), name="parent", daemon=True).start()
+
+
+def retire() -> bool:
+    """Tell that a worker plays one job: what a template leaves behind in its process meets no other job."""
+    return True
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    World().env.leave(1)
+
+
+def play(task: Task) -> Played:
+    """Play a job; whatever goes wrong is told in the answer."""
+    _bound(task.memory_bytes_max)
+    try:
+        return _played(task)
+    except PipaidError as trouble:
+        return Played(error=JobError(code=trouble.code, message=trouble.message))
+    except MemoryError:
+        limit = task.memory_bytes_max // 1_048_576
+        return _failed(f"it needs more than the {limit} MiB of backtest.memory_mib_max; play less of it at once")
+    except BaseException as trouble:  # noqa: BLE001 - a template's SystemExit would end the worker without a word
+        return _failed(f"{type(trouble).__name__}: {trouble}")
+
+
+def _failed(message: str) -> Played:
+    return Played(error=JobError(code=FAILED, message=message[:1_000]))
+
+
+def _bound(limit: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def _played(task: Task) -> Played:
+    config = task.config
+    candles, instruments = gathered(task)
+    plan = Backtest(
+        template=config.template_id,
+        params=config.params,
+        candles=candles,
+        timeframe=config.timeframe,
+        capital=config.capital,
+        leverage=config.leverage,
+        start=config.start_ms,
+        instruments=instruments,
+    ).plan()
+    noted = os.open(task.note, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        result = run(
+            attrs.evolve(plan, fees=task.fees), on_progress=lambda share: os.pwrite(noted, SHARE.pack(share), 0)
+        )
+    finally:
+        os.close(noted)
+    told = result_object(result)
+    left_out = len(told.trades) - TRADES_MAX
+    if left_out > 0:
+        told = msgspec.structs.replace(told, trades=told.trades[left_out:], trades_left_out=left_out)
+    return Played(result=msgspec.json.encode(told), metrics=told.metrics)
+
+
+def progress_of(noted: bytes) -> float:
+    """Return the share that a worker has noted, 0 as long as there is none."""
+    return float(SHARE.unpack(noted)[0]) if len(noted) == SHARE.size else 0.0
+
+
+def definition_for(config: JobConfig) -> StrategyDefinition:
+    """Return the definition that a job plays."""
+    return StrategyDefinition(
+        name="backtest",
+        template_id=config.template_id,
+        params=config.params,
+        symbols=config.symbols,
+        timeframe=config.timeframe,
+        capital=config.capital,
+        leverage=config.leverage,
+    )
+
+
+def stored_instruments(store: CandleStore, config: JobConfig) -> dict[str, Instrument]:
+    """Return how those symbols of a job trade of which the store has candles, as far as candles tell."""
+    found = {symbol: store.finest(symbol, config.timeframe) for symbol in config.symbols}
+    return {symbol: inferred(candles) for symbol, candles in found.items() if candles is not None}
+
+
+def gathered(task: Task) -> tuple[dict[str, Candles], dict[str, Instrument]]:
+    """Return the candles of each symbol with the history that its indicators need, and what is known of how it trades.
+
+    Candles from the store come first; a symbol without any there comes from the market, up to its present.
+    """
+    config, store = task.config, CandleStore(task.store)
+    history_ms = Series.anchor_ms(config.start_ms, config.timeframe)
+    candles: dict[str, Candles] = {}
+    missing: list[str] = []
+    for symbol in config.symbols:
+        stored = store.finest(symbol, config.timeframe)
+        if stored is None or not len(stored.between(config.start_ms, config.end_ms + 1)):
+            missing.append(symbol)
+        else:
+            candles[symbol] = stored.between(history_ms, config.end_ms + 1)
+    instruments: dict[str, Instrument] = {}
+    if missing:
+        instruments = trio.run(_from_market, task, missing, history_ms, candles)
+    return {symbol: candles[symbol] for symbol in config.symbols}, instruments
+
+
+async def _from_market(
+    task: Task, symbols: list[str], history_ms: int, candles: dict[str, Candles]
+) -> dict[str, Instrument]:
+    config = task.config
+    market: Watched = open_market(
+        task.market, World(), Activity(), resume_ms=task.now_ms, listed_ms=task.listed_ms or None
+    )
+    listed = await market.instruments()
+    for symbol in symbols:
+        if symbol not in listed:
+            raise NotFound(
+                f"there are no candles of {symbol} from {iso_seconds(config.start_ms)} to {iso_seconds(config.end_ms)} "
+                f"in {task.store}, and the market does not list it; `pipaid data download {symbol}` fetches some"
+            )
+        end_ms = min(config.end_ms - config.end_ms % Timeframe.M1.ms + Timeframe.M1.ms, task.now_ms)
+        count = max(0, end_ms - history_ms) // Timeframe.M1.ms
+        found = await market.history(symbol, Timeframe.M1, end_ms=end_ms, count=count) if count else []
+        if not found or found[-1].open_time_ms < config.start_ms:
+            raise InvalidParameter(
+                f"{symbol}: there are no candles from {iso_seconds(config.start_ms)} to {iso_seconds(config.end_ms)}: "
+                f"none in {task.store}, and those of the market end at {iso_seconds(task.now_ms)}"
+            )
+        candles[symbol] = Candles.from_candles(found)
+    return {symbol: listed[symbol] for symbol in symbols}
