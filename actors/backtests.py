@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from signal import Signals
@@ -77,17 +77,18 @@ Play = Callable[[Task], Awaitable[Played]]
 _parallel: Final[Any] = trio_parallel
 
 
-@asynccontextmanager
-async def workers(init: Callable[[], object]) -> AsyncGenerator[Play]:
-    """Yield what plays a task in a process of its own; a call that is cancelled kills its process."""
-    async with _parallel.open_worker_context(init=init, retire=retire, grace_period=GRACE_S) as context:
-
-        async def played(task: Task) -> Played:
-            limiter = trio.CapacityLimiter(1)
-            found: Played = await context.run_sync(play, task, kill_on_cancel=True, limiter=limiter)
-            return found
-
-        yield played
+async def played(init: Callable[[], object], task: Task) -> Played:
+    """Play a task in a process of its own, which is killed if the call is cancelled."""
+    found: list[Played] = []
+    try:
+        async with _parallel.open_worker_context(init=init, retire=retire, grace_period=GRACE_S) as context:
+            one = trio.CapacityLimiter(1)
+            found.append(await context.run_sync(play, task, kill_on_cancel=True, limiter=one))
+    except trio_parallel.BrokenWorkerError:
+        # Once it has answered, its end is its own affair.
+        if not found:
+            raise
+    return found[0]
 
 
 @define(eq=False)
@@ -115,7 +116,7 @@ class Backtests:
     run_s_max: float
     store: CandleStore
     notes: Path
-    employ: Callable[[], AbstractAsyncContextManager[Play]]
+    play: Play
     task_of: Callable[[JobConfig, Path], Task]
     definition_of: Callable[[str | None, str], StrategyDefinition]
     check: Callable[[StrategyDefinition, Mapping[str, Instrument]], object]
@@ -276,7 +277,7 @@ class Backtests:
             waits = await self._interrupted(job) if job.status is JobStatus.RUNNING else job
             if waits.status is JobStatus.QUEUED:
                 self._enqueue(waits)
-        async with self.employ() as played, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
                 free = set(range(self.slots)) - {each.slot for each in self._running.values()}
@@ -285,7 +286,7 @@ class Backtests:
                     await self._lot.park()
                 else:
                     running = self._running[job_id] = _Running(min(free))
-                    nursery.start_soon(self._play, job_id, running, played)
+                    nursery.start_soon(self._see_through, job_id, running)
 
     async def _interrupted(self, job: Job) -> Job:
         """Let a job wait again that the daemon did not survive, once."""
@@ -313,7 +314,7 @@ class Backtests:
                 return job_id
         return None
 
-    async def _play(self, job_id: str, running: _Running, played: Play) -> None:
+    async def _see_through(self, job_id: str, running: _Running) -> None:
         job: Job | None = None
         try:
             begun: dict[str, Any] = {"started_at_ms": self._now_ms(), "starts": self._live[job_id].starts + 1}
@@ -321,7 +322,7 @@ class Backtests:
             with suppress(InvalidState):
                 job = await self._move(job_id, JobAction.START, BacktestStarted, **begun)
             if job is not None:
-                outcome = await self._outcome(job, running, played)
+                outcome = await self._outcome(job, running)
                 await self._finish(job, running, outcome)
         finally:
             if job is not None and job_id in self._live:
@@ -331,7 +332,7 @@ class Backtests:
             running.over.set()
             self._lot.unpark_all()
 
-    async def _outcome(self, job: Job, running: _Running, played: Play) -> Played | None:
+    async def _outcome(self, job: Job, running: _Running) -> Played | None:
         """Return what became of a job, nothing if it was cancelled."""
         note = self.notes / f"backtest.{running.slot}"
         found: list[Played] = []
@@ -340,7 +341,7 @@ class Backtests:
                 try:
                     self.world.disk.write_atomically(note, b"")
                     nursery.start_soon(self._watch, job.id, note, limit)
-                    found.append(await played(self.task_of(job.config, note)))
+                    found.append(await self.play(self.task_of(job.config, note)))
                 except trio_parallel.BrokenWorkerError as broken:
                     found.append(_lost(broken))
                 except Exception as trouble:  # noqa: BLE001 - whatever keeps a worker from its work ends this job alone

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from attrs import define
 
-from actors.backtests import Backtests, workers
+from actors.backtests import Backtests, played
 from actors.feed import Feed
 from actors.lifecycle import OWNER, Lifecycle
 from actors.recorder import Recorder
@@ -66,7 +66,7 @@ def backtests_of(parts: Parts) -> Backtests:
         run_s_max=float(config.backtest.run_s_max),
         store=CandleStore(_store(config)),
         notes=config.daemon.state_dir,
-        employ=partial(workers, settle),
+        play=partial(played, settle),
         task_of=partial(task_of, config, feed.market),
         definition_of=lambda account, strategy_id: parts.roster.member(account, strategy_id).strategy.definition,
         check=parts.lifecycle.checked,
@@ -95,6 +95,7 @@ def task_of(config: Config, market: Market, job: JobConfig, note: Path) -> Task:
         listed_ms=market.listed_ms,
         note=note,
         memory_bytes_max=config.backtest.memory_mib_max * MIB,
+        run_s_max=float(config.backtest.run_s_max),
     )
 
 

@@ -484,8 +484,8 @@ class _Claim:
 
 
 def _actor(member: Membership) -> Employed:
-    assert (actor := member.actor) is not None, "a running strategy has an actor"
-    return actor
+    assert member.actor is not None, "a running strategy has an actor"
+    return member.actor
 
 
 def _left_of(reader: Reader, *, id: str) -> tuple[list[str], Brain | None]:

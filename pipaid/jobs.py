@@ -5,12 +5,14 @@ Nothing that a template does in here reaches the daemon: the process is the job'
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import resource
 import signal
 import struct
 import threading
+from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
 from typing import Final
@@ -44,6 +46,8 @@ FAILED: Final = "BACKTEST_FAILED"
 TRADES_MAX: Final = 10_000
 # Trading comes first.
 NICENESS: Final = 10
+OOM_SCORE: Final = "/proc/self/oom_score_adj"
+CANDLES_AT_ONCE: Final = 20_000
 SHARE: Final = struct.Struct("<d")
 
 
@@ -62,6 +66,7 @@ class Task:
     listed_ms: int
     note: Path
     memory_bytes_max: int
+    run_s_max: float
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,43 +81,66 @@ def settle() -> None:
     """Prepare a worker: whoever employs it ends it, it gives way to trading, and does not outlive the daemon."""
     house()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICENESS)
+    with suppress(OSError):
+        os.nice(NICENESS)
+    # Should memory run out all the same, the kernel is to take this process and not the one that trades.
+    with suppress(OSError):
+        first = os.open(OOM_SCORE, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(first, b"1000")
+        os.close(first)
+    # A process that a template leaves behind would hold the pipes open by which the end of this one is seen.
+    os.register_at_fork(after_in_child=_leave)
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker is started by a daemon"
     threading.Thread(target=_end_with, args=(parent.sentinel,), name="parent", daemon=True).start()
 
 
-def retire() -> bool:
-    """Tell that a worker plays one job: what a template leaves behind in its process meets no other job."""
-    return True
+def retire() -> None:
+    """End a worker that has answered: it plays one job, and what a template left behind in it is not waited for."""
+    _leave()
+
+
+def _leave() -> None:
+    World().env.leave(0)
 
 
 def _end_with(sentinel: int) -> None:
     connection.wait([sentinel])
-    World().env.leave(1)
+    _leave()
 
 
 def play(task: Task) -> Played:
     """Play a job; whatever goes wrong is told in the answer."""
-    _bound(task.memory_bytes_max)
+    _bound(resource.RLIMIT_DATA, task.memory_bytes_max)
+    # Even if the daemon dies and what is played never lets anybody look.
+    _bound(resource.RLIMIT_CPU, math.ceil(task.run_s_max) + 1)
     try:
         return _played(task)
     except PipaidError as trouble:
+        if isinstance(trouble.__cause__, MemoryError):
+            return _too_large(task)
         return Played(error=JobError(code=trouble.code, message=trouble.message))
     except MemoryError:
-        limit = task.memory_bytes_max // 1_048_576
-        return _failed(f"it needs more than the {limit} MiB of backtest.memory_mib_max; play less of it at once")
+        return _too_large(task)
     except BaseException as trouble:  # noqa: BLE001 - a template's SystemExit would end the worker without a word
         return _failed(f"{type(trouble).__name__}: {trouble}")
+
+
+def _too_large(task: Task) -> Played:
+    limit = task.memory_bytes_max // 1_048_576
+    return _failed(f"it needs more than the {limit} MiB of backtest.memory_mib_max; play less of it at once")
 
 
 def _failed(message: str) -> Played:
     return Played(error=JobError(code=FAILED, message=message[:1_000]))
 
 
-def _bound(limit: int) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+def _bound(kind: int, limit: int) -> None:
+    # Not every sandbox lets a process bound itself.
+    with suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(kind)
+        most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (most, most))
 
 
 def _played(task: Task) -> Played:
@@ -202,12 +230,26 @@ async def _from_market(
                 f"in {task.store}, and the market does not list it; `pipaid data download {symbol}` fetches some"
             )
         end_ms = min(config.end_ms - config.end_ms % Timeframe.M1.ms + Timeframe.M1.ms, task.now_ms)
-        count = max(0, end_ms - history_ms) // Timeframe.M1.ms
-        found = await market.history(symbol, Timeframe.M1, end_ms=end_ms, count=count) if count else []
-        if not found or found[-1].open_time_ms < config.start_ms:
+        found = await _history(market, symbol, max(history_ms, market.listed_ms), end_ms)
+        if found is None or found.time_ms[-1] < config.start_ms:
             raise InvalidParameter(
                 f"{symbol}: there are no candles from {iso_seconds(config.start_ms)} to {iso_seconds(config.end_ms)}: "
                 f"none in {task.store}, and those of the market end at {iso_seconds(task.now_ms)}"
             )
-        candles[symbol] = Candles.from_candles(found)
+        candles[symbol] = found
     return {symbol: listed[symbol] for symbol in symbols}
+
+
+async def _history(market: Watched, symbol: str, begin_ms: int, end_ms: int) -> Candles | None:
+    """Return the candles of a span, if there are any; asked for in parts, as columns take a tenth of the room."""
+    found: Candles | None = None
+    while begin_ms < end_ms:
+        until_ms = min(begin_ms + CANDLES_AT_ONCE * Timeframe.M1.ms, end_ms)
+        count = (until_ms - begin_ms) // Timeframe.M1.ms
+        part = await market.history(symbol, Timeframe.M1, end_ms=until_ms, count=count) if count else []
+        fresh = [candle for candle in part if candle.open_time_ms >= begin_ms]
+        if fresh:
+            columns = Candles.from_candles(fresh)
+            found = columns if found is None else found.joined(columns)
+        begin_ms = until_ms
+    return found

@@ -113,6 +113,7 @@ def _asked(operation: Operation, each: inspect.Field, allowed: str) -> Asked:
     default = None if each.default is NODEFAULT else each.default
     required = each.required and each.name != "params"
     hint, read, names = _way(each, liftable=liftable)
+    names += tuple(f"--{alias}" for alias, field in operation.request.aliases.items() if field == each.encode_name)
     shown = f" [default: {_shown(default)}]" if default is not None and hint is not bool else ""
     about = ABOUT.get((operation.name, each.name), f"{allowed}, or {OFF}" if liftable else allowed)
     parameter = _option(

@@ -241,7 +241,7 @@ class Backtest:
 
     slots: Annotated[int, Between(1, 64)] = 1
     candles: Annotated[Path | None, Beside()] = None
-    memory_mib_max: Annotated[int, Between(64, 1_000_000)] = 2_048
+    memory_mib_max: Annotated[int, Between(64, 1_000_000)] = 1_024
     run_s_max: Annotated[float, Between(1, 604_800)] = 3_600.0
     tiers: tuple[FeeTier, ...] = tuple(FeeTier(*astuple(tier)) for tier in TIERS)
 

@@ -77,7 +77,7 @@ LOCKED = {
     "DevicePolicy": ["closed"],
     "UMask": ["0077"],
     "LimitCORE": ["0"],
-    "OOMPolicy": ["stop"],
+    "OOMPolicy": ["continue"],
     "KillMode": ["mixed"],
 }
 

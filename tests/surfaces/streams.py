@@ -19,7 +19,7 @@ from actors.hub import Hub
 from actors.keys import KeyRing
 from actors.recorder import Recorder
 from actors.stream import StreamLimits, StreamServer
-from pipaid.model.event import EventDraft, OrderCancelled, Resumed
+from pipaid.model.event import BacktestProgressed, EventDraft, OrderCancelled, Resumed
 from pipaid.model.record import Batch
 from pipaid.model.request import KeyCreate
 from pipaid.seams import Clock, SystemClock, SystemDisk, SystemIds, SystemNet
@@ -67,6 +67,12 @@ class Desk:
         """Make one event of each strategy durable in one batch."""
         events = [(resumed if opt_in else cancelled)(key, note) for key in strategy_ids]
         await self.recorder.commit(Batch(events=events))
+
+    async def emit_progress(self, job_id: str, progress: float) -> None:
+        """Make an event of a backtest durable."""
+        data = BacktestProgressed(status="running", progress=progress)
+        draft = EventDraft(strategy_id=job_id, data=data, at_ms=0, run_id=None, dry_run=None)
+        await self.recorder.commit(Batch(events=[draft]))
 
     def credentials(self, path: str = "/v1/ws", *, skew_ms: int = 0) -> dict[str, Any]:
         """Sign as a client would."""

@@ -17,6 +17,8 @@ from tests.surfaces.streams import ACCOUNT, UNHURRIED, cancelled, open_desk, raw
 ONE, TWO, THREE = strategy_ids(3)
 FOREIGN = "strat_ffffff00"
 CHANNEL = "strategy.status"
+BACKTESTS = "backtest.status"
+JOB = "bt_0a1b2c3d"
 
 
 def ack(strategy_id: str, **more: Any) -> dict[str, Any]:
@@ -71,6 +73,48 @@ async def test_the_wildcard_covers_the_account_later_strategies_included_and_no_
 
         assert [(await client.hear())["id"] for _ in range(2)] == [ONE, TWO]
         assert (await client.subscribe(FOREIGN))["code"] == "NOT_FOUND"
+
+
+async def test_a_backtest_is_followed_by_its_id_and_the_wildcard_is_for_strategies_alone(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, strategies=[ONE, JOB]) as desk, desk.connected() as client:
+        await desk.emit_progress(JOB, 0.25)
+        assert await client.subscribe("*") == ack("*")
+        followed = await client.ask(op="subscribe", channel=BACKTESTS, id=JOB, since_seq=0)
+        assert followed == {**ack(JOB), "channel": BACKTESTS}
+        await desk.emit_progress(JOB, 0.5)
+        await desk.emit(ONE)
+        heard = [await client.hear() for _ in range(3)]
+
+        assert sorted((frame["channel"], frame["id"], frame["seq"]) for frame in heard) == [
+            (BACKTESTS, JOB, 1), (BACKTESTS, JOB, 2), (CHANNEL, ONE, 1),
+        ]  # fmt: skip
+        await client.ask(op="unsubscribe", channel=BACKTESTS, id=JOB)
+        await desk.emit_progress(JOB, 0.75)
+        await desk.emit(ONE)
+        assert (await client.hear())["seq"] == 2
+
+
+async def test_the_wildcard_alone_brings_no_backtest(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, strategies=[ONE, JOB]) as desk, desk.connected() as client:
+        await client.subscribe("*")
+        await desk.emit_progress(JOB, 0.5)
+        await desk.emit(ONE)
+
+        assert (await client.hear())["id"] == ONE
+
+
+@pytest.mark.parametrize(
+    ("channel", "id", "code"),
+    [
+        (BACKTESTS, "*", "INVALID_PARAMETER"),
+        (BACKTESTS, ONE, "NOT_FOUND"),
+        (CHANNEL, JOB, "NOT_FOUND"),
+        (BACKTESTS, "bt_00000000", "NOT_FOUND"),
+    ],
+)
+async def test_each_channel_has_its_own_ids(tmp_path: Path, channel: str, id: str, code: str) -> None:
+    async with open_desk(tmp_path, strategies=[ONE, JOB]) as desk, desk.connected() as client:
+        assert (await client.ask(op="subscribe", channel=channel, id=id))["code"] == code
 
 
 async def test_unsubscribing_ends_the_events_of_that_id(tmp_path: Path) -> None:

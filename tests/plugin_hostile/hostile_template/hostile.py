@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import threading
@@ -173,6 +174,24 @@ def fork(view: View) -> Any:
     return ()
 
 
+def split(view: View) -> Any:
+    """Leave a copy of oneself behind, which holds all that is open."""
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+    return ()
+
+
+def vanish(view: View) -> Any:
+    """Leave without a word."""
+    os._exit(7)
+
+
+def crash(view: View) -> Any:
+    """Read what is nobody's."""
+    return (ctypes.string_at(0),)
+
+
 def gorge(view: View) -> Any:
     """Take more at once than there is."""
     return (bytearray(2**31),)
@@ -297,6 +316,8 @@ MISDEEDS: dict[str, Callable[[View], Any]] = {
     "supplant": supplant,
     "adjourn": adjourn,
 }
+# What nothing survives that shares a process with it.
+ALONE: dict[str, Callable[[View], Any]] = {"split": split, "vanish": vanish, "crash": crash}
 OWN = {"spoil": spoil, "bloat": bloat, "hoard": hoard}
 PLACES = (
     "init", "features", "wakes", "allocation", "on_start", "on_candle", "on_opened", "on_closed", "on_price", "check",
@@ -307,7 +328,7 @@ PLACES = (
 class HostileParams:
     """What to do, and where."""
 
-    misdeed: str = choice_param("What to do", choices=(*MISDEEDS, *OWN))
+    misdeed: str = choice_param("What to do", choices=(*MISDEEDS, *ALONE, *OWN))
     place: str = choice_param("Where to do it", choices=PLACES)
 
 
@@ -371,4 +392,4 @@ class Hostile(Template):
     def _misbehave(self, view: View) -> Any:
         if self.params.misdeed in OWN:
             return OWN[self.params.misdeed](self, view)
-        return MISDEEDS[self.params.misdeed](view)
+        return (MISDEEDS | ALONE)[self.params.misdeed](view)
