@@ -240,8 +240,10 @@ class Trial:
         session, quotes, symbol = self.session, self.quotes, track.symbol
         series, closes, step_ms = track.series, track.closes, track.candles.timeframe.ms
         opens, on_candle, view = track.candles.time_ms, session.template.on_candle, SymbolView(session, symbol)
+        # However long a callback takes, who looks on sees that it goes on.
+        told_every = max(1, min(TOLD_EVERY, int((track.end - track.begin) * TOLD_SHARE)))
         while place < until:
-            last = min(place + TOLD_EVERY, until)
+            last = min(place + told_every, until)
             while place < last:
                 own = closes[place]
                 track.reached = place

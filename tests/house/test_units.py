@@ -26,6 +26,7 @@ LOOPBACK_TENTHS_MAX = 9
 PAPER_TENTHS_MAX = 2
 
 EXPECTED = {
+    "OOMPolicy": ["continue"],
     "Type": ["notify"],
     "NotifyAccess": ["main"],
     "ExecStart": ["/usr/bin/pipaidd --config /etc/pipaid/pipaid.toml"],
@@ -40,6 +41,7 @@ EXPECTED = {
     "Environment": ["PIPAID__HTTP__MODE=separate"],
 }
 API = {
+    "OOMPolicy": ["stop"],
     "Type": ["exec"],
     "ExecStart": ["/usr/bin/pipaid-api --config /etc/pipaid/pipaid.toml"],
     "User": ["pipaid-api"],
@@ -77,7 +79,6 @@ LOCKED = {
     "DevicePolicy": ["closed"],
     "UMask": ["0077"],
     "LimitCORE": ["0"],
-    "OOMPolicy": ["continue"],
     "KillMode": ["mixed"],
 }
 

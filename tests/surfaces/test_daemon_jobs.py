@@ -26,10 +26,9 @@ ASKED: Mapping[str, Any] = {
     "template_id": "tpl_dca", "params": {"interval": "1h", "buy_amount": "50"}, "symbols": ["ETHUSDT"],
     "timeframe": "15m", "capital": "5000.00", "start": "2025-05-20T00:00:00Z", "end": "2025-05-25T00:00:00Z",
 }  # fmt: skip
-# It asks about every candle of all the history there is, which takes a while.
+# It sleeps a little at every candle, so that it is under way for a while however fast candles are played.
 LONG: Mapping[str, Any] = {
-    **ASKED, "template_id": "tpl_grid", "timeframe": "1m", "start": "2025-02-05", "end": "2025-06-01",
-    "params": {"grid_levels": 40, "upper_price": "3000", "lower_price": "1500"},
+    **ASKED, "template_id": "tpl_hostile", "timeframe": "1m", "params": {"misdeed": "nap", "place": "on_candle"},
 }  # fmt: skip
 CONFIG = f"{BRISK}[backtest]\nmemory_mib_max = 400\n"
 
@@ -220,7 +219,7 @@ def test_a_range_without_candles_fails_the_job_with_what_there_is(daemon: Daemon
 
 
 def test_jobs_outlive_the_daemon_and_one_that_was_played_is_begun_once_more(tmp_path: Path) -> None:
-    with running(tmp_path / "daemon", CONFIG) as daemon:
+    with running(tmp_path / "daemon", CONFIG, variables=install("plugin_hostile", tmp_path)) as daemon:
         finished = ended(daemon, created(daemon))
         job, waiting = created(daemon, LONG), created(daemon)
         orphan = begun(daemon, job)
@@ -245,7 +244,7 @@ def test_jobs_outlive_the_daemon_and_one_that_was_played_is_begun_once_more(tmp_
 
 
 def test_an_orderly_end_takes_the_workers_along_and_loses_no_job(tmp_path: Path) -> None:
-    with running(tmp_path / "daemon", CONFIG) as daemon:
+    with running(tmp_path / "daemon", CONFIG, variables=install("plugin_hostile", tmp_path)) as daemon:
         job = created(daemon, LONG)
         worker = begun(daemon, job)
         assert daemon.end() == 0
