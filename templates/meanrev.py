@@ -72,18 +72,13 @@ class MeanReversion(Template):
         return Feature("zscore", (self.params.window,))
 
     @property
-    def mean(self) -> Feature:
-        """Return the mean."""
-        return Feature("sma", (self.params.window,))
-
-    @property
     def deviation(self) -> Feature:
         """Return the standard deviation."""
         return Feature("stddev", (self.params.window,))
 
     def features(self) -> tuple[Feature, ...]:
         """Return the features of the strategy's series that `on_candle` reads."""
-        return self.stretch, self.mean, self.deviation
+        return self.stretch, self.deviation
 
     def wakes(self) -> Wakes:
         """Wake at stretches while flat, and while holding at the way back, or at each candle if the time is limited."""
@@ -122,8 +117,8 @@ class MeanReversion(Template):
 
     def _entry(self, view: View) -> Iterator[Enter]:
         params = self.params
-        z, mean, deviation = view.feature(self.stretch), view.feature(self.mean), view.feature(self.deviation)
-        if z is None or mean is None or deviation is None or view.entries or abs(z) < float(params.entry_z):
+        z, deviation = view.feature(self.stretch), view.feature(self.deviation)
+        if z is None or deviation is None or view.entries or abs(z) < float(params.entry_z):
             return
         direction = Direction.LONG if z < 0.0 else Direction.SHORT
         if direction is Direction.SHORT and not params.allow_short:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from attrs import frozen
 
+from pipaid.engine import outcome
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.money import ZERO
 from pipaid.sdk import (
@@ -125,6 +126,26 @@ def test_leverage_is_liquidated_where_the_margin_is_used_up() -> None:
     assert result.trades[0].reason == "liquidation"
     # (1 - 1/10) / (1 - 0.005) of the entry is 90.452; on the tick, the first price that is no better.
     assert result.trades[0].exit_price == Decimal("90.4")
+    (level,) = result.raw.levels
+    assert (level.kind, level.price, level.position_id) == (
+        "liquidation",
+        Decimal("90.4"),
+        result.trades[0].position_id,
+    )
+    assert ((level.from_ms - START_MS) // MINUTE_MS, (level.until_ms - START_MS) // MINUTE_MS) == (1, 3)
+
+
+def test_levels_beyond_the_room_for_them_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [*CALM[:3], (100.0, 120.0, 80.0, 100.0), *CALM[:6]]
+    whole = scripted(rows, stop="90", target="110", leverage=5).raw
+    monkeypatch.setattr(outcome, "SPANS_MAX", 1)
+
+    bounded = scripted(rows, stop="90", target="110", leverage=5).raw
+
+    assert [level.kind for level in whole.levels] == ["stop", "target", "liquidation"]
+    assert whole.levels_left_out == 0
+    assert (bounded.levels, bounded.levels_left_out) == (whole.levels[:1], 2)
+    assert bounded.digest == whole.digest
 
 
 def test_funding_is_paid_on_what_was_open_then() -> None:

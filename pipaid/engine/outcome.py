@@ -17,7 +17,9 @@ from pipaid.engine.effects import Effects
 from pipaid.engine.fees import TRAILING_MS, Fees
 from pipaid.engine.metrics import CALENDAR_DAYS, measure
 from pipaid.engine.played import Track
+from pipaid.engine.standing import liquidation_price, lot_of
 from pipaid.model.backtest import BacktestResult, BacktestTrade, LevelKind, LevelSpan
+from pipaid.model.instrument import Instrument
 from pipaid.model.moment import DAY_MS, iso_seconds
 from pipaid.model.money import ZERO, average, plain
 from pipaid.model.order import Fill, FundingPaid, Order, OrderType
@@ -38,11 +40,13 @@ class Outcome:
     tracks: Mapping[str, Track]
     fees: Fees
     refusals: Counter[str]
+    instruments: Mapping[str, Instrument]
     fills: list[Fill] = field(factory=list[Fill])
     closed: list[Position] = field(factory=list[Position])
     open: dict[str, Position] = field(factory=dict[str, Position])
     funding: list[FundingPaid] = field(factory=list[FundingPaid])
     _spans: dict[str, LevelSpan] = field(factory=dict[str, LevelSpan])
+    _left_out: int = 0
     _traded: deque[tuple[int, Decimal]] = field(factory=deque[tuple[int, Decimal]])
     _volume: Decimal = ZERO
 
@@ -83,8 +87,32 @@ class Outcome:
                 until_ms=0 if order.working else now_ms,
                 position_id=order.position_id,
             )
-        elif span is not None and not order.working:
-            self._spans[order.id] = _until(span, now_ms)
+        elif not order.working:
+            if span is None:
+                self._left_out += 1
+            else:
+                self._spans[order.id] = _until(span, now_ms)
+
+    def _levels(self, last_ms: int) -> tuple[LevelSpan, ...]:
+        """Return where orders rested, and where lots would have been liquidated, as far as there is room."""
+        levels = [span if span.until_ms else _until(span, last_ms) for span in self._spans.values()]
+        for lot in (*self.closed, *self.open.values()):
+            price = liquidation_price(lot_of(lot), self.instruments[lot.symbol])
+            if price <= ZERO:
+                continue
+            if len(levels) >= SPANS_MAX:
+                self._left_out += 1
+                continue
+            span = LevelSpan(
+                symbol=lot.symbol,
+                kind="liquidation",
+                price=price,
+                from_ms=lot.opened_at_ms,
+                until_ms=lot.closed_at_ms or last_ms,
+                position_id=lot.id,
+            )
+            levels.append(span)
+        return tuple(levels)
 
     # The end.
 
@@ -104,7 +132,8 @@ class Outcome:
             equity_curve=curve,
             trades=trades,
             fills=tuple(self.fills),
-            levels=tuple(span if span.until_ms else _until(span, last_ms) for span in self._spans.values()),
+            levels=self._levels(last_ms),
+            levels_left_out=self._left_out,
             refusals=dict(sorted(self.refusals.items())),
             candles=sum(track.end - track.begin for track in tracks),
             exposure_ms=self._exposure_ms(last_ms),

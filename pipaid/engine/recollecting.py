@@ -36,7 +36,7 @@ def recollected(plan: Plan, journaled: Journaled) -> BacktestResult:
         symbol: Track.of(plan.candles[symbol], plan.definition.timeframe, plan.begin_ms, plan.end_ms)
         for symbol in plan.definition.symbols
     }
-    outcome = Outcome(plan.definition, tracks, plan.fees, Counter(journaled.refusals))
+    outcome = Outcome(plan.definition, tracks, plan.fees, Counter(journaled.refusals), plan.instruments)
     outcome.fills.extend(sorted(journaled.fills, key=lambda fill: (fill.time_ms, fill.symbol, fill.id)))
     for lot in sorted(journaled.positions, key=lambda lot: (lot.closed_at_ms, lot.opened_at_ms, lot.id)):
         if lot.is_open:

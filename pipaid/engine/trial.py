@@ -112,7 +112,7 @@ class Trial:
         if heard and not plan.trades:
             raise InvalidParameter(f"{plan.template.id} has {heard[0]}: give the market trades of its symbols")
         self.matching = MatchingBook(plan.instruments, plan.fees.terms(ZERO))
-        self.outcome = Outcome(plan.definition, self.tracks, plan.fees, book.refusals)
+        self.outcome = Outcome(plan.definition, self.tracks, plan.fees, book.refusals, plan.instruments)
         due = ((time_ms, symbol, rate) for symbol, rates in plan.funding.items() for time_ms, rate in rates)
         self._rates = deque(sorted(each for each in due if plan.begin_ms <= each[0] < plan.end_ms))
 

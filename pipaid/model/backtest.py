@@ -71,7 +71,7 @@ class BacktestResult(msgspec.Struct, frozen=True, kw_only=True):
     `equity_curve` holds the marked equity at the first candle, at each UTC midnight and at the last candle;
     `metrics_365` annualises over the days of the calendar. `refusals` counts refused entries by the cap or gate that
     refused them, `exposure_ms` is the time with an open position, `funding` what was received of it less what was paid,
-    `digest` the same for equal inputs.
+    `digest` the same for equal inputs. `levels` are the first of a bounded number; `levels_left_out` came after those.
     """
 
     config: dict[str, Any]
@@ -84,6 +84,7 @@ class BacktestResult(msgspec.Struct, frozen=True, kw_only=True):
     refusals: dict[str, int]
     candles: int
     exposure_ms: int
+    levels_left_out: int = 0
     funding: Decimal = ZERO
     digest: str
 

@@ -109,7 +109,11 @@ def symbol_charts(result: BacktestResult, candles: Mapping[str, Candles]) -> lis
     for level in result.levels:
         levels[level.symbol].append(level)
     known = sorted({*candles, *trades, *levels})[:SYMBOLS_MAX]
-    return [_symbol_chart(symbol, candles.get(symbol), trades[symbol], levels[symbol]) for symbol in known]
+    left_out = f"{result.levels_left_out:,} levels came after the first {len(result.levels):,} and were not kept."
+    general = [left_out] if result.levels_left_out else []
+    return [
+        _symbol_chart(symbol, candles.get(symbol), trades[symbol], levels[symbol], general=general) for symbol in known
+    ]
 
 
 def fitted(candles: Candles, most: int) -> Candles:
@@ -181,7 +185,12 @@ def merged_levels(levels: Iterable[LevelSpan], gap_ms: int) -> list[Level]:
 
 
 def _symbol_chart(
-    symbol: str, candles: Candles | None, trades: Sequence[BacktestTrade], levels: Sequence[LevelSpan]
+    symbol: str,
+    candles: Candles | None,
+    trades: Sequence[BacktestTrade],
+    levels: Sequence[LevelSpan],
+    *,
+    general: Sequence[str],
 ) -> SymbolChart:
     notes: list[str] = []
     shown = None
@@ -198,6 +207,7 @@ def _symbol_chart(
         notes.append(f"{LEVELS_MAX:,} of {len(lines):,} levels are drawn: those that rested longest.")
         longest = sorted(lines, key=lambda each: each.until_ms - each.from_ms, reverse=True)[:LEVELS_MAX]
         lines = sorted(longest, key=lambda each: each.from_ms)
+    notes.extend(general)
     return SymbolChart(
         symbol=symbol,
         candles=block_of(shown) if shown else None,

@@ -150,6 +150,12 @@ def test_of_too_many_levels_those_that_rested_longest_are_drawn() -> None:
     assert "1,500 of 1,600 levels are drawn: those that rested longest." in chart.notes
 
 
+def test_levels_that_were_not_kept_are_told() -> None:
+    (chart,) = symbol_charts(make_result(levels_left_out=1_234), {SYMBOL: make_columns()})
+
+    assert "1,234 levels came after the first 0 and were not kept." in chart.notes
+
+
 def test_the_curve_tells_the_fall_from_the_peak_so_far() -> None:
     equity = [Decimal(each) for each in (1000, 1100, 990, 1045, 1210)]
     curve = curve_of(make_result(equity_curve=tuple((START_MS + at * DAY_MS, each) for at, each in enumerate(equity))))
