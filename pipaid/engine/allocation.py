@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from attrs import frozen
+import msgspec
 
 from pipaid.engine.template import Enter, Template
 from pipaid.model.instrument import Instrument
@@ -17,8 +17,7 @@ MARKET_RESERVE: Final = Decimal("0.01")
 _SHARE_TOLERANCE: Final = Decimal("1e-9")
 
 
-@frozen
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """What a strategy may still bind on one symbol: quote currency of entry notional, and the equity to risk."""
 
     notional: Decimal

@@ -30,7 +30,7 @@ def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]
         raise RuntimeError(f"{named(callback)} raised StopIteration") from trouble
     if wishes is None:
         raise Nonsense(f"{named(callback)} returned None; return intents, or () for none")
-    intents = _begun(callback, wishes)
+    intents = _listed(callback, wishes)
     if len(intents) > INTENTS_MAX:
         raise Nonsense(f"{named(callback)} returned more than {INTENTS_MAX} intents at once")
     for intent in intents:
@@ -43,7 +43,7 @@ def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...]
     return _standing(intents)
 
 
-def _begun(callback: Callable[..., Any], wishes: Any) -> list[Any]:
+def _listed(callback: Callable[..., Any], wishes: Any) -> list[Any]:
     """Return the first of what was wished, one more than may be."""
     if type(wishes) in (tuple, list):
         return list(wishes[: INTENTS_MAX + 1])

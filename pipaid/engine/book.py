@@ -212,8 +212,8 @@ class Book:
             self._move(old, _NOTHING)
 
     def _move(self, old: StrategyExposure, new: StrategyExposure) -> None:
-        self.value += new.total - old.total
-        self.positions += new.count - old.count
+        self.value += (new.position_value - old.position_value) + (new.entry_value - old.entry_value)
+        self.positions += new.positions - old.positions + new.entries - old.entries
         self.orders += new.orders - old.orders
         if new.symbols is old.symbols:
             return

@@ -70,8 +70,9 @@ class Holdings:
         for order in self.orders.values():
             self._list(order)
             if not order.reduce_only:
-                self._stakes.work(order, reserve_of(order))
-                self._tell_rate(order)
+                reserve = reserve_of(order)
+                self._stakes.work(order, reserve)
+                self._tell_rate(order, reserve)
         self._expose()
         self._tell_deeds()
 
@@ -208,9 +209,8 @@ class Holdings:
         else:
             self.book.forget(self.strategy.id)
 
-    def _tell_rate(self, entry: Order) -> None:
-        notional = entry.quantity * reserve_of(entry)
-        self.book.rates.add(entry.client_order_id, entry.placed_at_ms, notional, likeness_of(entry))
+    def _tell_rate(self, entry: Order, reserve: Decimal) -> None:
+        self.book.rates.add(entry.client_order_id, entry.placed_at_ms, entry.quantity * reserve, likeness_of(entry))
 
     def _tell_deeds(self) -> None:
         self.book.note_deeds(self.strategy.id, deeds_of(self.brain, self.strategy.run))

@@ -52,14 +52,11 @@ def levels_objection(direction: Direction, stop: Decimal | None, target: Decimal
 
 
 def _entry(intent: Enter) -> str | None:
-    kinds: tuple[tuple[str, Any, type], ...] = (
-        ("direction", intent.direction, Direction),
-        ("type", intent.type, OrderType),
-    )
-    for name, value, kind in kinds:
-        # A plug-in is not type-checked by us.
-        if type(value) is not kind:
-            return f"{name} is not one of {kind.__name__}: {value!r:.80}"
+    # A plug-in is not type-checked by us.
+    if type(intent.direction) is not Direction:
+        return f"direction is not one of Direction: {intent.direction!r:.80}"
+    if type(intent.type) is not OrderType:
+        return f"type is not one of OrderType: {intent.type!r:.80}"
     trouble = (
         _text("tag", intent.tag, TAG_MAX)
         or _text("reason", intent.reason, REASON_MAX)

@@ -410,8 +410,9 @@ class MatchingBook:
         if order.type is not OrderType.MARKET:
             # Stops wait on the far side of the price, limits and take-profits on the near one.
             falling = (order.side is Side.BUY) != (order.type is OrderType.STOP)
-            working.level = Level[Working | Lot](order.price, falling, working)
-            book.levels.add(working.level)
+            level: Level[Working | Lot] = Level(order.price, falling, working)
+            working.level = level
+            book.levels.add(level)
 
     def _forget(self, working: Working) -> None:
         order = working.order
@@ -439,9 +440,11 @@ class MatchingBook:
             if lot.level.price == price:
                 return
             book.levels.drop(lot.level)
-        lot.level = Level[Working | Lot](price, lot.side is Side.BUY, lot) if price > ZERO else None
-        if lot.level is not None:
-            book.levels.add(lot.level)
+        lot.level = None
+        if price > ZERO:
+            level: Level[Working | Lot] = Level(price, lot.side is Side.BUY, lot)
+            lot.level = level
+            book.levels.add(level)
 
     def _end_lot(self, book: SymbolBook, lot: Lot, phase: _Phase) -> None:
         del book.lots[lot.id]

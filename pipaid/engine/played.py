@@ -73,9 +73,9 @@ class PlayedFeature:
     def value(self) -> float | None:
         """Return the value at the candle, nothing while it warms up."""
         index = self._series.index
-        if index < 0:
-            return None
         if not self._first <= index < self._end:
+            if index < 0:
+                return None
             self._turn(index)
         value = self._column.item(index - self._start)
         return value if value == value else None
@@ -84,9 +84,9 @@ class PlayedFeature:
     def previous(self) -> float | None:
         """Return the value one candle earlier."""
         index = self._series.index
-        if index < 0:
-            return None
         if not self._first <= index < self._end:
+            if index < 0:
+                return None
             self._turn(index)
         value = self._befores.get(index)
         if value is None:
@@ -120,12 +120,18 @@ class PlayedSeries:
             self._last_index = self.index
         return self._last
 
+    @property
+    def closed_ms(self) -> int:
+        """Return when the last closed candle ended, zero if none is known yet."""
+        return self.candles.time_ms.item(self.index) + self.candles.timeframe.ms if self.index >= 0 else 0
+
     def feature(self, feature: Feature) -> PlayedFeature:
         """Return a feature as of the last closed candle."""
-        played = self._features.get(feature)
-        if played is None:
+        try:
+            return self._features[feature]
+        except KeyError:
             played = self._features[feature] = PlayedFeature(self, feature)
-        return played
+            return played
 
     def piece(self, index: int) -> Piece:
         """Return the piece that a candle lies in, made anew if it is another one than before."""

@@ -91,10 +91,9 @@ class Session(Wishes):
 
         `wished` is what the template wishes at it, if it has been asked already.
         """
-        candle = self.series[symbol].last
-        if candle is None or self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
+        if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
             return None
-        if self.brain.evaluated.get(symbol, 0) >= candle.close_time_ms:
+        if self.brain.evaluated.get(symbol, 0) >= self.series[symbol].closed_ms:
             return None
         self._begin()
         for overdue in self._overdue(symbol):
@@ -291,16 +290,16 @@ class Session(Wishes):
         ]
 
     def _evaluate(self, symbol: str, cause: str, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
-        candle = self.series[symbol].last
+        closed_ms = self.series[symbol].closed_ms
         state = self.template.state.get(symbol)
         trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
         try:
-            if candle is not None or cause in ("deploy", "price", "trade"):
+            if closed_ms or cause in ("deploy", "price", "trade"):
                 self._call(symbol, callback, *facts)
         finally:
             self._trace = None
-        if candle is not None and cause in ("candle", "deploy"):
-            evaluated = {**self.brain.evaluated, symbol: candle.close_time_ms}
+        if closed_ms and cause in ("candle", "deploy"):
+            evaluated = {**self.brain.evaluated, symbol: closed_ms}
             self.brain = msgspec.structs.replace(self.brain, evaluated=evaluated)
         if self.template.state.get(symbol) is not state:
             self._dirty = True
@@ -308,8 +307,11 @@ class Session(Wishes):
             self._record(trace)
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
-        for intent in self.shield(asked, callback, SymbolView(self, symbol), facts, self):
-            self._carry(intent, named(callback))
+        intents = self.shield(asked, callback, SymbolView(self, symbol), facts, self)
+        if intents:
+            wisher = named(callback)
+            for intent in intents:
+                self._carry(intent, wisher)
 
     def _record(self, trace: Trace) -> None:
         number = self.brain.runs_made + 1

@@ -17,6 +17,8 @@ from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.trades import Trades
 from pipaid.signals.series import Condition, Feature
 
+# Of these, an entry says just one.
+AMOUNTS: Final = ("quantity", "notional", "risk")
 # An exit that a template wishes for, as against the stop and the target that guard a lot.
 WISHED_EXITS: Final = frozenset({OrderType.MARKET, OrderType.LIMIT})
 
@@ -293,8 +295,8 @@ def hears(template: type[Template], callback: str) -> bool:
 
 def required(intent: Enter) -> str | None:
     """Return what is contradictory or missing in an entry wish, or nothing."""
-    amounts = [name for name in ("quantity", "notional", "risk") if getattr(intent, name) is not None]
-    if len(amounts) != 1:
+    if (intent.quantity, intent.notional, intent.risk).count(None) != len(AMOUNTS) - 1:
+        amounts = [name for name in AMOUNTS if getattr(intent, name) is not None]
         return f"exactly one of quantity, notional and risk must be given, got {', '.join(amounts) or 'none'}"
     if intent.type is OrderType.LIMIT and (intent.price is None or intent.price <= ZERO):
         return "a limit entry needs a price above zero"

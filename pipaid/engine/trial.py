@@ -73,7 +73,10 @@ class Plan:
 
 @define(eq=False)
 class Trial:
-    """One strategy on one account of its own; what it decides is carried out at once."""
+    """One strategy on one account of its own; what it decides is carried out at once.
+
+    `_moved` tells whether anything was decided since it was last looked for what stops the leaping.
+    """
 
     plan: Plan
     on_progress: Callable[[float], object]
@@ -85,6 +88,7 @@ class Trial:
     _facts: deque[Report | _Outcomes] = field(factory=deque[Any])
     _rates: deque[tuple[int, str, Decimal]] = field(init=False)
     _stirred: set[str] = field(factory=set[str])
+    _moved: bool = True
     _step_ms: int = field(init=False)
     _started: bool = False
     _told: float = 0.0
@@ -168,7 +172,31 @@ class Trial:
 
     def leap(self) -> None:
         """Play only the candles on which something can happen, in the order of time."""
-        self._play_all(None)
+        if len(self.tracks) > 1:
+            self._play_all(None)
+            return
+        (track,) = self.tracks.values()
+        self._stirred.add(track.symbol)
+        stop = -1
+        while True:
+            place = track.reached
+            if self._moved or stop <= place:
+                self._moved = False
+                stop = self._next_stop(track, place)
+                if self._rates:
+                    stop = min(stop, track.first_from(self._funded_from()))
+            nearest = stop
+            if stop > place + 1:
+                nearest = min(stop, track.next_holding(self.session.interest(track.symbol), place))
+            if nearest >= track.end:
+                return
+            track.stand(nearest - 1)
+            time_ms = track.opens_at(nearest)
+            if nearest < stop:
+                self._pass_by(time_ms, [(track, nearest)], ask_all=False)
+            else:
+                self.play(time_ms, [(track, nearest)], ask_all=False)
+            self._tell(time_ms)
 
     def _play_all(self, every: Iterator[int] | None) -> None:
         """Play the candles of all symbols in the order of time: at given moments, or where something can happen."""
@@ -373,21 +401,26 @@ class Trial:
     def _carry(self, effects: Effects | None) -> None:
         if effects is None:
             return
+        self._moved = True
         self.outcome.note(effects, self.quotes.now_ms)
         changed, stirred = self.session.interest_changed, self._stirred
-        stirred.update(changed, (order.symbol for order in effects.orders.values()))
-        changed.clear()
+        if changed:
+            stirred.update(changed)
+            changed.clear()
+        for order in effects.orders.values():
+            stirred.add(order.symbol)
         matching, now_ms = self.matching, self.quotes.now_ms
         for order in effects.cancel:
             self._facts.extend(matching.cancel(order.client_order_id, now_ms))
+        if not effects.place:
+            return
         news: list[tuple[str, OrderFact, str]] = []
         for approved in sorted(effects.place, key=_entering):
             order = approved.order
             refusal = matching.place(order)
             fact, said = (OrderFact.ACK, "") if refusal is None else (OrderFact.REFUSE, refusal)
             news.append((order.client_order_id, fact, said))
-        if news:
-            self._facts.append(tuple(news))
+        self._facts.append(tuple(news))
 
     def _settle(self) -> None:
         """Book what the venue reports, and carry out what follows, until nothing follows any more."""

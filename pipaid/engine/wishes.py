@@ -79,7 +79,7 @@ class Wishes(Holdings):
             return
         # Others of the account, and the one before of the same decision, are judged by what the book says.
         self._expose()
-        room = Room(self._room(intent.symbol), self.equity(intent.symbol))
+        room = Room(self._room(intent.symbol), ZERO if intent.risk is None else self.equity(intent.symbol))
         quantity = entry_quantity(intent, price=price, instrument=instrument, room=room, market=market)
         if quantity == ZERO:
             self._refuse(intent.symbol, Refused("size", f"at least {instrument.lot_size} on the lot", "0"))
@@ -90,7 +90,7 @@ class Wishes(Holdings):
         if self._trace is not None and self._trace.rehearsed:
             self._trace.gates.extend(gates(order, reserve=reserve, situation=situation, book=self.book))
         verdict = review(order, reserve=reserve, instrument=instrument, situation=situation, book=self.book)
-        self._settle_verdict(order.symbol, verdict)
+        self._settle_verdict(order.symbol, verdict, reserve)
 
     def _flooded_ms(self) -> int:
         """Return how long it takes until the entries made so far count no more."""
@@ -207,7 +207,7 @@ class Wishes(Holdings):
             situation=None,
             book=self.book,
         )
-        self._settle_verdict(order.symbol, verdict)
+        self._settle_verdict(order.symbol, verdict, price)
 
     def _cancel_entries(self, intent: CancelEntries) -> None:
         for order in list(self.orders.values()):
@@ -294,16 +294,16 @@ class Wishes(Holdings):
             **fields,
         )
 
-    def _settle_verdict(self, symbol: str, verdict: Approved | Refused) -> None:
+    def _settle_verdict(self, symbol: str, verdict: Approved | Refused, reserve: Decimal) -> None:
         if isinstance(verdict, Refused):
             self._refuse(symbol, verdict)
             return
-        order, now_ms = verdict.order, self.quotes.now_ms
+        order = verdict.order
         if order.reduce_only:
             self.brain = msgspec.structs.replace(self.brain, orders_made=self.brain.orders_made + 1)
         else:
-            self._count_entry(order, now_ms)
-            self._stakes.work(order, reserve_of(order))
+            self._count_entry(order, reserve)
+            self._stakes.work(order, reserve)
         self._exposed = False
         self._list(order)
         self._effects.orders[order.id] = order
@@ -312,9 +312,9 @@ class Wishes(Holdings):
         if self._trace is not None:
             self._trace.ordered(order)
 
-    def _count_entry(self, order: Order, now_ms: int) -> None:
-        brain = self._today()
-        minute = tuple(at for at in brain.order_times_ms if at > now_ms - MINUTE_MS)
+    def _count_entry(self, order: Order, reserve: Decimal) -> None:
+        brain, now_ms = self._today(), self.quotes.now_ms
+        minute = tuple([at for at in brain.order_times_ms if at > now_ms - MINUTE_MS])
         if self.limits.orders_per_minute_max is not None:
             minute = (*minute, now_ms)
         self.brain = msgspec.structs.replace(
@@ -324,7 +324,7 @@ class Wishes(Holdings):
             order_times_ms=minute,
             entries_until_ms=now_ms + self._flooded_ms() + ENTRY_EVERY_MS,
         )
-        self._tell_rate(order)
+        self._tell_rate(order, reserve)
         self._tell_deeds()
 
     def _refuse(self, symbol: str, refused: Refused) -> None:

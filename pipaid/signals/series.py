@@ -66,6 +66,11 @@ class History(Protocol):
         """Return the last closed candle, or nothing if none is known yet."""
         ...
 
+    @property
+    def closed_ms(self) -> int:
+        """Return when the last closed candle ended, zero if none is known yet."""
+        ...
+
     def feature(self, feature: Feature) -> Reading:
         """Return a feature as of the last closed candle."""
         ...
@@ -164,6 +169,11 @@ class Series:
         """Return from which open time on candles are needed to reproduce every value as of `time_ms`."""
         last = time_ms // timeframe.ms - 1
         return max(0, last // block - 1) * block * timeframe.ms
+
+    @property
+    def closed_ms(self) -> int:
+        """Return when the last closed candle ended, zero if none is known yet."""
+        return 0 if self.last is None else self.last.close_time_ms
 
     @property
     def length(self) -> int:
