@@ -61,6 +61,8 @@ def _listed(callback: Callable[..., Any], wishes: Any) -> list[Any]:
 
 def _standing(intents: list[Intent]) -> list[Intent]:
     """Leave out what a later wish of the same kind for the same lot or symbol replaces."""
+    if len(intents) < 2:
+        return intents
     last: dict[tuple[type[Intent], str], Intent] = {}
     for intent in intents:
         kind = type(intent)

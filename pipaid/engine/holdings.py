@@ -275,7 +275,7 @@ class Holdings:
             trades_today=brain.day_trades,
             pnl_today=brain.day_pnl,
             cooldown_until_ms=brain.cooldown_until_ms,
-            orders_last_minute=sum(1 for at in brain.order_times_ms if at > now_ms - MINUTE_MS),
+            orders_last_minute=len([at for at in brain.order_times_ms if at > now_ms - MINUTE_MS]),
         )
 
 

@@ -337,7 +337,8 @@ class Session(Wishes):
         order = msgspec.structs.replace(order, status=status, detail=_detail(before, detail))
         if order.working:
             self._keep(order)
-            self._withdraw_risen(before, order)
+            if not before.working:
+                self._withdraw_risen(order)
             return
         order = msgspec.structs.replace(order, ended_at_ms=self.quotes.now_ms)
         self._keep(order)
@@ -375,7 +376,8 @@ class Session(Wishes):
                 self.interest_changed.add(position.symbol)
                 self.book.note_opening(position.symbol, position.id, position.opened_at_ms)
             self._guard(position)
-        self._withdraw_risen(before, order)
+        if not before.working:
+            self._withdraw_risen(order)
         self._after_fill(order, position, fill)
 
     def _note_fill(self, order: Order, fill: Fill, stray: Decimal) -> None:
@@ -419,9 +421,9 @@ class Session(Wishes):
             if not (entries_only and order.reduce_only):
                 self._cancel(order, reason)
 
-    def _withdraw_risen(self, before: Order, order: Order) -> None:
+    def _withdraw_risen(self, order: Order) -> None:
         """Cancel what works although it was proven absent, unless it leaves a lot that is still there."""
-        if not before.working and order.working and not (order.reduce_only and order.position_id in self.positions):
+        if order.working and not (order.reduce_only and order.position_id in self.positions):
             self._cancel(order, "engine")
 
     def _entry_ended(self, order: Order) -> None:

@@ -86,8 +86,11 @@ def liquidation_price(lot: Lot, instrument: Instrument) -> Decimal:
 
     Per unit: entry / leverage ± (price - entry) = maintenance rate x price. Zero means never.
     """
-    entry = lot.entry_value / lot.entry_quantity
     sign = lot.side.sign
+    if sign > 0 and lot.leverage == 1:
+        # Paid for in full: no price can use that up.
+        return ZERO
+    entry = lot.entry_value / lot.entry_quantity
     price = entry * (ONE - sign * ONE / lot.leverage) / (ONE - sign * instrument.maintenance_rate)
     return price_on_tick(max(ZERO, price), instrument.tick_size, up=sign < 0)
 

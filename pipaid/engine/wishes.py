@@ -237,13 +237,16 @@ class Wishes(Holdings):
 
     def _guard(self, position: Position, detail: str = "") -> None:
         """Rest stop and target at the desk for all that is open, and withdraw those at other prices."""
+        standing = self.orders_of(position.id)
+        if position.stop_price is None and position.take_profit_price is None and not standing:
+            return
         levels = (
             (OrderType.STOP, position.stop_price, CloseReason.STOP_LOSS),
             (OrderType.TAKE_PROFIT, position.take_profit_price, CloseReason.TAKE_PROFIT),
         )
         prices = {kind: price for kind, price, _ in levels}
         covered = dict.fromkeys(prices, ZERO)
-        for order in self.orders_of(position.id):
+        for order in standing:
             if order.reduce_only and order.type in covered:
                 if order.price != prices[order.type]:
                     self._cancel(order, "engine")
