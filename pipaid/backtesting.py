@@ -189,17 +189,18 @@ class Backtest:
             )
         end_ms = min(last_ms, wanted_ms + 1)
         _check_span(self.start, begin_ms, end_ms)
+        template = self.template_class()
         return Plan(
             definition=StrategyDefinition(
                 name=self.name,
-                template_id=self._class().id,
+                template_id=template.id,
                 params=dict(self.params),
                 symbols=tuple(candles),
                 timeframe=timeframe,
                 capital=_amount("capital", self.capital),
                 leverage=self.leverage,
             ),
-            template=self._class(),
+            template=template,
             candles=candles,
             instruments={symbol: self.instruments.get(symbol) or inferred(each) for symbol, each in candles.items()},
             begin_ms=begin_ms,
@@ -215,7 +216,8 @@ class Backtest:
             trades=trades,
         )
 
-    def _class(self) -> type[Template]:
+    def template_class(self) -> type[Template]:
+        """Return the template, looked up if it was named; raise InvalidParameter if there is none or it is none."""
         if isinstance(self.template, str):
             return load_templates().get(self.template)
         trouble = next(template_objections(self.template), None)

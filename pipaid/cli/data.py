@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from pipaid.cli.exits import Exit
 from pipaid.cli.terminal import Terminal
 
+if TYPE_CHECKING:
+    from pipaid.storage.candles import CandleStore, Header
+
 FOLDER: Final = Path("var") / "candles"
 LOCAL: Final = "local"
+HERE: Final = Path()
 Folder = Annotated[Path, typer.Option("--data", help="the folder of the candles", metavar="DIR")]
 Venue = Annotated[str, typer.Option("--venue", help="the venue the candles are of", metavar="NAME")]
 
@@ -21,7 +26,13 @@ def add_to(app: typer.Typer) -> None:
     from pipaid.cli.verbs import add_verb
 
     data = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bring recorded candles in and look at them")
-    for name, verb in (("import", bring_in), ("download", download), ("list", show), ("check", check)):
+    for name, verb in (
+        ("import", bring_in),
+        ("download", download),
+        ("export", export),
+        ("list", show),
+        ("check", check),
+    ):
         add_verb(data, name, verb)
     app.add_typer(data, name="data")
 
@@ -112,6 +123,41 @@ def download(
     return fetch(terminal, asked)
 
 
+def export(
+    terminal: Terminal,
+    symbols: Annotated[list[str] | None, typer.Argument(help="which (default: all)", metavar="SYMBOL...")] = None,
+    *,
+    venue: Annotated[str, typer.Option("--venue", help="whose candles (default: everybody's)", metavar="NAME")] = "",
+    into: Annotated[Path, typer.Option("--into", help="the folder to write to", metavar="DIR")] = HERE,
+    data: Folder = FOLDER,
+) -> None:
+    """Write candles as CSV files, which a replay reads.
+
+    Each is named SYMBOL-TIMEFRAME-VENUE.csv.gz; one that is there already is replaced.
+    """
+    import gzip
+
+    import msgspec
+
+    from pipaid.seams import SystemDisk
+    from pipaid.storage.candles import CandleStore
+    from pipaid.venues.exporting import csv_rows
+
+    store, disk = CandleStore(data), SystemDisk()
+    into.mkdir(parents=True, exist_ok=True)
+    for header in _headers(store, symbols, venue):
+        store.verify(header)
+        candles = store.read(header.venue, header.symbol, header.timeframe)
+        path = into / f"{header.symbol}-{header.timeframe}-{header.venue}.csv.gz"
+        text = "".join(f"{row}\n" for row in csv_rows(candles))
+        # Without the time of writing, equal candles are equal files.
+        disk.write_atomically(path, gzip.compress(text.encode(), mtime=0), mode=0o644)
+        if terminal.as_json:
+            terminal.say_json(msgspec.json.encode({**msgspec.to_builtins(header), "file": str(path)}))
+        else:
+            terminal.say(f"{path}: {header.rows} candles")
+
+
 def show(terminal: Terminal, data: Folder = FOLDER) -> None:
     """Show which candles there are, and from when to when."""
     import msgspec
@@ -147,16 +193,11 @@ def check(
     """Find gaps, duplicates, impossible candles and damaged files, each by its time."""
     import msgspec
 
-    from pipaid.errors import NotFound
     from pipaid.storage.candles import CandleStore
 
     store = CandleStore(data)
-    headers = [header for header in store.names() if not symbols or header.symbol in symbols]
-    missing = set(symbols or ()) - {header.symbol for header in headers}
-    if missing:
-        raise NotFound(f"no candles of {', '.join(sorted(missing))} in {data}; `pipaid data list` shows what there is")
     count = 0
-    for header in headers:
+    for header in _headers(store, symbols):
         store.verify(header)
         faults = store.read(header.venue, header.symbol, header.timeframe).faults()
         count += len(faults)
@@ -170,3 +211,17 @@ def check(
         for fault in faults:
             terminal.say(f"  {fault}")
     return Exit.REFUSED if count else Exit.OK
+
+
+def _headers(store: CandleStore, symbols: Sequence[str] | None, venue: str = "") -> list[Header]:
+    """Return what there is of symbols, or of all; raise NotFound for one that there is nothing of."""
+    from pipaid.errors import NotFound
+
+    headers = [
+        header for header in store.names() if (not symbols or header.symbol in symbols) and venue in ("", header.venue)
+    ]
+    missing = ", ".join(sorted(set(symbols or ()) - {header.symbol for header in headers}))
+    if missing or (venue and not headers):
+        whose = f"{missing or 'any symbol'} at {venue}" if venue else missing
+        raise NotFound(f"no candles of {whose} in {store.folder}; `pipaid data list` shows what there is")
+    return headers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from decimal import Decimal
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,7 +21,6 @@ from pipaid.engine.definition import check_definition
 from pipaid.engine.recollecting import Journaled, recollected
 from pipaid.engine.trial import Plan
 from pipaid.errors import BacktestFailed, InvalidParameter
-from pipaid.model.columns import COLUMNS, Candles
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso
 from pipaid.model.money import ZERO, plain
@@ -32,6 +30,7 @@ from pipaid.model.reply import StrategyObject
 from pipaid.model.report import DaemonStatus, Metrics
 from pipaid.seams import Disk, SystemDisk
 from pipaid.storage.reading import SqliteReader
+from pipaid.venues.exporting import csv_rows
 
 T = TypeVar("T")
 
@@ -118,7 +117,7 @@ def _laid_out(plan: Plan, folder: Path) -> Path:
     disk = SystemDisk()
     for symbol in plan.definition.symbols:
         candles, rates = plan.candles[symbol], plan.funding.get(symbol, ())
-        _write(disk, folder / f"{symbol}-1m-played.csv", _candle_rows(candles.between(0, plan.end_ms)))
+        _write(disk, folder / f"{symbol}-1m-played.csv", csv_rows(candles.between(0, plan.end_ms)))
         funding = [f"{time_ms},{plain(rate)}" for time_ms, rate in rates]
         _write(disk, folder / f"{symbol}-funding-played.csv", ["funding_time_ms,funding_rate", *funding])
     _write(
@@ -132,15 +131,6 @@ def _laid_out(plan: Plan, folder: Path) -> Path:
 
 def _write(disk: Disk, path: Path, lines: Iterable[str]) -> None:
     disk.write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
-
-
-def _candle_rows(candles: Candles) -> Iterator[str]:
-    yield "open_time_ms,open,high,low,close,volume"
-    # In whole numbers up to the last moment, so that no price is rounded on its way.
-    columns = [getattr(candles, name).tolist() for name in COLUMNS]
-    for time_ms, *prices, volume in zip(*columns, strict=True):
-        texts = [f"{candles.price(units):f}" for units in prices]
-        yield f"{time_ms},{','.join(texts)},{Decimal(volume).scaleb(-candles.volume_decimals):f}"
 
 
 def _instrument_rows(instruments: Iterable[Instrument]) -> Iterator[str]:

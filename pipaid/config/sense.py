@@ -16,9 +16,10 @@ from pipaid.model.fault import REPORT_FAULTS, REQUEST_FAULTS
 from pipaid.seams import World
 
 CANDLES_REMEDY: Final = (
-    "get 1m candles as CSV with the columns open_time_ms,open,high,low,close,volume (Binance publishes them, a file a "
-    "month, at https://data.binance.vision under futures/um/monthly/klines), name them SYMBOL-1m-*.csv or .csv.gz, and "
-    'write their path here: files = ["/path/to/*-1m-*.csv.gz"]'
+    "fetch 1m candles with `pipaid data download BTCUSDT --from DATE`, write them with `pipaid data export --into DIR` "
+    'and name them here: files = ["DIR/*-1m-*.csv.gz"]; other CSV files named SYMBOL-1m-*.csv or .csv.gz with columns '
+    "open_time_ms,open,high,low,close,volume will do (Binance publishes them, a file a month, at "
+    "https://data.binance.vision under futures/um/monthly/klines)"
 )
 
 

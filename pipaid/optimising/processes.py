@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final, cast
@@ -36,11 +39,16 @@ class Processes:
     exam: Exam
     width: int
     _players: list[_Player] = field(factory=list[_Player], init=False)
+    # An interruption reaches the main thread alone, so that none is born by half there.
+    _births: ThreadPoolExecutor = field(factory=partial(ThreadPoolExecutor, 1), init=False)
 
     def __enter__(self) -> Crew:
+        # Python's own helper would let interruptions through when it is started, in the midst of a birth.
+        resource_tracker.ensure_running()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._births.shutdown()
         for player in self._players:
             player.process.kill()
         for player in self._players:
@@ -51,7 +59,10 @@ class Processes:
 
     def begin(self, params: Params) -> None:
         """Give a set to one that is free; as many processes are started as there are sets to play."""
-        player = next((each for each in self._players if each.params is None), None) or self._started()
+        player = (
+            next((each for each in self._players if each.params is None), None)
+            or self._births.submit(self._born).result()
+        )
         player.params = params
         try:
             player.pipe.send(params)
@@ -71,18 +82,15 @@ class Processes:
         player.params = None
         return found
 
-    def _started(self) -> _Player:
+    def _born(self) -> _Player:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self.make, self.exam, theirs), daemon=True)
-        # It is born deaf to Ctrl-C: whoever asked ends it, and an interruption meant for him is none of its business.
-        heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-            player = _Player(process, ours)
-            self._players.append(player)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        # It is deaf to Ctrl-C from the beginning: whoever asked ends it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        process.start()
+        player = _Player(process, ours)
+        self._players.append(player)
         theirs.close()
         return player
 

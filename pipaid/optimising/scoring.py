@@ -92,9 +92,11 @@ def windows(begin_ms: int, end_ms: int, *, count: int, held_out: Decimal) -> lis
 
 def judged(backtest: Backtest, params: Mapping[str, Any], parts: Sequence[Window], metric: str) -> Candidate:
     """Play one set of params over both parts of every window."""
-    whole = evolve(backtest, params={**backtest.params, **params})
     scores: list[Score] = []
     try:
+        # Looked up once, and not for each part.
+        template = backtest.template_class()
+        whole = evolve(backtest, template=template, params={**backtest.params, **params})
         for number, part in enumerate(parts):
             seen = evolve(whole, start=part.begin_ms, end=part.until_ms - 1).run().raw
             unseen = evolve(whole, start=part.until_ms, end=part.end_ms - 1).run().raw

@@ -110,6 +110,18 @@ def test_leaving_releases_what_is_still_to_be_played(address: str, add: Start) -
     assert left_at(address) == 0
 
 
+def test_a_worker_that_is_killed_harms_nothing_while_another_has_the_candles(address: str, add: Start) -> None:
+    victim = add()
+    add()
+    sets = [{"fast": fast, "slow": slow} for fast in range(3, 9) for slow in (20, 25, 30)]
+    sweep = swept(Listed(sets), Cluster(address, made, exam()))
+    first = next(sweep)
+
+    victim.kill()
+
+    assert ranked([first, *sweep]) == alone(sets)
+
+
 def test_a_worker_with_other_code_is_refused_by_name(address: str, add: Start, tmp_path: Path) -> None:
     add(PYTHONPATH=str(other_code(tmp_path)))
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -74,27 +75,35 @@ def test_ctrl_c_is_heard_by_the_sweep_alone_and_ends_its_processes() -> None:
     assert not any(each.is_running() for each in begun)
 
 
+def players_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes below a command when both of its crew are there; they play for minutes."""
+    while command.poll() is None:
+        begun = psutil.Process(command.pid).children(recursive=True)
+        # Libraries start programs for a moment as well.
+        with suppress(psutil.NoSuchProcess):
+            if sum("spawn_main" in " ".join(each.cmdline()) for each in begun) == 2:
+                return begun
+    raise AssertionError(f"it ended with {command.returncode}")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_at_a_terminal_ends_the_command_and_all_its_processes(tmp_path: Path, number: signal.Signals) -> None:
     strategy, store = declared(tmp_path), stored(tmp_path / "candles")
     program = Path(sys.executable).with_name("pipaid")
     words = ["optimise", strategy, "--param", "fast=2:99:1", "--param", "slow=100:500:1", "--data", str(store.folder)]
-    command = subprocess.Popen([program, *words], start_new_session=True, stderr=subprocess.PIPE, text=True)
-    with command:
-        # They play for minutes, and those that are seen are still there when they are to go.
-        begun: list[psutil.Process] = []
-        while sum("spawn_main" in " ".join(each.cmdline()) for each in begun) < 2:
-            assert command.poll() is None
-            begun = psutil.Process(command.pid).children(recursive=True)
+    with subprocess.Popen([program, *words], start_new_session=True, stderr=subprocess.PIPE, text=True) as command:
+        try:
+            begun = players_of(command)
+            if number is signal.SIGINT:
+                os.killpg(command.pid, number)
+            else:
+                command.send_signal(number)
 
-        if number is signal.SIGINT:
-            os.killpg(command.pid, number)
-        else:
-            command.send_signal(number)
-
-        assert command.wait(10) == 130
-        assert command.stderr is not None
-        assert command.stderr.read() == ""
+            assert command.wait() == 130
+            assert command.stderr is not None
+            assert command.stderr.read() == ""
+        finally:
+            command.kill()
     # What Python itself keeps beside them goes when it sees that all of them have.
     assert psutil.wait_procs(begun, timeout=10)[1] == []
 

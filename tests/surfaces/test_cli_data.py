@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipaid.seams import SystemDisk
+from pipaid.venues.recorded import load
 from tests.surfaces.daemons import Ended, pipaid
 
 HEADER = "open_time_ms,open,high,low,close,volume"
@@ -156,3 +158,38 @@ def test_gaps_are_listed_and_make_the_check_fail(tmp_path: Path) -> None:
     ]
     assert "no candles of NOPE" in data(tmp_path, "check", "NOPE").err
     assert "one of 1m, 5m" in data(tmp_path, "import", str(tmp_path / "BTCUSDT-1m.csv"), "--timeframe", "2m").err
+
+
+def test_what_is_exported_is_what_was_imported_and_a_daemon_replays_it(tmp_path: Path) -> None:
+    data(tmp_path, "import", written(tmp_path / "BTCUSDT-1m.csv", *ROWS), "--venue", "binance-usdm")
+    data(tmp_path, "import", written(tmp_path / "ETHUSDT-1m.csv", *ROWS))
+
+    done = data(tmp_path, "export", "BTCUSDT", "--into", str(tmp_path / "out"))
+
+    path = tmp_path / "out" / "BTCUSDT-1m-binance-usdm.csv.gz"
+    assert (done.code, done.out) == (0, f"{path}: 3 candles\n"), done.err
+    assert gzip.decompress(path.read_bytes()).decode().splitlines() == [HEADER, *ROWS]
+    first = path.read_bytes()
+    assert data(tmp_path, "export", "--into", str(tmp_path / "out")).out.count("\n") == 2
+    assert path.read_bytes() == first
+    config = tmp_path / "pipaid.toml"
+    config.write_text('[market]\nkind = "replay"\nsymbols = []\nfiles = ["out/*-1m-*.csv.gz"]', encoding="utf-8")
+    assert pipaid("config", "check", str(config)).code == 0
+    load(SystemDisk(), [str(tmp_path / "out" / "*-1m-*.csv.gz")])
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("SOLUSDT",), "no candles of SOLUSDT in "),
+        (("BTCUSDT", "--venue", "moon"), "no candles of BTCUSDT at moon in "),
+        (("--venue", "moon"), "no candles of any symbol at moon in "),
+    ],
+)
+def test_what_there_is_none_of_is_not_exported(tmp_path: Path, words: tuple[str, ...], complaint: str) -> None:
+    data(tmp_path, "import", written(tmp_path / "BTCUSDT-1m.csv", *ROWS))
+
+    done = data(tmp_path, "export", *words, "--into", str(tmp_path / "out"))
+
+    assert (done.code, done.out) == (4, "")
+    assert complaint in done.err
