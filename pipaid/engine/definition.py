@@ -11,7 +11,7 @@ import msgspec
 
 from pipaid.engine.params import structure_params, structure_risk
 from pipaid.engine.risk import StrategyLimits
-from pipaid.engine.template import Template
+from pipaid.engine.template import Template, hears
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument
 from pipaid.model.money import AMOUNT_MAX, plain
@@ -25,9 +25,17 @@ def check_definition(
     *,
     capital: Decimal | None = None,
     leverage: int | None = None,
+    with_trades: bool = False,
 ) -> Any:
-    """Return the structured params; raise InvalidParameter with every bad field. Overrides are of one deployment."""
+    """Return the structured params; raise InvalidParameter with every bad field. Overrides are of one deployment.
+
+    A template that hears of market trades is refused where nobody tells it of any.
+    """
     mistakes = list(_frame_mistakes(definition, template, instruments, capital=capital, leverage=leverage))
+    heard = [name for name in ("on_trade", "on_trades") if hears(template, name)]
+    if heard and not with_trades:
+        reason = f"{template.id} has {heard[0]}, which is asked in backtests over the market trades of its symbols only"
+        mistakes.append(("template_id", reason))
     params: Any = None
     try:
         params = structure_params(

@@ -27,7 +27,7 @@ from pipaid.engine.outcome import Outcome
 from pipaid.engine.played import NEVER_MS, PlayedQuotes, Track
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
-from pipaid.engine.template import Template, hears
+from pipaid.engine.template import Template
 from pipaid.engine.view import SymbolView
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.candle import Candle
@@ -96,7 +96,7 @@ class Trial:
     def __attrs_post_init__(self) -> None:
         plan = self.plan
         definition = plan.definition
-        check_definition(definition, plan.template, plan.instruments)
+        check_definition(definition, plan.template, plan.instruments, with_trades=bool(plan.trades))
         self.tracks = self._tracks()
         self._step_ms = next(iter(self.tracks.values())).candles.timeframe.ms
         self.quotes = PlayedQuotes(now_ms=plan.begin_ms, step=market_step(plan.begin_ms, 2), prices_of=self.tracks)
@@ -112,9 +112,6 @@ class Trial:
         )
         self.session = assemble(strategy, plan.template, Memory(), around)
         self.session.tells = False
-        heard = [name for name in ("on_trade", "on_trades") if hears(plan.template, name)]
-        if heard and not plan.trades:
-            raise InvalidParameter(f"{plan.template.id} has {heard[0]}: give the market trades of its symbols")
         self.matching = MatchingBook(plan.instruments, plan.fees.terms(ZERO))
         self.outcome = Outcome(plan.definition, self.tracks, plan.fees, book.refusals, plan.instruments)
         due = ((time_ms, symbol, rate) for symbol, rates in plan.funding.items() for time_ms, rate in rates)

@@ -135,3 +135,14 @@ def test_null_switches_a_cap_off() -> None:
     definition = make_definition(params={"levels": 5, "risk": {"max_open_positions": None}})
 
     assert limits_of(definition, TEMPLATE, capital=Decimal(300), leverage=1).open_positions_max is None
+
+
+def test_a_template_that_hears_of_market_trades_is_refused_where_nobody_tells_of_them() -> None:
+    def hears_nothing(*_: object) -> tuple[()]:
+        return ()
+
+    kind = type("Hearing", (TEMPLATE,), {"on_trades": hears_nothing})
+
+    with pytest.raises(InvalidParameter, match="has on_trades, which is asked in backtests over the market trades"):
+        check_definition(make_definition(params={"levels": 5}), kind, INSTRUMENTS)
+    assert check_definition(make_definition(params={"levels": 5}), kind, INSTRUMENTS, with_trades=True).levels == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,11 +33,13 @@ from pipaid.sdk import (
     Trades,
     View,
     Wakes,
+    trades_from_csv,
 )
 from tests.engine.test_backtest import FIFTY, Meddler, NoParams, told
 from tests.oracles.crossover import START_MS
 
 MINUTE_MS = 60_000
+REAL = Path(__file__).parents[3] / "shared/data/trades/gemini/ETHUSD-trades-2021-07-01.csv.gz"
 NAMES = ("ONE", "THREE", "TWO")
 
 
@@ -275,6 +278,38 @@ def test_nonsense_of_a_template_is_told() -> None:
         backtest(kind, [made(200, 8)]).run()
 
 
+@pytest.mark.skipif(not REAL.exists(), reason="the recorded day of market trades is not here")
+@pytest.mark.parametrize("template", [OneByOne, InBatches])
+def test_a_real_day_is_heard_whole_and_comes_to_the_same_either_way(template: Any) -> None:
+    day = trades_from_csv(REAL)
+
+    results = [
+        Backtest(template=template, trades={"ETHUSD": day}).run(driver=driver).raw
+        for driver in ("callback", "skipping")
+    ]
+
+    heard = (
+        template.heard if template is OneByOne else chain.from_iterable(batch.time_ms for _, batch in template.heard)
+    )
+    assert len(list(heard)) > 0.99 * len(day)
+    assert told(results[0]) == told(results[1])
+    assert len(results[0].fills) == 1
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the recorded day of market trades is not here")
+def test_a_grid_over_a_real_day_is_filled_where_the_market_traded() -> None:
+    day = trades_from_csv(REAL)
+    params = {"grid_levels": 20, "lower_price": "2080", "upper_price": "2300"}
+    backtests = Backtest(template="tpl_grid", params=params, trades={"ETHUSD": day}, capital=100_000)
+
+    skipped, asked = (backtests.run(driver=driver).raw for driver in ("skipping", "callback"))
+
+    assert told(skipped) == told(asked)
+    assert len(skipped.fills) > 10
+    prices = dict(zip(day.time_ms.tolist(), day.price.tolist(), strict=True))
+    assert {fill.time_ms for fill in skipped.fills} <= prices.keys()
+
+
 @frozen
 class _Rows:
     """Columns of market trades, one of them wrong."""
@@ -305,7 +340,7 @@ def test_market_trades_that_cannot_be_true_are_refused_by_row(given_: _Rows) -> 
 def test_a_template_that_hears_market_trades_is_not_played_without_them() -> None:
     candles = Candles({name: [1.0] for name in ("open", "high", "low", "close")} | {"time_ms": [START_MS]})
 
-    with pytest.raises(InvalidParameter, match="has on_trade: give the market trades of its symbols"):
+    with pytest.raises(InvalidParameter, match="has on_trade, which is asked in backtests over the market trades"):
         Backtest(template=OneByOne, candles={"ONE": candles}).run()
 
 
