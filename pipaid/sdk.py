@@ -1,4 +1,4 @@
-"""All that a template author imports, and all that a script needs to try a template on recorded candles."""
+"""All that a template author imports, and all that a script needs to try a template or to ask a daemon."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from pipaid.signals.series import EVERY, Condition, Feature, Series
 
 if TYPE_CHECKING:
     from pipaid.backtesting import Backtest, Candles, Result, trades_from_csv
+    from pipaid.client import Client
 
 __all__ = [
     "EVERY",
@@ -37,6 +38,7 @@ __all__ = [
     "CancelEntries",
     "Candle",
     "Candles",
+    "Client",
     "CloseReason",
     "Condition",
     "Direction",
@@ -69,11 +71,17 @@ __all__ = [
     "trades_from_csv",
 ]
 
-_LATE = frozenset({"Backtest", "Candles", "Result", "trades_from_csv"})
+_LATE = {
+    "Backtest": "pipaid.backtesting",
+    "Candles": "pipaid.backtesting",
+    "Client": "pipaid.client",
+    "Result": "pipaid.backtesting",
+    "trades_from_csv": "pipaid.backtesting",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Return what only scripts need, loaded when it is asked for: a daemon's templates do without it."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("pipaid.backtesting"), name)
+    return getattr(import_module(_LATE[name]), name)

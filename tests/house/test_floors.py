@@ -25,6 +25,7 @@ FLOORS = {
     "pipaid.venues": 4,
     "pipaid.backtesting": 4,
     "pipaid.jobs": 4,
+    "pipaid.client": 4,
     "pipaid.optimising": 4,
     "pipaid.sdk": 4,
     "templates": 4,
