@@ -109,14 +109,17 @@ class Client:
 
 
 def form_of(asked: Operation, arguments: Mapping[str, Any]) -> tuple[str, bytes]:
-    """Return target and body of a request: arguments that are None are left out of a query, and stand in a body."""
+    """Return target and body of a request: arguments that are None are left out of a query, and stand in a body.
+
+    What Python keeps for itself is written with an underscore behind it, as in `from_`.
+    """
     in_path = names_in(asked.path)
     target = asked.path
     for name in in_path:
         if not arguments.get(name):
             raise TypeError(f"{asked.name} needs {name}")
         target = target.replace(f"{{{name}}}", quote(str(arguments[name]), safe=""))
-    rest = {name: value for name, value in arguments.items() if name not in in_path}
+    rest = {name.removesuffix("_"): value for name, value in arguments.items() if name not in in_path}
     if asked.method != "GET":
         return target, msgspec.json.encode(rest) if rest else b""
     given = {name: _in_query(value) for name, value in rest.items() if value is not None}

@@ -49,6 +49,8 @@ def example_of(
 
 
 def _of_kind(kind: str, schema: Schema, known: Mapping[str, Schema], *, name: str, depth: int) -> Any:
+    if kind == "array" and "prefixItems" in schema:
+        return [example_of(each, known, depth=depth) for each in schema["prefixItems"]]
     if kind == "array":
         return (
             [] if depth > DEPTH_MAX else [example_of(schema["items"], known, name=name.removesuffix("s"), depth=depth)]

@@ -71,7 +71,7 @@ def test_the_fields_of_an_operation_stand_where_they_are_read(operation: Operati
     body = told.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
 
     in_path = set(names_in(operation.path))
-    rest = set(operation.request.__struct_fields__) - in_path
+    rest = set(operation.request.__struct_encode_fields__) - in_path
     assert places["path"] == in_path
     assert places["query"] == (rest if operation.method == "GET" else set())
     assert set(body.get("properties", {})) == (set() if operation.method == "GET" else rest)

@@ -147,6 +147,9 @@ def test_arguments_stand_where_the_server_reads_them() -> None:
 
     assert listed == ("/v1/strategies?limit=5&status=paused", b"")
     assert deployed == ("/v1/strategies/strat_1/deploy", b'{"capital":"2.50","leverage":null}')
+    assert form_of(operation_named("backtest.list"), {"from_": "2026-01-01T00:00:00Z"})[0] == (
+        "/v1/backtest/jobs?from=2026-01-01T00%3A00%3A00Z"
+    )
     with pytest.raises(TypeError, match="needs id"):
         form_of(operation_named("strategy.get"), {})
 
