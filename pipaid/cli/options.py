@@ -13,7 +13,8 @@ from msgspec import NODEFAULT, inspect
 
 from pipaid.cli.completion import complete_strategy, complete_template
 from pipaid.model.operation import Operation
-from pipaid.model.request import Page, allowed_values
+from pipaid.model.parsing import allowed_values
+from pipaid.model.request import Page
 
 OFF: Final = "off"
 PARAM: Final = "param"

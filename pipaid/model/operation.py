@@ -10,8 +10,9 @@ import msgspec
 
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model import job, reply, report, request
+from pipaid.model.parsing import parse_request
 from pipaid.model.reply import Reply
-from pipaid.model.request import Request, parse_request
+from pipaid.model.request import Request
 
 READ: Final = "strategies:read"
 WRITE: Final = "strategies:write"

@@ -11,7 +11,8 @@ import msgspec
 
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.operation import Operation
-from pipaid.model.request import DETAILS_MAX, Request, invalid, parse_request
+from pipaid.model.parsing import DETAILS_MAX, invalid, parse_request
+from pipaid.model.request import Request
 
 QUERY_FIELDS_MAX: Final = 32
 _NAME: Final = re.compile(r"\{([a-z_]+)\}")

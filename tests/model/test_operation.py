@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.instrument import Timeframe
 from pipaid.model.operation import OPERATIONS, Operation, decode_request, operation_named
-from pipaid.model.request import EventsTail, KeyCreate, RiskSet, StrategyCreate, StrategyUpdate, allowed_values
+from pipaid.model.parsing import allowed_values
+from pipaid.model.request import EventsTail, KeyCreate, RiskSet, StrategyCreate, StrategyUpdate
 from pipaid.model.strategy import Status
 
 CREATE: dict[str, Any] = {
