@@ -190,8 +190,13 @@ def definition_for(config: JobConfig) -> StrategyDefinition:
 
 def stored_instruments(store: CandleStore, config: JobConfig) -> dict[str, Instrument]:
     """Return how those symbols of a job trade of which the store has candles, as far as candles tell."""
-    found = {symbol: store.finest(symbol, config.timeframe) for symbol in config.symbols}
+    found = {symbol: _stored(store, symbol, config) for symbol in config.symbols}
     return {symbol: inferred(candles) for symbol, candles in found.items() if candles is not None}
+
+
+def _stored(store: CandleStore, symbol: str, config: JobConfig) -> Candles | None:
+    header = store.finest(symbol, config.timeframe)
+    return None if header is None else store.held(header.venue, symbol, header.timeframe)
 
 
 def gathered(task: Task) -> tuple[dict[str, Candles], dict[str, Instrument]]:
@@ -204,7 +209,7 @@ def gathered(task: Task) -> tuple[dict[str, Candles], dict[str, Instrument]]:
     candles: dict[str, Candles] = {}
     missing: list[str] = []
     for symbol in config.symbols:
-        stored = store.finest(symbol, config.timeframe)
+        stored = _stored(store, symbol, config)
         if stored is None or not len(stored.between(config.start_ms, config.end_ms + 1)):
             missing.append(symbol)
         else:

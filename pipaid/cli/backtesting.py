@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from attrs import field, frozen
@@ -16,15 +16,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from pipaid.backtesting import Backtest, Result
 from pipaid.cli.checking import chosen
 from pipaid.cli.drawing import drawn
+from pipaid.cli.jobs import last_trades, metric_facts
 from pipaid.cli.naming import strategy_id
 from pipaid.cli.replaying import replay
-from pipaid.cli.sheet import Column, Heading, Kind, Sheet, listing, moment
+from pipaid.cli.sheet import Heading, Kind, Sheet, moment
 from pipaid.cli.terminal import Terminal, leaving_cleanly
 from pipaid.config import load_config, load_declarations
 from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver
 from pipaid.engine.fees import FEE_MODELS, TIERS, Tier
 from pipaid.errors import InvalidParameter, NotFound
-from pipaid.model.backtest import BacktestTradeObject, ResultObject, result_object
+from pipaid.model.backtest import result_object
 from pipaid.model.columns import Candles
 from pipaid.model.instrument import Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso
@@ -35,7 +36,6 @@ from pipaid.signals.series import Series
 from pipaid.storage.candles import CandleStore, Header
 from pipaid.venues.recorded import load_funding
 
-TRADES_SHOWN: Final = 10
 SUFFIX: Final = ".toml"
 REPLAY: Final = "replay"
 TIERED: Final = "tiered_maker_taker"
@@ -157,20 +157,12 @@ def _driver(text: str) -> Driver:
 
 def _header(definition: StrategyDefinition, symbol: str, asked: Asked) -> Header:
     """Return which candles of a symbol are played: the smallest there are."""
-    fitting = [
-        header
-        for header in asked.store.names()
-        if header.symbol == symbol
-        and (not asked.venue or header.venue == asked.venue)
-        and header.timeframe.ms <= definition.timeframe.ms
-    ]
-    venues = sorted({header.venue for header in fitting})
-    if len(venues) > 1:
-        raise InvalidParameter(f"there are candles of {symbol} at {', '.join(venues)}; choose with --venue")
-    if not fitting:
+    found = asked.store.finest(symbol, definition.timeframe, venue=asked.venue)
+    if found is None:
         # It says what there is instead.
         asked.store.read(asked.venue or "local", symbol, definition.timeframe)
-    return min(fitting, key=lambda header: header.timeframe.ms)
+        raise NotFound(f"there are no candles of {symbol}")
+    return found
 
 
 def _candles(header: Header, timeframe: Timeframe, asked: Asked) -> Candles:
@@ -215,7 +207,7 @@ def _show(terminal: Terminal, definition: StrategyDefinition, result: Result) ->
         ("capital", config["capital"]),
         ("equity at the end", f"{final:.2f}"),
         ("return", f"{(final - capital) / capital:.2%}"),
-        *_metrics(told),
+        *metric_facts(told),
         ("fills", str(len(raw.fills))),
     ]
     if raw.funding:
@@ -223,33 +215,14 @@ def _show(terminal: Terminal, definition: StrategyDefinition, result: Result) ->
     if raw.refusals:
         facts.append(("refused entries", ", ".join(f"{count} by {rule}" for rule, count in raw.refusals.items())))
     headings = (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0))
-    terminal.show(drawn([Sheet(title, headings, tuple(facts), headed=False), *_trades(told)]))
-
-
-def _metrics(told: ResultObject) -> list[tuple[str, str]]:
-    values: dict[str, Any] = msgspec.structs.asdict(told.metrics)
-    return [(name.replace("_", " "), "infinite" if value is None else str(value)) for name, value in values.items()]
-
-
-def _trades(told: ResultObject) -> list[Sheet]:
-    if not told.trades:
-        return []
-    columns = (
-        Column("TRADE", lambda one: one.id, Kind.NUMBER, 0),
-        Column("SYMBOL", lambda one: one.symbol),
-        Column("SIDE", lambda one: one.side),
-        Column("QTY", lambda one: one.qty, Kind.NUMBER),
-        Column("ENTERED", lambda one: moment(one.entry_time)),
-        Column("AT", lambda one: one.entry_price, Kind.NUMBER),
-        Column("LEFT", lambda one: moment(one.exit_time)),
-        Column("AT", lambda one: one.exit_price, Kind.NUMBER),
-        Column("PNL", lambda one: one.pnl, Kind.SIGNED, 0),
-        Column("REASON", lambda one: one.reason),
+    terminal.show(
+        drawn(
+            [
+                Sheet(title, headings, tuple(facts), headed=False),
+                *last_trades(told, "--json and --report have them all"),
+            ]
+        )
     )
-    last: tuple[BacktestTradeObject, ...] = told.trades[-TRADES_SHOWN:]
-    left_out = len(told.trades) - len(last)
-    note = f"and {left_out} before; --json and --report have them all" if left_out else ""
-    return [listing("last trades", last, columns, note)]
 
 
 def _moment(option: str, text: str) -> int:

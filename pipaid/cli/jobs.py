@@ -1,4 +1,4 @@
-"""A backtest that the daemon plays, as a person sees it: what it is, how far it has come, what came of it."""
+"""A backtest as a person sees it: what the daemon plays, how far it has come, and what came of any."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from pipaid.cli.sheet import NOTHING, Column, Heading, Kind, Sheet, listing, moment, percent
-from pipaid.model.backtest import BacktestTradeObject
+from pipaid.model.backtest import ResultObject
 from pipaid.model.job import JobObject
 
 TRADES_SHOWN: Final = 10
@@ -45,18 +45,25 @@ def job_sheets(job: JobObject) -> Iterator[Sheet]:
     if job.error is not None:
         facts.append(("error", f"{job.error.code}: {job.error.message}"))
     if job.result is not None:
-        figures: dict[str, Any] = msgspec.structs.asdict(job.result.metrics)
-        facts += [(name.replace("_", " "), "infinite" if each is None else str(each)) for name, each in figures.items()]
+        facts += metric_facts(job.result)
         refused = ", ".join(f"{count} by {rule}" for rule, count in job.result.refusals.items())
         facts.append(("refused entries", refused or NOTHING))
     headings = (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0))
     yield Sheet(job.id, headings, tuple(facts), headed=False)
-    if job.result is not None and job.result.trades:
-        yield last_trades(job.result.trades, job.result.trades_left_out, "--json")
+    if job.result is not None:
+        yield from last_trades(job.result, "--json has them all")
 
 
-def last_trades(trades: tuple[BacktestTradeObject, ...], left_out: int, more: str) -> Sheet:
-    """Return the last trades; `more` names where those before them are."""
-    last = trades[-TRADES_SHOWN:]
-    before = len(trades) - len(last) + left_out
-    return listing("last trades", last, TRADE_COLUMNS, f"and {before} before; see {more}" if before else "")
+def metric_facts(result: ResultObject) -> list[tuple[str, str]]:
+    """Return the metrics of a result with their names."""
+    figures: dict[str, Any] = msgspec.structs.asdict(result.metrics)
+    return [(name.replace("_", " "), "infinite" if each is None else str(each)) for name, each in figures.items()]
+
+
+def last_trades(result: ResultObject, more: str) -> list[Sheet]:
+    """Return the last trades of a result, if there are any; `more` says where those before them are."""
+    if not result.trades:
+        return []
+    last = result.trades[-TRADES_SHOWN:]
+    before = len(result.trades) - len(last) + result.trades_left_out
+    return [listing("last trades", last, TRADE_COLUMNS, f"and {before} before; {more}" if before else "")]

@@ -64,8 +64,8 @@ class CandleStore:
             "`pipaid data import FILE` brings some in, `pipaid data download SYMBOL --from DATE` fetches some"
         )
 
-    def finest(self, symbol: str, timeframe: Timeframe, *, venue: str = "") -> Candles | None:
-        """Map the smallest candles of a symbol of which a timeframe can be made, if there are any.
+    def finest(self, symbol: str, timeframe: Timeframe, *, venue: str = "") -> Header | None:
+        """Return the header of the smallest candles of a symbol of which a timeframe can be made, if there are any.
 
         Raise InvalidParameter if several venues have some and none is chosen.
         """
@@ -79,11 +79,8 @@ class CandleStore:
         ]
         venues = sorted({header.venue for header in fitting})
         if len(venues) > 1:
-            raise InvalidParameter(f"there are candles of {symbol} at {', '.join(venues)}; one venue has to be chosen")
-        if not fitting:
-            return None
-        smallest = min(fitting, key=lambda header: header.timeframe.ms)
-        return _mapped(self.path(smallest.venue, symbol, smallest.timeframe))
+            raise InvalidParameter(f"there are candles of {symbol} at {', '.join(venues)}; name one venue (--venue)")
+        return min(fitting, key=lambda header: header.timeframe.ms, default=None)
 
     def held(self, venue: str, symbol: str, timeframe: Timeframe) -> Candles | None:
         """Map the candles of just this timeframe into memory, if there are any."""

@@ -257,7 +257,7 @@ def test_candles_of_two_venues_are_not_mixed_up(tmp_path: Path) -> None:
     stored(tmp_path / "candles")
     stored(tmp_path / "candles", "binance-usdm")
 
-    with pytest.raises(InvalidParameter, match="choose with --venue"):
+    with pytest.raises(InvalidParameter, match="name one venue"):
         played(tmp_path)
 
 
