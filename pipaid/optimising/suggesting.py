@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from importlib import import_module
 from itertools import pairwise
@@ -14,16 +14,16 @@ from attrs import define, field
 
 from pipaid.errors import InvalidParameter
 from pipaid.optimising.scoring import Candidate
-from pipaid.optimising.space import CANDIDATES_MAX, SPACE_MAX, Space
+from pipaid.optimising.space import CANDIDATES_MAX, SPACE_MAX, Space, candidates
 from pipaid.optimising.sweeping import Params
 
-# A sampler that suggests nothing new so many times in a row has seen what it wants to see.
-REPEATS_MAX: Final = 100
+# After so many sets that were tried already, one that was not is drawn.
+REPEATS_MAX: Final = 20
 
 
 @define
 class Suggested:
-    """So many different sets, each suggested after the ones before; equal seeds give equal sets to a crew of one.
+    """So many different sets, each suggested by what came of the ones before; equal seeds are equal for a crew of one.
 
     Numbers that rise are places on a scale, and what lies between two good ones is likely to be tried; all other values
     are choices that have nothing to do with one another. What is held out is never told to the sampler.
@@ -35,6 +35,7 @@ class Suggested:
     _optuna: Any = field(init=False)
     _study: Any = field(init=False)
     _given: int = field(default=0, init=False)
+    _drawn: Iterator[Params] = field(init=False)
     _playing: dict[bytes, list[Any]] = field(factory=dict[bytes, list[Any]], init=False)
     _known: dict[bytes, Candidate] = field(factory=dict[bytes, Candidate], init=False)
 
@@ -48,12 +49,13 @@ class Suggested:
         except ImportError:
             raise InvalidParameter("method: tpe needs optuna: pip install 'pipaid[optimise]'") from None
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
+        self._drawn = iter(candidates(self.space, "random", tries=self.tries, seed=self.seed))
         sampler = self._optuna.samplers.TPESampler(seed=self.seed)
         self._study = self._optuna.create_study(direction="maximize", sampler=sampler)
 
     @property
     def count(self) -> int:
-        """Return how many sets are tried, if the sampler does not settle before."""
+        """Return how many sets are tried."""
         return min(self.tries, prod(map(len, self.space.values())))
 
     def ask(self) -> Params | None:
@@ -69,10 +71,22 @@ class Suggested:
             elif key in self._playing:
                 self._playing[key].append(trial)
             else:
-                self._playing[key] = [trial]
-                self._given += 1
-                return params
-        return None
+                return self._begun(trial, params)
+        # As many as are tried were drawn, so that one of them is left.
+        params = next(each for each in self._drawn if not self._met(_key(each)))
+        places = {name: values.index(params[name]) for name, values in self.space.items() if is_scale(values)}
+        self._study.enqueue_trial({**params, **places})
+        trial = self._study.ask()
+        assert params == {name: self._value(trial, name, values) for name, values in self.space.items()}
+        return self._begun(trial, params)
+
+    def _met(self, key: bytes) -> bool:
+        return key in self._known or key in self._playing
+
+    def _begun(self, trial: Any, params: Params) -> Params:
+        self._playing[_key(params)] = [trial]
+        self._given += 1
+        return params
 
     def tell(self, found: Candidate) -> None:
         """Let the sampler know what a set came to where it may be chosen."""

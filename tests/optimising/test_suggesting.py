@@ -55,6 +55,15 @@ def test_a_small_space_is_tried_whole_and_no_more() -> None:
     assert len(tried(chooser, lambda _: Decimal(1))) == chooser.count == 6
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_suggested_over_and_over_makes_room_for_what_was_not_tried(seed: int) -> None:
+    space: dict[str, list[Any]] = {"fast": list(range(30)), "slow": ["a", "b"]}
+
+    sets = tried(Suggested(space, 60, seed), lambda params: Decimal(params["fast"] == 3) * 1_000)
+
+    assert len({str(each) for each in sets}) == 60
+
+
 def test_sets_that_come_to_nothing_teach_nothing() -> None:
     assert len(tried(Suggested(SPACE, 20, 0), lambda _: None)) == 20
 
