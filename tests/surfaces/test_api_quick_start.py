@@ -1,0 +1,45 @@
+"""The published way from nothing to a running strategy, over HTTP: create, try, deploy, watch, pause, change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipaid.sdk import Client
+from tests.surfaces.api import serving
+from tests.surfaces.daemon import BRISK, DCA, assert_gapless, names_of
+
+PARAMS = {"interval": "5m", "buy_amount": "200"}
+ENDED = ("done", "failed", "cancelled")
+CONFIG = f"{BRISK}\n[http]\nport = 0\n[backtest]\nmemory_mib_max = 400\n"
+
+
+def test_a_strategy_is_created_tried_deployed_watched_paused_and_deployed_anew(tmp_path: Path) -> None:
+    with serving(tmp_path, CONFIG) as api:
+        user = api.user()
+        with Client(user.api_key, user.secret, api.url) as client:
+            made = client.ask("strategy.create", name="quick start", **DCA)
+            job = client.ask(
+                "backtest.create", strategy_id=made["id"], start="2025-05-30T00:00:00Z", end="2025-05-30T12:00:00Z"
+            )
+            api.daemon.wait_for(lambda: client.ask("backtest.get", id=job["id"])["status"] in ENDED)
+            tried = client.ask("backtest.get", id=job["id"])
+            client.ask("strategy.deploy", id=made["id"], dry_run=True)
+            api.daemon.wait_for(lambda: client.ask("strategy.get", id=made["id"])["stats"]["open_positions"])
+            paused = client.ask("strategy.pause", id=made["id"], close_positions=True)
+            watched = api.daemon.events(made["id"])
+            client.ask("strategy.update", id=made["id"], params={**PARAMS, "buy_amount": "300"})
+            again = client.ask("strategy.deploy", id=made["id"], dry_run=True)
+            held: list[dict[str, Any]] = list(client.each("strategy.positions", id=made["id"], state="closed"))
+            jobs = list(client.each("backtest.list", status="done"))
+
+    assert (job["status"], tried["status"], tried["progress"]) == ("queued", "done", 1.0), tried
+    assert tried["result"]["metrics"]["total_trades"] >= 0
+    assert [each["id"] for each in jobs] == [job["id"]]
+    assert (paused["status"], paused["stats"]["open_positions"]) == ("paused", 0)
+    # What was closed is told before the pause is, and all of it before the answer.
+    names = names_of(watched)
+    assert names[-1] == "paused"
+    assert names.count("position_closed") == names.count("position_opened") == len(held) > 0
+    assert_gapless(watched)
+    assert (again["status"], again["params"]["buy_amount"], again["dry_run"]) == ("deployed", "300", True)
