@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from itertools import islice
-from types import MethodType
+from itertools import chain, islice
+from types import GeneratorType, MethodType
 from typing import Any, Final, cast
 
 from pipaid.engine.holdings import Holdings
@@ -14,6 +14,7 @@ from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Nonsense
 
 INTENTS_MAX: Final = 512
+NOTHING: Final = object()
 _NOBODYS: Final = frozenset({Template.on_opened, Template.on_closed, Template.on_entry_lost})
 
 
@@ -86,6 +87,16 @@ def answered(callback: Callable[..., Any], wishes: Iterable[Intent]) -> Callable
 
     answer.__qualname__ = named(callback)
     return answer
+
+
+def begun(wishes: Any) -> Any:
+    """Return what a callback wishes, or NOTHING if that is known to be nothing: a generator is asked for its first."""
+    if isinstance(wishes, GeneratorType):
+        generator = cast("GeneratorType[Any, None, None]", wishes)
+        first = next(generator, NOTHING)
+        return NOTHING if first is NOTHING else chain((first,), generator)
+    # Anything else that is empty is nonsense, and the session says so.
+    return NOTHING if type(wishes) in (tuple, list) and not wishes else wishes
 
 
 def is_left_out(callback: Callable[..., Any]) -> bool:

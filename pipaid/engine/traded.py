@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 from attrs import define, field
 
+from pipaid.engine.asking import NOTHING, begun
 from pipaid.engine.played import NEVER_MS, Track, units
 from pipaid.engine.template import hears
-from pipaid.engine.trial import NOTHING, Trial, begun
+from pipaid.engine.trial import Trial
 from pipaid.engine.view import SymbolView
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.candle import MarketTrade

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from itertools import chain
-from types import GeneratorType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from attrs import define, field, frozen
 
 from pipaid.engine.alarms import Touch
+from pipaid.engine.asking import NOTHING, begun
 from pipaid.engine.assembly import Memory, Surroundings, assemble
 from pipaid.engine.book import Book
 from pipaid.engine.definition import check_definition
@@ -47,7 +46,6 @@ ACCOUNT: Final = "acct_backtest"
 TOLD_SHARE: Final = 0.002
 # Moments are put in order so many days at a time.
 PIECE_MS: Final = 16 * DAY_MS
-NOTHING: Final = object()
 _Outcomes = tuple[tuple[str, OrderFact, str], ...]
 
 
@@ -160,7 +158,9 @@ class Trial:
         self._stirred.add(track.symbol)
         place = track.begin
         while place < track.end:
-            stop = min(self._next_stop(track, place - 1), track.first_from(self._funded_from()))
+            stop = self._next_stop(track, place - 1)
+            if self._rates:
+                stop = min(stop, track.first_from(self._funded_from()))
             place = self._ask_quietly(track, place, stop)
             if place < track.end:
                 self.play(track.candles.time_ms.item(place), [(track, place)], ask_all=True)
@@ -327,7 +327,7 @@ class Trial:
         return met
 
     def _close(self, now_ms: int, present: Iterable[Track], *, ask_all: bool) -> None:
-        quotes, session = self.quotes, self.session
+        quotes = self.quotes
         quotes.now_ms, quotes.step = now_ms, market_step(now_ms, 2)
         # All prices are known before anybody is asked.
         grown = [track for track in present if track.close()]
@@ -336,9 +336,20 @@ class Trial:
             return
         asked = [track.symbol for track in grown if ask_all or self._is_due(track)]
         self._tell_batches(grown)
-        for effects in [self._ask(session.on_candle, symbol) for symbol in sorted(asked)]:
+        for effects in [self._decide(symbol) for symbol in sorted(asked)]:
             self._carry(effects)
         self._settle()
+
+    def _decide(self, symbol: str) -> Effects | None:
+        """Ask the template at a close, and have the session decide if there is anything to decide."""
+        session = self.session
+        if session.brain.exits:
+            return self._ask(session.on_candle, symbol)
+        try:
+            wishes = begun(session.template.on_candle(SymbolView(session, symbol)))
+        except Exception as trouble:
+            raise self._failed(trouble) from trouble
+        return None if wishes is NOTHING else self._ask(session.on_candle, symbol, wishes)
 
     def _tell_batches(self, grown: Sequence[Track]) -> None:
         """Ask about the market trades of the candles that have just closed, where any were recorded."""
@@ -452,16 +463,6 @@ def moments(tracks: Iterable[Track]) -> Iterator[int]:
     for start_ms in range(first_ms, last_ms + 1, PIECE_MS):
         parts = (times[slice(*np.searchsorted(times, (start_ms, start_ms + PIECE_MS)))] for times in played)
         yield from np.unique(np.concatenate(tuple(parts))).tolist()
-
-
-def begun(wishes: Any) -> Any:
-    """Return what a callback wishes, or NOTHING if that is known to be nothing: a generator is asked for its first."""
-    if isinstance(wishes, GeneratorType):
-        generator = cast("GeneratorType[Any, None, None]", wishes)
-        first = next(generator, NOTHING)
-        return NOTHING if first is NOTHING else chain((first,), generator)
-    # Anything else that is empty is nonsense, and the session says so.
-    return NOTHING if type(wishes) in (tuple, list) and not wishes else wishes
 
 
 def _entering(approved: Approved) -> bool:
