@@ -59,6 +59,9 @@ class Piece:
         return truths
 
 
+_NOTHING: Final = np.empty(0)
+
+
 class PlayedFeature:
     """A feature as of the candle that its series has reached."""
 
@@ -67,7 +70,7 @@ class PlayedFeature:
     def __init__(self, series: PlayedSeries, feature: Feature) -> None:
         self._series = series
         self._feature = feature
-        self._first = self._end = 0
+        self.forget()
 
     @property
     def value(self) -> float | None:
@@ -92,6 +95,12 @@ class PlayedFeature:
         if value is None:
             value = self._column.item(index - self._start - 1)
         return value if value == value else None
+
+    def forget(self) -> None:
+        """Let go of the values, to look them up anew."""
+        self._first = self._end = 0
+        self._column = _NOTHING
+        self._befores: dict[int, float] = {}
 
     def _turn(self, index: int) -> None:
         piece = self._series.piece(index)
@@ -142,6 +151,9 @@ class PlayedSeries:
             begun_ms = int(self.candles.time_ms[index]) // block_ms * block_ms
             bounds_ms = (begun_ms - block_ms, begun_ms, begun_ms + PIECE_BLOCKS * block_ms)
             start, first, end = (int(each) for each in np.searchsorted(self.candles.time_ms, bounds_ms))
+            # Nothing holds on to the columns of the piece before.
+            for played in self._features.values():
+                played.forget()
             part = self.candles.between(bounds_ms[0], bounds_ms[2])
             piece = self._piece = Piece(first, end, start, Columns(part))
         return piece
