@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -29,11 +30,18 @@ class Client:
     """One key's way to the API; an operation is called by its name, such as `strategy.create`.
 
     A daemon that is away and a budget that is spent are waited for up to `patience_s`. Each command carries an
-    idempotency key, so one whose answer got lost is sent again and still carried out once.
+    idempotency key, so one whose answer got lost is sent again and still carried out once. `tls` says whom to trust
+    besides the authorities that everybody does.
     """
 
     def __init__(
-        self, api_key: str, secret: str, url: str = URL, *, patience_s: float = PATIENCE_S, verify: bool | str = True
+        self,
+        api_key: str,
+        secret: str,
+        url: str = URL,
+        *,
+        patience_s: float = PATIENCE_S,
+        tls: SSLContext | None = None,
     ) -> None:
         self._api_key = api_key
         self._secret = secret.encode()
@@ -41,7 +49,7 @@ class Client:
         self._patience_s = patience_s
         self._world = World()
         self._signed_ms = 0
-        self._http = httpx2.Client(timeout=ANSWER_S, verify=verify, trust_env=False)
+        self._http = httpx2.Client(timeout=ANSWER_S, verify=tls or True, trust_env=False)
 
     def __enter__(self) -> Client:
         return self

@@ -271,6 +271,17 @@ def test_an_address_others_can_reach_needs_tls(tmp_path: Path, host: str) -> Non
     assert 'to: host = "127.0.0.1"' in mistake.remedy
 
 
+def test_the_http_api_is_heard_by_others_with_tls_only_and_may_name_any_address_while_it_is_off(tmp_path: Path) -> None:
+    mistake = only_mistake(tmp_path, '[http]\nport = 0\nhost = "0.0.0.0"')
+    assert (mistake.key, mistake.place[-13:]) == ("http.host", "pipaid.toml:3")
+    assert "set tls_certificate and tls_key in [http]" in mistake.remedy
+
+    assert examined(tmp_path, '[http]\nmode = "off"\nhost = "0.0.0.0"').config is not None
+    tls_files(tmp_path)
+    served = '[http]\nhost = "0.0.0.0"\ntls_certificate = "cert.pem"\ntls_key = "key.pem"'
+    assert examined(tmp_path, served).config is not None
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_a_loopback_address_needs_none(tmp_path: Path, host: str) -> None:
     assert examined(tmp_path, f'[stream]\nhost = "{host}"').config is not None

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
+from ssl import create_default_context
 from typing import Any
 
 import httpx2
@@ -16,7 +17,9 @@ import msgspec
 import pytest
 
 from pipaid.api.openapi import document
+from pipaid.errors import Unavailable
 from pipaid.model.operation import OPERATIONS
+from pipaid.sdk import Client
 from pipaid.wire.envelope import BODY_BYTES_MAX
 from tests.surfaces.api import Api, curl, send, serving
 from tests.surfaces.daemon import GRID
@@ -322,6 +325,27 @@ def test_without_a_daemon_it_says_so_and_serves_again_when_there_is_one(tmp_path
 
         assert user.send("GET", f"/v1/strategies/{one}").json()["status"] == "draft"
         assert httpx2.get(f"{api.url}/health", trust_env=False).status_code == 200
+
+
+def test_with_a_certificate_it_speaks_tls_and_nothing_else(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    key.chmod(0o600)
+    variables = {"PIPAID__HTTP__TLS_CERTIFICATE": str(certificate), "PIPAID__HTTP__TLS_KEY": str(key)}
+    with serving(tmp_path / "daemon", variables=variables) as api:
+        user = api.user()
+        url = api.url.replace("http://", "https://")
+        with Client(user.api_key, user.secret, url, tls=create_default_context(cafile=certificate)) as client:
+            assert client.ask("strategy.list") == {"data": [], "next_cursor": None}
+        with Client(user.api_key, user.secret, url, patience_s=0) as stranger:
+            with pytest.raises(Unavailable):
+                stranger.ask("strategy.list")
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"{api.url}/health", trust_env=False)
 
 
 def test_it_ends_in_order_when_told_to(tmp_path: Path) -> None:
