@@ -116,6 +116,8 @@ def interrupted(folder: Path) -> dict[str, float]:
     """Run the command as somebody types it, press Ctrl-C when it is under way, and see how long it takes to end."""
     declared = declare(folder, SYMBOLS)
     words = [sys.executable, "-c", "from pipaid.launch import admin; admin()", "backtest", str(declared)]
+    # A shell starts what runs behind it with Ctrl-C ignored, which would be handed on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*words, "--data", str(folder)], cwd=ROOT, env={**environment(), "TERM": "xterm"},
