@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 import numpy as np
@@ -49,7 +50,7 @@ class CandleStore:
 
     def names(self) -> list[Header]:
         """Return what there is, in order; raise InvalidParameter for a file that is none of ours or is cut off."""
-        return [_header(path) for path in sorted(self.folder.glob(f"*/*{SUFFIX}"))]
+        return self._headers("")
 
     def read(self, venue: str, symbol: str, timeframe: Timeframe) -> Candles:
         """Map candles into memory, made of the largest timeframe there is that they can be made of."""
@@ -71,7 +72,7 @@ class CandleStore:
         """
         fitting = [
             header
-            for header in self.names()
+            for header in self._headers(f"{symbol}-")
             if header.symbol == symbol
             and (not venue or header.venue == venue)
             and header.timeframe.ms <= timeframe.ms
@@ -114,6 +115,11 @@ class CandleStore:
                 raise InvalidParameter(f"{what} {name[:80]!r}: letters, digits, '.', '_' and '-' expected")
         return self.folder / venue / f"{symbol}-{timeframe}{SUFFIX}"
 
+    def _headers(self, begin: str) -> list[Header]:
+        # What is wrong with other files is no concern of those who ask for some.
+        found = sorted(self.folder.glob(f"*/*{SUFFIX}"))
+        return [_header(path) for path in found if path.name.startswith(begin)]
+
     @contextmanager
     def _locked(self) -> Generator[None]:
         try:
@@ -127,8 +133,22 @@ class CandleStore:
 
 
 def _header(path: Path) -> Header:
-    size = path.stat().st_size
-    head = np.memmap(path, dtype=np.uint8, mode="r", shape=min(size, HEADER_BYTES)).tobytes() if size else b""
+    with _opened(path) as file:
+        return _header_of(path, file)
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as trouble:
+        raise InvalidParameter(f"{path}: it cannot be read: {trouble.strerror}") from None
+
+
+def _header_of(path: Path, file: BinaryIO) -> Header:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(HEADER_BYTES)
     if not head.startswith(MAGIC):
         raise InvalidParameter(f"{path}: not a candle file of pipaid")
     try:
@@ -142,8 +162,10 @@ def _header(path: Path) -> Header:
 
 
 def _mapped(path: Path) -> Candles:
-    header = _header(path)
-    table = np.memmap(path, dtype="<i8", mode="r", offset=HEADER_BYTES, shape=(len(COLUMNS), header.rows))
+    # Opened once, so that header and columns are of one file even while another takes its place.
+    with _opened(path) as file:
+        header = _header_of(path, file)
+        table = np.memmap(file, dtype="<i8", mode="r", offset=HEADER_BYTES, shape=(len(COLUMNS), header.rows))
     return Candles.of(
         header.symbol,
         header.timeframe,

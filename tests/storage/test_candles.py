@@ -120,3 +120,27 @@ def test_damage_is_told(tmp_path: Path) -> None:
     path.write_bytes(flipped)
     with pytest.raises(InvalidParameter, match="the column open is damaged"):
         store.verify(header)
+
+
+def test_what_is_wrong_with_other_files_is_no_concern_of_who_asks_for_some(tmp_path: Path) -> None:
+    store = CandleStore(tmp_path)
+    header = store.add(VENUE, made(*ROWS))
+    (tmp_path / VENUE / f"X{SYMBOL}-1m.candles").write_bytes(b"something else")
+
+    assert store.finest(SYMBOL, Timeframe.H1) == header
+    with pytest.raises(InvalidParameter, match="not a candle file of pipaid"):
+        store.finest(f"X{SYMBOL}", Timeframe.H1)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    store = CandleStore(tmp_path)
+    path = store.path(VENUE, SYMBOL, Timeframe.M1)
+    path.mkdir(parents=True)
+
+    for ask in (
+        store.names,
+        lambda: store.finest(SYMBOL, Timeframe.M1),
+        lambda: store.held(VENUE, SYMBOL, Timeframe.M1),
+    ):
+        with pytest.raises(InvalidParameter, match=f"{path}: it cannot be read: Is a directory"):
+            ask()
