@@ -287,7 +287,8 @@ def _asked(strategy_id: str, since: int | dict[str, int] | None) -> tuple[dict[s
     if strategy_id != WILDCARD:
         seq = since.get(strategy_id) if isinstance(since, dict) else since
         return ({} if seq is None else {strategy_id: seq}), False
-    named = dict(since) if isinstance(since, dict) else {}
+    # Backtests are subscribed to one by one, on a channel with a scope of its own.
+    named = {key: seq for key, seq in since.items() if not is_job(key)} if isinstance(since, dict) else {}
     rest = named.pop(WILDCARD, None) if isinstance(since, dict) else since
     if rest not in (None, 0):
         raise InvalidParameter(

@@ -103,6 +103,19 @@ async def test_the_wildcard_alone_brings_no_backtest(tmp_path: Path) -> None:
         assert (await client.hear())["id"] == ONE
 
 
+async def test_the_wildcard_brings_no_past_of_a_backtest_that_it_is_asked_for(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, strategies=[ONE, JOB]) as desk, desk.connected() as client:
+        await desk.emit_progress(JOB, 0.5)
+        await desk.emit(ONE)
+        await client.subscribe("*", since_seq={JOB: 0, ONE: 0})
+        await desk.emit(ONE)
+
+        assert [(frame["id"], frame["seq"]) for frame in [await client.hear() for _ in range(2)]] == [
+            (ONE, 1),
+            (ONE, 2),
+        ]
+
+
 @pytest.mark.parametrize(
     ("channel", "id", "code"),
     [
