@@ -141,26 +141,28 @@ class Backtests:
     async def backtest_create(self, caller: Asker, asked: BacktestCreate) -> JobObject:
         """Queue a job."""
         config = self._resolved(caller, asked)
-        if sum(job.status is JobStatus.QUEUED for job in self._live.values()) >= QUEUED_MAX:
-            raise Unavailable(f"{QUEUED_MAX} backtests wait already; try again when some of them are done")
-        fresh = f"{PREFIX}_{self.world.ids.entropy(4).hex()}"
-        while fresh in self._owners:
+        # One at a time, and none while the journal is read anew: what is counted here is what there is.
+        async with self._changing:
+            if sum(job.status is JobStatus.QUEUED for job in self._live.values()) >= QUEUED_MAX:
+                raise Unavailable(f"{QUEUED_MAX} backtests wait already; try again when some of them are done")
             fresh = f"{PREFIX}_{self.world.ids.entropy(4).hex()}"
-        job = Job(
-            id=fresh,
-            account=caller.account or self.owner,
-            status=JobStatus.QUEUED,
-            config=config,
-            submitted_at_us=self.world.clock.now_us(),
-        )
-        # Its place is taken before it is durable, so that no more than fit come at once.
-        self._live[fresh], self._owners[fresh] = job, job.account
-        try:
-            await self._store(job, BacktestQueued, kind=Kind.ADD, records=self._forgotten())
-        except BaseException:
-            del self._live[fresh], self._owners[fresh]
-            raise
-        self._enqueue(job)
+            while fresh in self._owners:
+                fresh = f"{PREFIX}_{self.world.ids.entropy(4).hex()}"
+            job = Job(
+                id=fresh,
+                account=caller.account or self.owner,
+                status=JobStatus.QUEUED,
+                config=config,
+                submitted_at_us=self.world.clock.now_us(),
+            )
+            oldest = self._ended[0] if len(self._owners) >= KEPT_MAX and self._ended else None
+            dropped = [] if oldest is None else [Record(kept, oldest, Kind.DROP) for kept in (ENTITY, RESULT)]
+            await self._store(job, BacktestQueued, kind=Kind.ADD, records=dropped)
+            if oldest is not None:
+                self._ended.remove(oldest)
+                del self._owners[oldest]
+            self._live[fresh], self._owners[fresh] = job, job.account
+            self._enqueue(job)
         return job_object(job)
 
     async def backtest_get(self, caller: Asker, asked: Addressed) -> JobObject:
@@ -186,7 +188,9 @@ class Backtests:
         job_after(job.status, JobAction.CANCEL)
         running = self._running.get(asked.id)
         if running is None:
-            await self._move(asked.id, JobAction.CANCEL, BacktestCancelled, reason=asked.reason)
+            job = await self._move(asked.id, JobAction.CANCEL, BacktestCancelled, reason=asked.reason)
+            # Who cancels as fast as others create would fill a queue with what nobody plays.
+            self._leave_queue(job)
         else:
             running.reason = asked.reason
             running.scope.cancel()
@@ -250,31 +254,27 @@ class Backtests:
         # A result goes out as it lies there: nobody needs to take it apart on the way.
         return _decoded(row), None if result is None else cast(ResultObject, msgspec.Raw(result.data))
 
-    def _forgotten(self) -> list[Record]:
-        """Return the records that make room for one more job."""
-        if len(self._owners) <= KEPT_MAX or not self._ended:
-            return []
-        oldest = self._ended.popleft()
-        del self._owners[oldest]
-        return [Record(ENTITY, oldest, Kind.DROP), Record(RESULT, oldest, Kind.DROP)]
-
     # The work.
 
     async def load(self) -> None:
         """Read what the journal knows."""
-        rows = await self.writer.read(lambda reader: list(reader.rows(ENTITY)))
-        jobs = sorted(map(_decoded, rows), key=lambda job: (job.submitted_at_us, job.id))
-        self._owners = {job.id: job.account for job in jobs}
-        self._live = {job.id: job for job in jobs if job.status not in TERMINAL}
-        self._ended = deque(job.id for job in jobs if job.status in TERMINAL)
-        self._queues.clear()
-        self._running.clear()
+        async with self._changing:
+            jobs = await self.writer.read(_all_jobs)
+            self._owners = {job.id: job.account for job in jobs}
+            self._live = {job.id: job for job in jobs if job.status not in TERMINAL}
+            self._ended = deque(job.id for job in jobs if job.status in TERMINAL)
+            self._queues.clear()
+            self._running.clear()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Play what waits until cancelled; what is being played then waits for the next start."""
         await self.load()
         for job in list(self._live.values()):
-            waits = await self._interrupted(job) if job.status is JobStatus.RUNNING else job
+            waits = job
+            if job.status is JobStatus.RUNNING:
+                # Unless it was cancelled a moment ago.
+                with suppress(InvalidState):
+                    waits = await self._interrupted(job)
             if waits.status is JobStatus.QUEUED:
                 self._enqueue(waits)
         async with trio.open_nursery() as nursery:
@@ -300,6 +300,14 @@ class Backtests:
         self._queues.setdefault(job.account, deque()).append(job.id)
         self._lot.unpark_all()
 
+    def _leave_queue(self, job: Job) -> None:
+        """Take a job out of its line, if it still stands there: what waits there is bounded by what is kept."""
+        queue = self._queues.get(job.account, deque[str]())
+        if job.id in queue:
+            queue.remove(job.id)
+            if not queue:
+                del self._queues[job.account]
+
     def _next(self) -> str | None:
         """Take the job whose turn it is: accounts take turns, and each has its own in order."""
         while self._queues:
@@ -317,20 +325,27 @@ class Backtests:
     async def _see_through(self, job_id: str, running: _Running) -> None:
         job: Job | None = None
         try:
-            begun: dict[str, Any] = {"started_at_ms": self._now_ms(), "starts": self._live[job_id].starts + 1}
             # Unless it was cancelled a moment ago.
             with suppress(InvalidState):
-                job = await self._move(job_id, JobAction.START, BacktestStarted, **begun)
+                job = await self._begin(job_id)
             if job is not None:
                 outcome = await self._outcome(job, running)
                 await self._finish(job, running, outcome)
         finally:
-            if job is not None and job_id in self._live:
-                # The daemon ends in order, which is no fault of the job's.
-                await self._move(job_id, JobAction.REQUEUE, BacktestQueued, progress=0.0, starts=job.starts - 1)
-            del self._running[job_id]
-            running.over.set()
-            self._lot.unpark_all()
+            try:
+                if job is not None and job_id in self._live:
+                    # The daemon ends in order, which is no fault of the job's.
+                    await self._move(job_id, JobAction.REQUEUE, BacktestQueued, progress=0.0, starts=job.starts - 1)
+            finally:
+                # Whoever cancels it waits for this, whatever else goes wrong.
+                del self._running[job_id]
+                running.over.set()
+                self._lot.unpark_all()
+
+    async def _begin(self, job_id: str) -> Job:
+        waiting = self._live.get(job_id)
+        starts = 1 if waiting is None else waiting.starts + 1
+        return await self._move(job_id, JobAction.START, BacktestStarted, started_at_ms=self._now_ms(), starts=starts)
 
     async def _outcome(self, job: Job, running: _Running) -> Played | None:
         """Return what became of a job, nothing if it was cancelled."""
@@ -366,7 +381,9 @@ class Backtests:
                 job = self._live[job_id] = msgspec.structs.replace(self._live[job_id], progress=share)
                 if told + TOLD_SHARE <= share < 1.0:
                     told = share
-                    await self._store(job, BacktestProgressed)
+                    # What the journal has no room for now is told with the next step.
+                    with suppress(Unavailable):
+                        await self._store(job, BacktestProgressed)
         limit.cancel()
 
     async def _finish(self, job: Job, running: _Running, outcome: Played | None) -> None:
@@ -437,6 +454,10 @@ def _decoded(row: Row) -> Job:
     return msgspec.json.decode(row.data, type=Job)
 
 
+def _all_jobs(reader: Reader) -> list[Job]:
+    return sorted(map(_decoded, reader.rows(ENTITY)), key=lambda job: (job.submitted_at_us, job.id))
+
+
 def _listed(reader: Reader, *, account: str | None, asked: BacktestList, before: tuple[int, str] | None) -> list[Job]:
     """Return a page of jobs and one more, if there is one."""
     if asked.to is not None:
@@ -465,7 +486,8 @@ def _lost(broken: trio_parallel.BrokenWorkerError) -> Played:
     """Say how a worker ended that gave no answer."""
     code = getattr(broken.args[-1], "exitcode", None) if broken.args else None
     if isinstance(code, int) and code < 0:
-        name = Signals(-code).name
+        # Signals for programs' own use have numbers only.
+        name = Signals(-code).name if -code in set(Signals) else f"signal {-code}"
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
         return _failed(f"its process was ended by {name}{hint}")
     return _failed(f"its process ended by itself with exit code {code}")

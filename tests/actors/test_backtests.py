@@ -7,12 +7,14 @@ from collections.abc import AsyncGenerator
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 import trio.testing
+from trio_parallel import BrokenWorkerError  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from actors.backtests import QUEUED_MAX
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError, Unavailable
@@ -174,9 +176,24 @@ async def test_cancelled_twice_at_once_it_is_cancelled_once(office: Office) -> N
     assert office.events(running) == ["queued", "running", "cancelled"]
 
 
+async def test_one_that_was_cancelled_while_it_waited_costs_its_account_no_turn(office: Office) -> None:
+    await office.create("acct_c")
+    given_up, mine = await office.create("acct_a"), await office.create("acct_a")
+    theirs = await office.create("acct_b")
+    await office.jobs.backtest_cancel(Caller(), BacktestCancel(id=given_up))
+    await office.hand.say(0, DONE)
+
+    assert [await office.status(job) for job in (mine, theirs)] == ["running", "queued"]
+
+
 @pytest.mark.parametrize(
     ("verdict", "code", "said"),
     [
+        (
+            BrokenWorkerError("it died", SimpleNamespace(exitcode=-40)),
+            "BACKTEST_FAILED",
+            "its process was ended by signal 40",
+        ),
         (Played(error=JobError(code="BACKTEST_FAILED", message="Rider failed")), "BACKTEST_FAILED", "Rider failed"),
         (OSError("too many open files"), "BACKTEST_FAILED", "no worker could play it: OSError: too many open files"),
     ],
