@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 from attrs import define
+from numpy.typing import NDArray
 
 from pipaid.errors import Busy, InvalidParameter, NotFound
 from pipaid.model.columns import COLUMNS, Candles
@@ -133,22 +133,21 @@ class CandleStore:
 
 
 def _header(path: Path) -> Header:
-    with _opened(path) as file:
-        return _header_of(path, file)
+    return _header_of(path, _whole(path))
 
 
-@contextmanager
-def _opened(path: Path) -> Generator[BinaryIO]:
+def _whole(path: Path) -> NDArray[np.uint8]:
+    """Map a file into memory once, so that all that is read is of one file even while another takes its place."""
     try:
-        with path.open("rb") as file:
-            yield file
+        return np.memmap(path, dtype=np.uint8, mode="r")
     except OSError as trouble:
         raise InvalidParameter(f"{path}: it cannot be read: {trouble.strerror}") from None
+    except ValueError:  # It is empty.
+        return np.zeros(0, dtype=np.uint8)
 
 
-def _header_of(path: Path, file: BinaryIO) -> Header:
-    size = os.fstat(file.fileno()).st_size
-    head = file.read(HEADER_BYTES)
+def _header_of(path: Path, whole: NDArray[np.uint8]) -> Header:
+    size, head = len(whole), whole[:HEADER_BYTES].tobytes()
     if not head.startswith(MAGIC):
         raise InvalidParameter(f"{path}: not a candle file of pipaid")
     try:
@@ -162,10 +161,9 @@ def _header_of(path: Path, file: BinaryIO) -> Header:
 
 
 def _mapped(path: Path) -> Candles:
-    # Opened once, so that header and columns are of one file even while another takes its place.
-    with _opened(path) as file:
-        header = _header_of(path, file)
-        table = np.memmap(file, dtype="<i8", mode="r", offset=HEADER_BYTES, shape=(len(COLUMNS), header.rows))
+    whole = _whole(path)
+    header = _header_of(path, whole)
+    table = whole[HEADER_BYTES:].view("<i8").reshape(len(COLUMNS), header.rows)
     return Candles.of(
         header.symbol,
         header.timeframe,
