@@ -164,7 +164,8 @@ class Outcome:
         for start_ms in range(first_ms, last_ms, PIECE_MS):
             end_ms = min(start_ms + PIECE_MS, last_ms)
             pieces = [_closes(track, start_ms, end_ms) for track in self.tracks.values()]
-            times = pieces[0] if len(pieces) == 1 else np.unique(np.concatenate(pieces))
+            alike = all(np.array_equal(pieces[0], each) for each in pieces[1:])
+            times = pieces[0] if alike else np.unique(np.concatenate(pieces))
             if not len(times):
                 continue
             equity = np.full(len(times), capital)

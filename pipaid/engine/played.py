@@ -221,9 +221,15 @@ class Track:
 
     def closes_at(self, times: Integers) -> Floats:
         """Return the last close at each of some moments, the first close before there is any."""
-        step_ms = self.candles.timeframe.ms
-        places = np.searchsorted(self.candles.time_ms, times - step_ms, side="right") - 1
-        closes: Floats = self.candles.close[np.maximum(places, 0)] / 10.0**self.candles.price_decimals
+        opens = times - self.candles.timeframe.ms
+        first = int(np.searchsorted(self.candles.time_ms, opens[0]))
+        alike = slice(first, first + len(times))
+        if np.array_equal(self.candles.time_ms[alike], opens):
+            found = self.candles.close[alike]
+        else:
+            places = np.searchsorted(self.candles.time_ms, opens, side="right") - 1
+            found = self.candles.close[np.maximum(places, 0)]
+        closes: Floats = found / 10.0**self.candles.price_decimals
         return closes
 
     def opens_at(self, place: int) -> int:
