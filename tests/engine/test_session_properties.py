@@ -346,6 +346,20 @@ class Account(RuleBasedStateMachine):
         assert (self.book.value, self.book.positions, self.book.orders) == (value, positions, orders)
 
     @invariant()
+    def what_is_looked_up_is_what_is_held(self) -> None:
+        for bench in self.benches:
+            session = bench.session
+            lots, orders = list(session.positions.values()), list(session.orders.values())
+            alive = {(each.symbol, each.tag) for each in lots}
+            alive |= {(order.symbol, order.tag) for order in orders if not order.reduce_only}
+            for symbol, tag in {(order.symbol, order.tag) for order in orders} | alive:
+                assert session.alive(symbol, tag) == (bool(tag) and (symbol, tag) in alive)
+            for lot_id in {order.position_id for order in orders} | {lot.id for lot in lots}:
+                assert session.orders_of(lot_id) == [order for order in orders if order.position_id == lot_id]
+            gained = sum((lot.unrealised(session.quotes.price(lot.symbol)) + lot.pnl for lot in lots), Decimal(0))
+            assert abs(session.unrealised() - gained) < Decimal("1e-12")
+
+    @invariant()
     def the_journal_holds_what_the_sessions_hold(self) -> None:
         for bench in self.benches:
             memory = bench.journal.memory()
