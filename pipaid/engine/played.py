@@ -221,8 +221,8 @@ class Track:
 
     def closes_at(self, times: Integers) -> Floats:
         """Return the last close at each of some moments, the first close before there is any."""
-        opens = times - self.candles.timeframe.ms
-        first = int(np.searchsorted(self.candles.time_ms, opens[0]))
+        opens: Integers = times - self.candles.timeframe.ms
+        first = int(np.searchsorted(self.candles.time_ms, opens.item(0)))
         alike = slice(first, first + len(times))
         if np.array_equal(self.candles.time_ms[alike], opens):
             found = self.candles.close[alike]
