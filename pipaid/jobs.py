@@ -235,7 +235,9 @@ async def _from_market(
                 f"in {task.store}, and the market does not list it; `pipaid data download {symbol}` fetches some"
             )
         end_ms = min(config.end_ms - config.end_ms % Timeframe.M1.ms + Timeframe.M1.ms, task.now_ms)
-        found = await _history(market, symbol, max(history_ms, market.listed_ms), end_ms)
+        # Whole minutes: of parts that began within one, each would lack its first candle.
+        begin_ms = -(-max(history_ms, market.listed_ms) // Timeframe.M1.ms) * Timeframe.M1.ms
+        found = await _history(market, symbol, begin_ms, end_ms)
         if found is None or found.time_ms[-1] < config.start_ms:
             raise InvalidParameter(
                 f"{symbol}: there are no candles from {iso_seconds(config.start_ms)} to {iso_seconds(config.end_ms)}: "

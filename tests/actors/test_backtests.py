@@ -17,14 +17,18 @@ import trio.testing
 from trio_parallel import BrokenWorkerError  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from actors.backtests import QUEUED_MAX
+from pipaid.config.sections import Market
+from pipaid.engine.fees import Fees
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError, Unavailable
-from pipaid.jobs import SHARE, Played
+from pipaid.jobs import SHARE, Played, Task, gathered
+from pipaid.model.instrument import Timeframe
 from pipaid.model.job import (
     JOB_TRANSITIONS,
     BacktestCancel,
     BacktestCreate,
     BacktestList,
     JobAction,
+    JobConfig,
     JobError,
     JobStatus,
     job_after,
@@ -368,3 +372,21 @@ async def test_the_oldest_that_ended_make_room(office: Office, monkeypatch: pyte
     with pytest.raises(PipaidError, match="there is no backtest"):
         await office.status(jobs[0])
     assert office.journal.get("backtest_result", jobs[0]) is None
+
+
+def test_the_past_of_a_market_listed_within_a_minute_has_no_holes(tmp_path: Path) -> None:
+    listed_ms, days = START_MS + 12_345, 45
+    config = JobConfig(
+        template_id="tpl_dca", params={}, symbols=("SOLUSDT",), timeframe=Timeframe.D1, capital=Decimal(1000),
+        leverage=1, start_ms=START_MS + DAY_MS, end_ms=START_MS + days * DAY_MS, fee_model="none", fee_bps=Decimal(0),
+        slippage_bps=Decimal(0), seed=0,
+    )  # fmt: skip
+    task = Task(
+        config=config, fees=Fees(model="none"), store=tmp_path, market=Market(), now_ms=listed_ms + days * DAY_MS,
+        listed_ms=listed_ms, note=tmp_path / "note", memory_bytes_max=1, run_s_max=1.0,
+    )  # fmt: skip
+    candles, _ = gathered(task)
+
+    assert candles["SOLUSDT"].time_ms.tolist() == list(
+        range(START_MS + 60_000, START_MS + days * DAY_MS, Timeframe.M1.ms)
+    )
