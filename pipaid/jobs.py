@@ -157,10 +157,14 @@ def _played(task: Task) -> Played:
         instruments=instruments,
     ).plan()
     noted = os.open(task.note, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def note(share: float) -> None:
+        # A full disk hides how far it has come, and no more.
+        with suppress(OSError):
+            os.pwrite(noted, SHARE.pack(share), 0)
+
     try:
-        result = run(
-            attrs.evolve(plan, fees=task.fees), on_progress=lambda share: os.pwrite(noted, SHARE.pack(share), 0)
-        )
+        result = run(attrs.evolve(plan, fees=task.fees), on_progress=note)
     finally:
         os.close(noted)
     told = result_object(result)
