@@ -30,6 +30,7 @@ from pipaid.errors import (
 )
 from pipaid.model.event import EventDraft, Lagged, event_frame
 from pipaid.model.ident import random_id
+from pipaid.model.job import is_job
 from pipaid.model.operation import Operation, decode_request, operation_named
 from pipaid.model.reply import Reply
 from pipaid.model.report import TailsStopped
@@ -411,7 +412,7 @@ class ControlServer:
         if len(client.tails) >= self.limits.tails_max:
             raise RateLimited(f"a connection may have {self.limits.tails_max} tails; stop one, or connect again")
         if request.id != WILDCARD and self.owner_of(request.id) is None:
-            raise NotFound(f"there is no strategy {request.id}")
+            raise NotFound(f"there is no {'backtest' if is_job(request.id) else 'strategy'} {request.id}")
         tail = _Tail(ask_id, self.events.open(client.caller.account))
         try:
             await self.events.subscribe(tail.tap, request.id, since=request.since_seq, ext=request.ext)

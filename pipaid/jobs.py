@@ -168,10 +168,18 @@ def _played(task: Task) -> Played:
     finally:
         os.close(noted)
     told = result_object(result)
-    left_out = len(told.trades) - TRADES_MAX
-    if left_out > 0:
-        told = msgspec.structs.replace(told, trades=told.trades[left_out:], trades_left_out=left_out)
+    left_out = max(0, len(told.trades) - TRADES_MAX)
+    notes = tuple(filter(None, (_shortfall(config, each) for each in candles.values())))
+    told = msgspec.structs.replace(told, trades=told.trades[left_out:], trades_left_out=left_out, notes=notes)
     return Played(result=msgspec.json.encode(told), metrics=told.metrics)
+
+
+def _shortfall(config: JobConfig, candles: Candles) -> str:
+    """Say how far candles reach if that is less than what was asked for."""
+    first_ms, last_ms = int(candles.time_ms[0]), int(candles.time_ms[-1])
+    if first_ms < config.start_ms + config.timeframe.ms and last_ms > config.end_ms - config.timeframe.ms:
+        return ""
+    return f"{candles.symbol}: its candles reach from {iso_seconds(first_ms)} to {iso_seconds(last_ms)} only"
 
 
 def progress_of(noted: bytes) -> float:
@@ -245,7 +253,8 @@ async def _from_market(
         if found is None or found.time_ms[-1] < config.start_ms:
             raise InvalidParameter(
                 f"{symbol}: there are no candles from {iso_seconds(config.start_ms)} to {iso_seconds(config.end_ms)}: "
-                f"none in {task.store}, and those of the market end at {iso_seconds(task.now_ms)}"
+                f"none in {task.store}, and those of the market reach from {iso_seconds(market.listed_ms)} to "
+                f"{iso_seconds(task.now_ms)}; `pipaid data import FILE` brings some in"
             )
         candles[symbol] = found
     return {symbol: listed[symbol] for symbol in symbols}

@@ -29,6 +29,7 @@ TRADE_COLUMNS: Final = (
 def job_sheets(job: JobObject) -> Iterator[Sheet]:
     """Yield a job as facts, and its last trades."""
     config = job.config
+    fees = f"{config.fee_bps} bps of each fill" if config.fee_model == "fixed_bps" else config.fee_model
     facts = [
         ("status", job.status),
         ("progress", percent(str(job.progress))),
@@ -37,7 +38,7 @@ def job_sheets(job: JobObject) -> Iterator[Sheet]:
         ("capital", f"{config.capital}, leverage {config.leverage}"),
         ("from", moment(config.start)),
         ("to", moment(config.end)),
-        ("fees", f"{config.fee_model}, {config.fee_bps} bps; slippage {config.slippage_bps} bps"),
+        ("fees", f"{fees}; slippage {config.slippage_bps} bps"),
         ("submitted", moment(job.submitted_at)),
         ("started", moment(job.started_at)),
         ("finished", moment(job.finished_at)),
@@ -48,6 +49,7 @@ def job_sheets(job: JobObject) -> Iterator[Sheet]:
         facts += metric_facts(job.result)
         refused = ", ".join(f"{count} by {rule}" for rule, count in job.result.refusals.items())
         facts.append(("refused entries", refused or NOTHING))
+        facts += [("note", note) for note in job.result.notes]
     headings = (Heading("FIELD", Kind.FAINT, 0), Heading("VALUE", Kind.PROSE, 0))
     yield Sheet(job.id, headings, tuple(facts), headed=False)
     if job.result is not None:

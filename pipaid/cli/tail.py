@@ -12,6 +12,7 @@ from pipaid.cli.naming import EVERYTHING
 from pipaid.cli.sheet import cell, moment, printable
 from pipaid.cli.terminal import Terminal
 from pipaid.errors import PipaidError, RateLimited, Unavailable
+from pipaid.model.job import TERMINAL, is_job
 from pipaid.model.report import StrategyState
 
 ID_CHARS: Final = 14
@@ -53,6 +54,9 @@ def follow(terminal: Terminal, args: dict[str, Any]) -> int:
                     terminal.say_json(frame)
                 else:
                     terminal.say(event_line(event))
+                # Nothing follows the end of a backtest.
+                if is_job(event.id) and event.event in ENDED:
+                    break
         except RateLimited:
             raise Unavailable(f"{TOO_SLOW}{_way_on(args['id'], last)}") from None
         except ConnectionEnded:
@@ -122,6 +126,7 @@ def _filled(part: str, known: dict[str, str]) -> str:
         return ""
 
 
+ENDED: Final = frozenset(TERMINAL)
 _ORDER: Final = ("{side} {qty} {symbol} {type}", "at {price}", "stop {stop_price}")
 _TOLD: Final[dict[str, tuple[str, ...]]] = {
     "deployed": ("capital {capital}", "leverage {leverage}", "template version {template_version}"),

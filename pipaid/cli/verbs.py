@@ -165,6 +165,10 @@ def carry_out(terminal: Terminal, operation: Operation, typed: dict[str, Any]) -
         from pipaid.cli.naming import strategy_id
 
         args["id"] = strategy_id(terminal, args["id"])
+    if args.get("strategy_id"):
+        from pipaid.cli.naming import strategy_id
+
+        args["strategy_id"] = strategy_id(terminal, args["strategy_id"])
     if operation.name == "strategy.deploy":
         from pipaid.cli.deploying import in_its_mode
 

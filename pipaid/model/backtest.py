@@ -125,6 +125,7 @@ class ResultObject(Reply, frozen=True, kw_only=True):
 
     `refusals` counts refused entries by the cap or gate that refused them; equal inputs have equal digests. A job
     that made very many trades keeps the last ones: `trades_left_out` came before them, and all figures are of all.
+    `notes` say what else to know of it, such as candles that do not reach as far as was asked for.
     """
 
     metrics: MetricsObject
@@ -134,6 +135,7 @@ class ResultObject(Reply, frozen=True, kw_only=True):
     refusals: dict[str, int]
     digest: str
     trades_left_out: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def metrics_object(metrics: Metrics) -> MetricsObject:

@@ -74,7 +74,7 @@ def test_what_is_infinite_is_null() -> None:
 def test_the_extensions_stand_beside_the_published_fields() -> None:
     told = wire(make_result(refusals={"exposure_max": 3}, digest="ab12"))
 
-    extensions = ["metrics_365", "refusals", "digest", "trades_left_out"]
+    extensions = ["metrics_365", "refusals", "digest", "trades_left_out", "notes"]
     assert list(told) == ["metrics", "equity_curve", "trades", *extensions]
     assert (told["refusals"], told["digest"]) == ({"exposure_max": 3}, "ab12")
 

@@ -211,6 +211,23 @@ def test_what_cannot_be_played_is_refused_at_once(daemon: Daemon, changed: dict[
     assert refused.value.code == "INVALID_PARAMETER"
 
 
+def test_candles_that_do_not_reach_as_far_as_was_asked_for_are_noted(daemon: Daemon) -> None:
+    short = ended(daemon, created(daemon, start="2025-01-01", end="2025-03-01"))
+    whole = ended(daemon, created(daemon))
+
+    assert short["status"] == "done", short["error"]
+    (note,) = short["result"]["notes"]
+    assert note.startswith("ETHUSDT: its candles reach from 2025-02-01T00:00:00Z to ")
+    assert whole["result"]["notes"] == []
+
+
+def test_a_follower_of_a_backtest_is_done_when_it_is(daemon: Daemon) -> None:
+    job = created(daemon)
+    shown = daemon.pipaid("events", "tail", job, "--since-seq", "0").splitlines()
+
+    assert [line.split()[4] for line in (shown[0], shown[1], shown[-1])] == ["queued", "running", "done"]
+
+
 def test_a_range_without_candles_fails_the_job_with_what_there_is(daemon: Daemon) -> None:
     failed = ended(daemon, created(daemon, start="2023-01-01", end="2023-02-01"))
 
