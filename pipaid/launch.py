@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 from pipaid import __version__
 from pipaid.home import house
+
+# What Linux calls it: a signal that a process gets when its parent has gone, whatever ended that one.
+PR_SET_PDEATHSIG: Final = 1
 
 
 def admin() -> None:
@@ -26,6 +30,19 @@ def daemon() -> None:
     from actors.process import run
 
     run()
+
+
+def daemon_of(parent: int) -> None:
+    """Run a daemon for the one process that starts it: when that has gone, it ends in order."""
+    import ctypes
+    import os
+    import signal
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # It may have gone before the kernel was asked.
+    if os.getppid() != parent:
+        raise SystemExit(0)
+    daemon()
 
 
 def api() -> None:

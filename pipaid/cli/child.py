@@ -1,7 +1,8 @@
-"""A daemon that a verb starts for itself: nobody else's sockets are touched, and it ends with the verb."""
+"""A daemon that a verb starts for itself: it touches nobody else's sockets, and ends even with a killed verb."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -107,10 +108,13 @@ def directory(given: Path | None, prefix: str) -> Generator[Path]:
 
 @contextmanager
 def running(terminal: Terminal, config: Path, state: Path) -> Generator[Child]:
-    """Start the daemon as a child that Ctrl-C does not reach, and end it in order."""
+    """Start the daemon as a child that Ctrl-C does not reach, and end it in order; only the main thread may.
+
+    The kernel tells a child of the end of the thread that started it.
+    """
     process = subprocess.Popen(  # noqa: S603 - our own program with our own arguments
         # With -P the folder somebody happens to stand in is not searched for our modules.
-        [sys.executable, "-P", "-c", "from pipaid.launch import daemon; daemon()",
+        [sys.executable, "-P", "-c", f"from pipaid.launch import daemon_of; daemon_of({os.getpid()})",
          "--config", str(config), "--state", str(state)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -168,6 +168,7 @@ def _configured(plan: Plan) -> list[str]:
         "[desk]", f"maker_bps = {shown(terms.maker_bps)}", f"taker_bps = {shown(terms.taker_bps)}",
         f"slippage_bps = {shown(terms.slippage_bps)}", 'fill_ratio_max = "off"',
         "[stream]", "enabled = false",
+        "[http]", 'mode = "off"',
         "[supervision]", "restarts_max = 0",
         "[guard]", "budget_ms = 1000", "blocked_ms = 5000",
         "[risk.account]", *off, "[risk.daemon]", *off,

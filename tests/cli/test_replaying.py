@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,14 @@ import attrs
 import pytest
 
 from pipaid.backtesting import Backtest
+from pipaid.cli import replaying
+from pipaid.cli.child import Child, running
 from pipaid.cli.replaying import replay
 from pipaid.cli.terminal import Terminal
+from pipaid.config import Config, load_config
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.backtest import BacktestResult
+from pipaid.seams import World
 from tests.cli.test_backtesting import DECLARED, fact, played, rates
 from tests.cli.test_downloading import streams
 from tests.scenarios.recordings import MINUTE_MS, START_MS, write_recording
@@ -118,6 +123,19 @@ def test_what_is_set_for_another_daemon_does_not_reach_this_one(
     monkeypatch.setenv("PIPAID__RISK__DAEMON__REDUCE_ONLY", "true")
 
     assert fact(played(tmp_path, driver="replay"), "fills") == fact(played(tmp_path), "fills") != "0"
+
+
+def test_the_daemon_of_a_replay_serves_nobody_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Config] = []
+
+    def seen(terminal: Terminal, config: Path, state: Path) -> AbstractContextManager[Child]:
+        given.append(load_config(config, World()))
+        return running(terminal, config, state)
+
+    monkeypatch.setattr(replaying, "running", seen)
+    played(tmp_path, driver="replay", since="2023-11-15T12:00:00Z", until="2023-11-15T13:00:00Z")
+
+    assert [(each.http.mode, each.stream.enabled) for each in given] == [("off", False)]
 
 
 @pytest.mark.parametrize(
