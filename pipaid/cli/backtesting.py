@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ class Asked:
 
 def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
     """Play a strategy over the candles that are at hand, and show what came of it."""
+    if asked.report is not None:
+        _check_report(asked.report)
     definition = definition_of(terminal, what, name)
     driver = None if asked.driver == REPLAY else _driver(asked.driver)
     backtest = backtest_of(definition, asked)
@@ -153,6 +156,16 @@ def _driver(text: str) -> Driver:
         if driver == text:
             return driver
     raise InvalidParameter(f"--driver {text!r:.40}: one of {', '.join((*DRIVERS, REPLAY))} expected")
+
+
+def _check_report(path: Path) -> None:
+    """Raise InvalidParameter, before anything is played, where no report could be written."""
+    if path.is_dir() or not path.name:
+        raise InvalidParameter(f"--report: {path} is a folder; name a file in it, such as {path / 'out.html'}")
+    if not path.parent.is_dir():
+        raise InvalidParameter(f"--report: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InvalidParameter(f"--report: nothing can be written in {path.parent}")
 
 
 def _header(definition: StrategyDefinition, symbol: str, asked: Asked) -> Header:

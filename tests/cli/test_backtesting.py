@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 import pytest
 
+from pipaid.backtesting import Backtest
 from pipaid.cli.backtesting import Asked, Charges, backtest_of, play
 from pipaid.cli.optimising import Sweep, sweep
 from pipaid.config import load_declarations
@@ -98,6 +99,19 @@ def test_the_report_is_written_and_named(tmp_path: Path) -> None:
 
     assert out.endswith(f"report: {path}\n")
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [(".", "--report: . is a folder"), ("/nonexistent/x.html", "--report: there is no folder /nonexistent")],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, complaint: str
+) -> None:
+    monkeypatch.delattr(Backtest, "run")
+
+    with pytest.raises(InvalidParameter, match=complaint):
+        played(tmp_path, report=Path(path))
 
 
 def test_a_part_is_played_with_what_was_before_as_history(tmp_path: Path) -> None:
