@@ -15,14 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipaid.backtesting import Backtest
 from pipaid.cli.backtesting import Asked, backtest_of, definition_of
 from pipaid.cli.drawing import drawn
+from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import Column, Kind, listing, moment
 from pipaid.cli.terminal import Terminal, leaving_cleanly
+from pipaid.engine.params import param_specs
+from pipaid.engine.trial import Plan
 from pipaid.errors import InvalidParameter
 from pipaid.model.moment import iso_seconds
 from pipaid.optimising.cluster import Cluster
 from pipaid.optimising.processes import Processes
 from pipaid.optimising.scoring import METRICS, Candidate, Score, Window, ranked, walked, windows
-from pipaid.optimising.space import METHODS, candidates, values_of
+from pipaid.optimising.space import METHODS, Space, candidates, values_of
 from pipaid.optimising.suggesting import Suggested
 from pipaid.optimising.sweeping import JOBS_MAX, Alone, Chooser, Crew, Exam, Listed, swept, told
 
@@ -53,8 +56,11 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     walk_forward: tuple[tuple[Candidate, Score], ...]
 
 
-def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: str) -> None:
-    """Try sets of params in processes of their own, and show which hold on what they were not chosen on."""
+def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: str) -> int:
+    """Try sets of params in processes of their own, and show which hold on what they were not chosen on.
+
+    Return the exit code: a sweep of which no set could be played is refused.
+    """
     definition = definition_of(terminal, what, name)
     if wanted.method not in METHODS:
         raise InvalidParameter(f"--method {wanted.method!r:.40}: one of {', '.join(METHODS)} expected")
@@ -62,9 +68,11 @@ def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: s
         raise InvalidParameter(f"--metric {wanted.metric!r:.40}: one of {', '.join(METRICS)} expected")
     if not 1 <= wanted.jobs <= JOBS_MAX or wanted.tries < 1:
         raise InvalidParameter(f"--jobs and --tries: 1 or more expected, and at most {JOBS_MAX} jobs")
-    chooser = _chooser(wanted)
+    space = dict(map(values_of, wanted.params))
+    chooser = _chooser(space, wanted)
     make = partial(backtest_of, definition, asked)
     plan = make().plan()
+    _check_names(space, plan)
     parts = windows(plan.begin_ms, plan.end_ms, count=wanted.windows, held_out=_share(wanted.held_out))
     crew = _crew(make, Exam(tuple(parts), wanted.metric), wanted, chooser.count)
     quiet = terminal.as_json or not terminal.console.is_terminal
@@ -86,10 +94,19 @@ def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: s
         terminal.say_json(msgspec.json.encode(result))
     else:
         _show(terminal, result)
+    return Exit.REFUSED if all(one.failed for one in found) else Exit.OK
 
 
-def _chooser(wanted: Sweep) -> Chooser:
-    space = dict(map(values_of, wanted.params))
+def _check_names(space: Space, plan: Plan) -> None:
+    known = param_specs(plan.template.params_type)
+    for name in space:
+        if name not in known:
+            raise InvalidParameter(
+                f"--param {name:.40}: {plan.template.id} has no such param; it has {', '.join(known)}"
+            )
+
+
+def _chooser(space: Space, wanted: Sweep) -> Chooser:
     if wanted.method == "tpe":
         return Suggested(space, wanted.tries, wanted.seed)
     return Listed(candidates(space, wanted.method, tries=wanted.tries, seed=wanted.seed))

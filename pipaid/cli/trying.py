@@ -120,7 +120,7 @@ def optimise(
     funding: Funding = None,
     config: Config = None,
     data: Folder = FOLDER,
-) -> None:
+) -> int:
     """Try many params over recorded candles, and show which hold on what they were not chosen on.
 
     The past is cut into windows that walk forward, each with a part to choose on and a part right after it that is held
@@ -136,4 +136,4 @@ def optimise(
         params=param, method=method, tries=tries, seed=seed, windows=parts, held_out=held_out, metric=metric, jobs=jobs,
         scheduler=scheduler,
     )  # fmt: skip
-    sweep(terminal, what, asked, wanted, name=name)
+    return sweep(terminal, what, asked, wanted, name=name)

@@ -63,7 +63,8 @@ def values_of(text: str) -> tuple[str, list[Any]]:
         raise InvalidParameter(f"param {text!r:.60}: write name=5,10,20 or name=first:last:step")
     bounds = listed.split(":")
     if len(bounds) == 1:
-        return name, [_value(each) for each in listed.split(",")]
+        # What is named twice is tried once; true and 1 are not the same.
+        return name, list({repr(value): value for value in map(_value, listed.split(","))}.values())
     try:
         first, last, step = map(Decimal, bounds)
         if not (step > 0 and first <= last and all(each.is_finite() for each in (first, last, step))):

@@ -14,6 +14,7 @@ import pytest
 
 from pipaid.backtesting import Backtest
 from pipaid.cli.backtesting import Asked, Charges, backtest_of, play
+from pipaid.cli.exits import Exit
 from pipaid.cli.optimising import Sweep, sweep
 from pipaid.config import load_declarations
 from pipaid.errors import InvalidParameter, NotFound
@@ -275,10 +276,8 @@ def test_candles_of_two_venues_are_not_mixed_up(tmp_path: Path) -> None:
         played(tmp_path)
 
 
-def swept(folder: Path, *, as_json: bool = False, **given: Any) -> Streams:
-    seen = streams(as_json=as_json)
+def sweep_of(params: list[str], **given: Any) -> Sweep:
     wanted: dict[str, Any] = {
-        "params": ["fast=2,3", "slow=8,12"],
         "method": "grid",
         "tries": 10,
         "seed": 0,
@@ -288,7 +287,13 @@ def swept(folder: Path, *, as_json: bool = False, **given: Any) -> Streams:
         "jobs": 1,
         "scheduler": "",
     }
-    sweep(seen.terminal, declared(folder), asked(stored(folder / "candles")), Sweep(**{**wanted, **given}), name="")
+    return Sweep(params=params, **{**wanted, **given})
+
+
+def swept(folder: Path, *, as_json: bool = False, **given: Any) -> Streams:
+    seen = streams(as_json=as_json)
+    wanted = sweep_of(**{"params": ["fast=2,3", "slow=8,12"], **given})
+    assert sweep(seen.terminal, declared(folder), asked(stored(folder / "candles")), wanted, name="") == Exit.OK
     return seen
 
 
@@ -311,9 +316,10 @@ def test_a_sweep_tells_programs_all_of_it(tmp_path: Path) -> None:
     ("given", "complaint"),
     [
         ({"params": ["fast"]}, "write name=5,10,20"),
-        ({"params": ["speed=1,2"], "windows": 0}, "windows: must be 1 to 100"),
+        ({"windows": 0}, "windows: must be 1 to 100"),
         ({"method": "luck"}, "--method 'luck': one of grid, random, tpe"),
         ({"scheduler": "moon"}, "scheduler: 'moon' is no address such as tcp://"),
+        ({"params": ["fast=2", "speed=1,2"]}, "--param speed: tpl_momentum has no such param; it has fast, "),
         ({"metric": "luck"}, "--metric 'luck': one of sharpe"),
         ({"jobs": 0}, "--jobs and --tries: 1 or more"),
         ({"jobs": 513}, "at most 512 jobs"),
@@ -334,5 +340,12 @@ def test_a_sweep_may_be_suggested_and_tried_in_processes(tmp_path: Path) -> None
     assert len({json.dumps(one["params"]) for one in told["candidates"]}) == 3
 
 
-def test_a_param_that_there_is_none_of_fails_its_sets_and_says_so(tmp_path: Path) -> None:
-    assert "speed: is unknown" in swept(tmp_path, params=["speed=1,2"]).out.getvalue()
+def test_a_sweep_of_which_no_set_can_be_played_is_refused_with_every_reason(tmp_path: Path) -> None:
+    seen = streams()
+
+    code = sweep(
+        seen.terminal, declared(tmp_path), asked(stored(tmp_path / "candles")), sweep_of(["fast=900,x"]), name=""
+    )
+
+    assert code == Exit.REFUSED
+    assert sum(line.startswith("fast=") for line in seen.out.getvalue().splitlines()) == 2

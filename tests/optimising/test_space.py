@@ -18,11 +18,16 @@ from pipaid.optimising.space import CANDIDATES_MAX, candidates, values_of
         ("risk=0.1:0.3:0.1", ["0.1", "0.2", "0.3"]),
         ("side=long,short", ["long", "short"]),
         ("allow_short=true,false", [True, False]),
+        ("fast=5,5,8,5", [5, 8]),
+        ("flag=1,true,1", [1, True]),
         ("shift=-3:-1:1", [-3, -2, -1]),
     ],
 )
 def test_values_are_lists_or_ranges(text: str, values: list[Any]) -> None:
-    assert values_of(text) == (text.partition("=")[0], values)
+    name, found = values_of(text)
+
+    assert name == text.partition("=")[0]
+    assert list(map(repr, found)) == list(map(repr, values))
 
 
 @pytest.mark.parametrize(
