@@ -131,6 +131,8 @@ def backtest_of(definition: StrategyDefinition, asked: Asked) -> Backtest:
 def definition_of(terminal: Terminal, what: str, name: str) -> StrategyDefinition:
     """Return what a file declares, or what a daemon's strategy is."""
     if what.endswith(SUFFIX) or Path(what).is_file():
+        if not Path(what).exists():
+            raise NotFound(f"there is no file {what}")
         declared = load_declarations([Path(what)], SystemDisk())
         found = [each for each in declared if not name or each.name == name]
         names = ", ".join(repr(each.name) for each in declared[:20])

@@ -16,7 +16,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from pipaid.errors import InvalidParameter
+from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.moment import parse_iso
 from pipaid.seams import Disk
 
@@ -132,10 +132,10 @@ def found(disk: Disk, patterns: Sequence[str]) -> list[Path]:
 
 def recording(disk: Disk, path: Path, symbol_in_name: str = SYMBOL_IN_NAME) -> Recording:
     """Open a file and tell by its name and header what it holds."""
+    lines = _text(disk, path).splitlines()
     match = re.match(symbol_in_name, path.name)
     if match is None:
-        raise InvalidParameter(f"{path}: no symbol in the name (looked for {symbol_in_name})")
-    lines = _text(disk, path).splitlines()
+        raise InvalidParameter(f"{path}: no symbol in the name; BTCUSDT-1m-2025.csv has one")
     if not lines:
         raise InvalidParameter(f"{path}: the file is empty")
     header = tuple(cell.strip().lower() for cell in lines[0].split(","))
@@ -203,7 +203,12 @@ def _layout(path: Path, header: tuple[str, ...]) -> tuple[Kind, tuple[int, ...]]
 
 
 def _text(disk: Disk, path: Path) -> str:
-    data = disk.read(path)
+    try:
+        data = disk.read(path)
+    except FileNotFoundError:
+        raise NotFound(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise InvalidParameter(f"{path}: this is a folder; name the files in it") from None
     if path.suffix == ".zip":
         data = _unzipped(path, data)
     elif path.suffix == ".gz":

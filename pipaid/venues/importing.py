@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipaid.errors import InvalidParameter
+from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.columns import Candles
 from pipaid.model.instrument import Timeframe
 from pipaid.model.trades import Trades
@@ -28,7 +28,7 @@ def read_candles(disk: Disk, path: Path, *, symbol: str = "", timeframe: Timefra
     there. Raise InvalidParameter naming file and row for what cannot be read or cannot be true.
     """
     if path.suffix == PARQUET:
-        return _parquet(path, symbol, timeframe)
+        return _parquet(disk, path, symbol, timeframe)
     opened = recording(disk, path, "(?P<symbol>)" if symbol else NAMED)
     symbol = symbol or opened.symbol
     if opened.kind == "funding":
@@ -68,11 +68,13 @@ def _trades(symbol: str, table: np.ndarray[tuple[int, int], np.dtype[np.float64]
     return Trades.from_rows(symbol, time_ms=table[:, 0], price=table[:, 1], quantity=table[:, 2], buyer_is_maker=makers)
 
 
-def _parquet(path: Path, symbol: str, timeframe: Timeframe | None) -> Candles:
+def _parquet(disk: Disk, path: Path, symbol: str, timeframe: Timeframe | None) -> Candles:
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ImportError:
         raise InvalidParameter(f"{path}: parquet files need pyarrow: pip install pyarrow") from None
+    if not disk.exists(path):
+        raise NotFound(f"{path}: there is no such file")
     match = re.match(NAMED, path.name)
     if not symbol and match is None:
         raise InvalidParameter(f"{path}: no symbol in the name; give it with --symbol")

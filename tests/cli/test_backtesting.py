@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipaid.backtesting import Backtest
-from pipaid.cli.backtesting import Asked, Charges, backtest_of, play
+from pipaid.cli.backtesting import Asked, Charges, backtest_of, definition_of, play
 from pipaid.cli.exits import Exit
 from pipaid.cli.optimising import Sweep, sweep
 from pipaid.config import load_declarations
@@ -266,6 +266,11 @@ def test_a_configuration_that_is_wrong_is_refused_with_its_line(tmp_path: Path) 
 
     with pytest.raises(InvalidParameter, match=r"pipaid\.toml:2: backtest\.tiers: no tier begins at a volume of 0"):
         played(tmp_path, fee_model="tiered_maker_taker", config=config)
+
+
+def test_a_file_of_strategies_that_is_not_there_is_not_found() -> None:
+    with pytest.raises(NotFound, match=r"^there is no file nowhere\.toml$"):
+        definition_of(streams().terminal, "nowhere.toml", "")
 
 
 def test_candles_of_two_venues_are_not_mixed_up(tmp_path: Path) -> None:

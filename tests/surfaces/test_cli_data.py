@@ -89,7 +89,7 @@ def test_a_wrong_file_is_named_with_its_row_and_harms_no_other(tmp_path: Path) -
     for line, expected in zip(
         told,
         ("row 3: 'x' is no number", "candle 0 is row 2", "neither that of candles", "no symbol in the name",
-         "not a zip file", "No such file"),
+         "not a zip file", "there is no such file"),
         strict=True,
     ):  # fmt: skip
         assert expected in line, line

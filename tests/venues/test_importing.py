@@ -1,4 +1,4 @@
-"""Parquet files go in like the others, whatever their times are made of."""
+"""Parquet files go in like the others, whatever their times are made of, and what is no file is called so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipaid.errors import InvalidParameter
+from pipaid.errors import InvalidParameter, NotFound
 from pipaid.seams import SystemDisk
 from pipaid.venues.importing import read_candles
 from tests.model.test_columns import columns, made
@@ -47,3 +47,14 @@ def test_parquet_without_what_candles_need_is_refused(tmp_path: Path) -> None:
         read_candles(SystemDisk(), path)
     with pytest.raises(InvalidParameter, match="no symbol in the name"):
         read_candles(SystemDisk(), written(tmp_path / "1.parquet"))
+
+
+@pytest.mark.parametrize("name", ["nofile.csv", "nofile.csv.gz", "nofile.zip", "nofile.parquet", "BTCUSDT-1m.csv"])
+def test_a_file_that_is_not_there_is_said_to_be_missing_whatever_its_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NotFound, match=r": there is no such file$"):
+        read_candles(SystemDisk(), tmp_path / name)
+
+
+def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match="this is a folder"):
+        read_candles(SystemDisk(), tmp_path)
