@@ -171,6 +171,9 @@ class Backtest:
 
     def plan(self) -> Plan:
         """Return what is to be played, checked."""
+        for name, given in (("candles", self.candles), ("trades", self.trades)):
+            if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - a script's mistake
+                raise InvalidParameter(f'{name}: map each symbol to its own, such as {{"BTCUSDT": {name}}}')
         trades = {symbol: _trades_of(each, symbol) for symbol, each in self.trades.items()}
         candles = {symbol: _of(each, symbol) for symbol, each in self.candles.items()}
         candles |= {symbol: each.candles() for symbol, each in trades.items() if symbol not in candles}

@@ -284,6 +284,15 @@ def test_what_cannot_be_played_is_refused_by_name(given: dict[str, Any], complai
     assert complaint in refused.value.message
 
 
+@pytest.mark.parametrize("name", ["candles", "trades"])
+def test_what_is_not_mapped_to_its_symbol_is_refused(name: str) -> None:
+    columns = {each: np.ones(2) for each in ("open", "high", "low", "close")}
+    candles: Any = Candles({"time_ms": START_MS + 60_000 * np.arange(2), **columns}, timeframe="1m")
+
+    with pytest.raises(InvalidParameter, match=f"^{name}: map each symbol to its own"):
+        Backtest(template=Crossover, **{name: candles}).run()
+
+
 def test_more_than_five_years_are_refused() -> None:
     days = 365 * 6
     columns = {name: np.ones(days) for name in ("open", "high", "low", "close")}

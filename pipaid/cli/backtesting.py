@@ -183,21 +183,29 @@ def _header(definition: StrategyDefinition, symbol: str, asked: Asked) -> Header
 def _candles(header: Header, timeframe: Timeframe, asked: Asked) -> Candles:
     """Read candles, from where the indicators of the first one that is played begin."""
     candles = asked.store.read(header.venue, header.symbol, header.timeframe)
-    begin_ms = _moment("--from", asked.since) if asked.since else int(candles.time_ms[0])
-    end_ms = _moment("--to", asked.until) + 1 if asked.until else int(candles.time_ms[-1]) + 1
+    first_ms, last_ms = int(candles.time_ms[0]), int(candles.time_ms[-1])
+    begin_ms = _moment("--from", asked.since) if asked.since else first_ms
+    end_ms = _moment("--to", asked.until) + 1 if asked.until else last_ms + 1
+    first, last = iso_seconds(first_ms), iso_seconds(last_ms)
+    whose = f"candle of {header.symbol} at {header.venue}"
+    if end_ms <= begin_ms and not asked.until:
+        raise InvalidParameter(f"--from: {asked.since} is after the last {whose}, which is of {last}")
+    if end_ms <= begin_ms and not asked.since:
+        raise InvalidParameter(f"--to: {asked.until} is before the first {whose}, which is of {first}")
     if end_ms <= begin_ms:
-        raise InvalidParameter(f"--from: {asked.since or 'the first candle'} is not before --to {asked.until}")
+        raise InvalidParameter(f"--from: {asked.since} is not before --to {asked.until}")
     if asked.until and end_ms > World().clock.now_us() // 1_000:
         raise InvalidParameter(f"--to: {asked.until} is in the future; nobody knows what happens until then")
+    if not len(candles.between(begin_ms, end_ms)):
+        raise NotFound(
+            f"no candle of {header.symbol} lies between {iso_seconds(begin_ms)} and {iso_seconds(end_ms)}: those of "
+            f"{header.venue} reach from {first} to {last}"
+        )
+    # More than there is of them is not played.
+    begin_ms, end_ms = max(begin_ms, first_ms), min(end_ms, last_ms + 1)
     if end_ms - begin_ms > SPAN_MS_MAX:
         begin, end = iso_seconds(begin_ms), iso_seconds(end_ms)
         raise InvalidParameter(f"--from: {begin} to {end} are more than 5 years; play them in parts")
-    if not len(candles.between(begin_ms, end_ms)):
-        first, last = int(candles.time_ms[0]), int(candles.time_ms[-1])
-        raise NotFound(
-            f"no candle of {header.symbol} lies between {iso_seconds(begin_ms)} and {iso_seconds(end_ms)}: those of "
-            f"{header.venue} reach from {iso_seconds(first)} to {iso_seconds(last)}"
-        )
     return candles.between(Series.anchor_ms(begin_ms, timeframe), end_ms)
 
 

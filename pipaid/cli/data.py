@@ -172,7 +172,7 @@ def show(terminal: Terminal, data: Folder = FOLDER) -> None:
         terminal.say_json(msgspec.json.encode(headers))
         return
     if not headers:
-        terminal.say(f"no candles in {data}; `pipaid data download` fetches some, `pipaid data import` brings files in")
+        terminal.say(_nothing_in(data))
         return
     columns = (
         Column("VENUE", lambda one: one.venue),
@@ -197,7 +197,10 @@ def check(
 
     store = CandleStore(data)
     count = 0
-    for header in _headers(store, symbols):
+    headers = _headers(store, symbols)
+    if not headers and not terminal.as_json:
+        terminal.say(_nothing_in(data))
+    for header in headers:
         store.verify(header)
         faults = store.read(header.venue, header.symbol, header.timeframe).faults()
         count += len(faults)
@@ -211,6 +214,10 @@ def check(
         for fault in faults:
             terminal.say(f"  {fault}")
     return Exit.REFUSED if count else Exit.OK
+
+
+def _nothing_in(folder: Path) -> str:
+    return f"no candles in {folder}; `pipaid data download` fetches some, `pipaid data import` brings files in"
 
 
 def _headers(store: CandleStore, symbols: Sequence[str] | None, venue: str = "") -> list[Header]:

@@ -128,9 +128,12 @@ def test_a_part_is_played_with_what_was_before_as_history(tmp_path: Path) -> Non
     [
         ({"since": "yesterday"}, "--from 'yesterday': a date such as"),
         ({"since": "2024-01-01", "until": "2024-02-01"}, "no candle of BTCUSDT lies between"),
-        ({"since": "2015-01-01"}, "more than 5 years"),
+        (
+            {"since": "2024-01-01"},
+            "--from: 2024-01-01 is after the last candle of BTCUSDT at local, which is of 2023-11",
+        ),
         ({"until": "2999-01-01"}, "--to: 2999-01-01 is in the future"),
-        ({"until": "2023-11-01"}, "--from: the first candle is not before --to 2023-11-01"),
+        ({"until": "2023-11-01"}, "--to: 2023-11-01 is before the first candle of BTCUSDT at local, which is of 2023"),
         ({"since": "2023-11-16", "until": "2023-11-15"}, "--from: 2023-11-16 is not before --to 2023-11-15"),
         ({"fee_model": "free"}, "--fee-model 'free': one of none, fixed_bps"),
         (
@@ -153,6 +156,16 @@ def test_what_makes_no_sense_is_refused_with_what_would(tmp_path: Path, given: d
         played(tmp_path, **given)
 
     assert complaint in refused.value.message
+
+
+def test_only_the_candles_that_there_are_count_towards_the_longest_span(tmp_path: Path) -> None:
+    assert fact(played(tmp_path, since="2015-01-01"), "candles") == str(MINUTES)
+
+    times = np.array([START_MS - 6 * 366 * 86_400_000])
+    prices = {name: np.array([1_000.0]) for name in ("open", "high", "low", "close", "volume")}
+    CandleStore(tmp_path / "candles").add("local", Candles.from_rows("BTCUSDT", Timeframe.M1, time_ms=times, **prices))
+    with pytest.raises(InvalidParameter, match="more than 5 years; play them in parts"):
+        played(tmp_path, since="2015-01-01")
 
 
 def rates(folder: Path, name: str, text: str) -> str:

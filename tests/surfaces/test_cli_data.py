@@ -193,3 +193,10 @@ def test_what_there_is_none_of_is_not_exported(tmp_path: Path, words: tuple[str,
 
     assert (done.code, done.out) == (4, "")
     assert complaint in done.err
+
+
+def test_a_check_of_no_candles_says_what_the_list_says(tmp_path: Path) -> None:
+    checked, listed = data(tmp_path, "check"), data(tmp_path, "list")
+
+    assert (checked.code, checked.out) == (0, listed.out)
+    assert checked.out.startswith("no candles in ")
