@@ -112,8 +112,10 @@ def test_it_can_tell_who_is_stopped() -> None:
     assert not is_stopped(process.pid)
 
 
+# The signal is blocked before anything is imported that starts threads: those would take it otherwise.
 STANDING = """
 import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, eval(sys.argv[2]))
 from pathlib import Path
 from actors.vitals import Sentinel
 from actors.watchdog import BlackBox
@@ -121,7 +123,6 @@ box = BlackBox(Path(sys.argv[1]))
 box.note(42, 1)
 sentinel = Sentinel(box.path, 0.4, os.getpid(), "json")
 sentinel.stand()
-signal.pthread_sigmask(signal.SIG_BLOCK, eval(sys.argv[2]))
 signal.pause()
 """
 
