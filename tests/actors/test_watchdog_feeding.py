@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -246,7 +246,7 @@ async def test_a_loop_that_stands_still_is_not_fed(manager: socket.socket, notif
 
 
 @contextmanager
-def watching(watchdog: Watchdog) -> Iterator[threading.Thread]:
+def watching(watchdog: Watchdog) -> Generator[threading.Thread]:
     """Start it, show its thread, and leave none behind, however the test ends."""
     before = set(threading.enumerate())
     watchdog.start()
