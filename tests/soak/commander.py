@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -187,9 +188,11 @@ class Commander:
                 return _state(await _asked(client.call("strategy.get", {"id": wish.before.id})))
             except NotFound:
                 return State()
-        async for strategy in _listed(client):
-            if strategy["name"] == wish.name:
-                return _state(strategy)
+        # Whoever stops listening, or is cut off, leaves nothing half open for the collector to complain of.
+        async with aclosing(_listed(client)) as listed:
+            async for strategy in listed:
+                if strategy["name"] == wish.name:
+                    return _state(strategy)
         return State()
 
 
