@@ -17,8 +17,9 @@ from attrs import define, field
 
 from actors.actor import Asker, Writer
 from pipaid.engine.backtest import SPAN_MS_MAX
+from pipaid.engine.fees import Fees
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, Unavailable
-from pipaid.jobs import FAILED, Played, Task, definition_for, play, progress_of, retire, stored_instruments
+from pipaid.jobs import Played, Task, definition_for, failed, play, progress_of, retire, stored_instruments
 from pipaid.logs import get_log
 from pipaid.model import paging
 from pipaid.model.backtest import ResultObject
@@ -105,8 +106,8 @@ class _Running:
 class Backtests:
     """Answer the operations on backtests, each method named after its operation, and play what waits.
 
-    Every step of a job is durable before it is told. `task_of` makes of a job what a worker needs, or refuses what it
-    cannot be charged with; `definition_of` is a strategy as it stands; nothing is known beyond `latest_ms`.
+    Every step of a job is durable before it is told. `task_of` makes of a job what a worker needs, `fees_of` refuses
+    what it cannot be charged; `definition_of` is a strategy as it stands; nothing is known beyond `latest_ms`.
     """
 
     world: World
@@ -117,7 +118,8 @@ class Backtests:
     store: CandleStore
     notes: Path
     play: Play
-    task_of: Callable[[JobConfig, Path], Task]
+    task_of: Callable[[Job, Path], Task]
+    fees_of: Callable[[JobConfig], Fees]
     definition_of: Callable[[str | None, str], StrategyDefinition]
     check: Callable[[StrategyDefinition, Mapping[str, Instrument]], object]
     instruments: Callable[[], Mapping[str, Instrument]]
@@ -198,6 +200,7 @@ class Backtests:
         job, _ = await self._known(caller, asked.id)
         if job.status is not JobStatus.CANCELLED:
             job_after(job.status, JobAction.CANCEL)
+            raise Unavailable("the queue of backtests starts anew; cancel it again")
         return job_object(job)
 
     def _resolved(self, caller: Asker, asked: BacktestCreate) -> JobConfig:
@@ -224,7 +227,7 @@ class Backtests:
             seed=asked.seed,
             strategy_id=asked.strategy_id,
         )
-        self.task_of(config, self.notes)
+        self.fees_of(config)
         self.check(definition_for(config), {**self.instruments(), **stored_instruments(self.store, config)})
         return config
 
@@ -333,7 +336,9 @@ class Backtests:
                 await self._finish(job, running, outcome)
         finally:
             try:
-                if job is not None and job_id in self._live:
+                if job is not None and job_id in self._live and running.reason is not None:
+                    await self._finish(job, running, None)
+                elif job is not None and job_id in self._live:
                     # The daemon ends in order, which is no fault of the job's.
                     await self._move(job_id, JobAction.REQUEUE, BacktestQueued, progress=0.0, starts=job.starts - 1)
             finally:
@@ -354,18 +359,17 @@ class Backtests:
         with running.scope, trio.CancelScope() as limit:
             async with trio.open_nursery() as nursery:
                 try:
-                    self.world.disk.write_atomically(note, b"")
                     nursery.start_soon(self._watch, job.id, note, limit)
-                    found.append(await self.play(self.task_of(job.config, note)))
+                    found.append(await self.play(self.task_of(job, note)))
                 except trio_parallel.BrokenWorkerError as broken:
                     found.append(_lost(broken))
                 except Exception as trouble:  # noqa: BLE001 - whatever keeps a worker from its work ends this job alone
-                    found.append(_failed(f"no worker could play it: {type(trouble).__name__}: {trouble}"))
+                    found.append(failed(f"no worker could play it: {type(trouble).__name__}: {trouble}"))
                 nursery.cancel_scope.cancel()
         if found:
             return found[0]
         if running.reason is None:
-            return _failed(f"it took longer than the {self.run_s_max:g} s of backtest.run_s_max; play less at once")
+            return failed(f"it took longer than the {self.run_s_max:g} s of backtest.run_s_max; play less at once")
         return None
 
     async def _watch(self, job_id: str, note: Path, limit: trio.CancelScope) -> None:
@@ -376,7 +380,7 @@ class Backtests:
             await clock.sleep(LOOK_EVERY_S)
             share = self._live[job_id].progress
             with suppress(OSError):
-                share = progress_of(self.world.disk.read(note))
+                share = progress_of(self.world.disk.read(note), job_id)
             async with self._changing:
                 job = self._live[job_id] = msgspec.structs.replace(self._live[job_id], progress=share)
                 if told + TOLD_SHARE <= share < 1.0:
@@ -478,10 +482,6 @@ def _listed(reader: Reader, *, account: str | None, asked: BacktestList, before:
     return found
 
 
-def _failed(message: str) -> Played:
-    return Played(error=JobError(code=FAILED, message=message[:1_000]))
-
-
 def _lost(broken: trio_parallel.BrokenWorkerError) -> Played:
     """Say how a worker ended that gave no answer."""
     code = getattr(broken.args[-1], "exitcode", None) if broken.args else None
@@ -489,5 +489,5 @@ def _lost(broken: trio_parallel.BrokenWorkerError) -> Played:
         # Signals for programs' own use have numbers only.
         name = Signals(-code).name if -code in set(Signals) else f"signal {-code}"
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
-        return _failed(f"its process was ended by {name}{hint}")
-    return _failed(f"its process ended by itself with exit code {code}")
+        return failed(f"its process was ended by {name}{hint}")
+    return failed(f"its process ended by itself with exit code {code}")

@@ -17,7 +17,7 @@ from pipaid.config import Config
 from pipaid.engine.fees import Fees
 from pipaid.engine.quotes import Quotes
 from pipaid.jobs import Task, settle
-from pipaid.model.job import JobConfig, is_job
+from pipaid.model.job import Job, JobConfig, is_job
 from pipaid.seams import World
 from pipaid.storage.candles import CandleStore
 from pipaid.venues.venue import Market
@@ -68,6 +68,7 @@ def backtests_of(parts: Parts) -> Backtests:
         notes=config.daemon.state_dir,
         play=partial(played, settle),
         task_of=partial(task_of, config, feed.market),
+        fees_of=partial(fees_of, config),
         definition_of=lambda account, strategy_id: parts.roster.member(account, strategy_id).strategy.definition,
         check=parts.lifecycle.checked,
         instruments=lambda: feed.instruments,
@@ -76,19 +77,24 @@ def backtests_of(parts: Parts) -> Backtests:
     )
 
 
-def task_of(config: Config, market: Market, job: JobConfig, note: Path) -> Task:
-    """Return what a worker needs for a job; raise InvalidParameter for fees that nobody knows."""
+def fees_of(config: Config, job: JobConfig) -> Fees:
+    """Return what a job is charged; raise InvalidParameter for fees that nobody knows."""
     desk = config.desk
-    fees = Fees(
+    return Fees(
         model=job.fee_model,
         fee_bps=job.fee_bps,
         slippage_bps=job.slippage_bps,
         venue=(desk.maker_bps, desk.taker_bps),
         tiers=config.backtest.tiers,
     )
+
+
+def task_of(config: Config, market: Market, job: Job, note: Path) -> Task:
+    """Return what a worker needs for a job."""
     return Task(
-        config=job,
-        fees=fees,
+        id=job.id,
+        config=job.config,
+        fees=fees_of(config, job.config),
         store=_store(config),
         market=config.market,
         now_ms=market.now_ms(),

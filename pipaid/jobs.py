@@ -26,7 +26,7 @@ from pipaid.backtesting import Backtest, inferred
 from pipaid.config.sections import Market
 from pipaid.engine.backtest import run
 from pipaid.engine.fees import Fees
-from pipaid.errors import InvalidParameter, NotFound, PipaidError
+from pipaid.errors import BacktestFailed, InvalidParameter, NotFound, PipaidError
 from pipaid.home import house
 from pipaid.model.backtest import MetricsObject, result_object
 from pipaid.model.columns import Candles
@@ -41,14 +41,14 @@ from pipaid.venues.opening import open_market
 from pipaid.venues.venue import Market as Watched
 from pipaid.wire.activity import Activity
 
-FAILED: Final = "BACKTEST_FAILED"
 # Above these, a result keeps the last ones and says how many it leaves out: an answer has bounds.
 TRADES_MAX: Final = 10_000
 # Trading comes first.
 NICENESS: Final = 10
 OOM_SCORE: Final = "/proc/self/oom_score_adj"
 CANDLES_AT_ONCE: Final = 20_000
-SHARE: Final = struct.Struct("<d")
+# What a worker notes: whose, and how much of it is played.
+NOTE: Final = struct.Struct("<16sd")
 
 
 @frozen(kw_only=True)
@@ -58,6 +58,7 @@ class Task:
     `now_ms` is the market's time, beyond which it tells nothing; `fees` are those of the job.
     """
 
+    id: str
     config: JobConfig
     fees: Fees
     store: Path
@@ -123,16 +124,17 @@ def play(task: Task) -> Played:
     except MemoryError:
         return _too_large(task)
     except BaseException as trouble:  # noqa: BLE001 - a template's SystemExit would end the worker without a word
-        return _failed(f"{type(trouble).__name__}: {trouble}")
+        return failed(f"{type(trouble).__name__}: {trouble}")
 
 
 def _too_large(task: Task) -> Played:
     limit = task.memory_bytes_max // 1_048_576
-    return _failed(f"it needs more than the {limit} MiB of backtest.memory_mib_max; play less of it at once")
+    return failed(f"it needs more than the {limit} MiB of backtest.memory_mib_max; play less of it at once")
 
 
-def _failed(message: str) -> Played:
-    return Played(error=JobError(code=FAILED, message=message[:1_000]))
+def failed(message: str) -> Played:
+    """Return what became of a task that nobody could play to its end."""
+    return Played(error=JobError(code=BacktestFailed.code, message=message[:1_000]))
 
 
 def _bound(kind: int, limit: int) -> None:
@@ -161,7 +163,7 @@ def _played(task: Task) -> Played:
     def note(share: float) -> None:
         # A full disk hides how far it has come, and no more.
         with suppress(OSError):
-            os.pwrite(noted, SHARE.pack(share), 0)
+            os.pwrite(noted, NOTE.pack(task.id.encode(), share), 0)
 
     try:
         result = run(attrs.evolve(plan, fees=task.fees), on_progress=note)
@@ -182,9 +184,12 @@ def _shortfall(config: JobConfig, candles: Candles) -> str:
     return f"{candles.symbol}: its candles reach from {iso_seconds(first_ms)} to {iso_seconds(last_ms)} only"
 
 
-def progress_of(noted: bytes) -> float:
-    """Return the share that a worker has noted, 0 as long as there is none."""
-    return float(SHARE.unpack(noted)[0]) if len(noted) == SHARE.size else 0.0
+def progress_of(noted: bytes, job_id: str) -> float:
+    """Return the share that a worker has noted of a job; 0 if what stands there is another job's, or cut off."""
+    if len(noted) != NOTE.size:
+        return 0.0
+    whose, share = NOTE.unpack(noted)
+    return float(share) if whose.rstrip(b"\0") == job_id.encode() else 0.0
 
 
 def definition_for(config: JobConfig) -> StrategyDefinition:

@@ -141,8 +141,8 @@ class JobConfigObject(msgspec.Struct, frozen=True, kw_only=True):
     strategy_id: str | None
 
 
-class JobObject(Reply, frozen=True, kw_only=True):
-    """A backtest job; `progress` goes from 0 to 1, `result` is there once it is done, `error` when it failed."""
+class _Told(Reply, frozen=True, kw_only=True):
+    """What every answer says of a job; `progress` goes from 0 to 1, `error` is there when it failed."""
 
     id: str
     status: str
@@ -151,8 +151,13 @@ class JobObject(Reply, frozen=True, kw_only=True):
     started_at: str | None
     finished_at: str | None
     progress: float
-    result: ResultObject | None
     error: JobError | None
+
+
+class JobObject(_Told, frozen=True, kw_only=True):
+    """A backtest job; `result` is there once it is done."""
+
+    result: ResultObject | None
 
 
 class MetricsOnly(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,18 +166,10 @@ class MetricsOnly(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsObject
 
 
-class ListedJob(msgspec.Struct, frozen=True, kw_only=True):
+class ListedJob(_Told, frozen=True, kw_only=True):
     """A backtest job in a listing: its result without trades and equity curve."""
 
-    id: str
-    status: str
-    config: JobConfigObject
-    submitted_at: str
-    started_at: str | None
-    finished_at: str | None
-    progress: float
     result: MetricsOnly | None
-    error: JobError | None
 
 
 class JobPage(Reply, frozen=True, kw_only=True):

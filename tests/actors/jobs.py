@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipaid.model.backtest import MetricsObject
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.job import (
     BacktestCreate,
-    JobConfig,
+    Job,
 )
 from pipaid.model.request import Addressed
 from pipaid.model.strategy import StrategyDefinition
@@ -64,6 +64,7 @@ class Hand:
 
     begun: list[Task] = field(factory=list[Task])
     ended: int = 0
+    on_end: Callable[[], object] = field(default=lambda: None)
     _verdicts: dict[int, tuple[trio.Event, list[Played | Exception]]] = field(factory=dict[int, Any])
 
     async def play(self, task: Task) -> Played:
@@ -74,6 +75,7 @@ class Hand:
             await said.wait()
         finally:
             self.ended += 1
+            self.on_end()
         if isinstance(verdict[0], Exception):
             raise verdict[0]
         return verdict[0]
@@ -97,6 +99,7 @@ class Office:
     journal: SqliteJournal = field(init=False)
     recorder: Recorder = field(init=False)
     jobs: Backtests = field(init=False)
+    life: trio.CancelScope = field(init=False)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Office]:
@@ -114,6 +117,7 @@ class Office:
             notes=self.folder,
             play=self.hand.play,
             task_of=self._task,
+            fees_of=lambda config: Fees(model=config.fee_model),
             definition_of=self._definition,
             check=self._check,
             instruments=lambda: {SYMBOL: make_instrument()},
@@ -123,6 +127,7 @@ class Office:
             async with trio.open_nursery() as recording:
                 await recording.start(self._record)
                 async with trio.open_nursery() as nursery:
+                    self.life = nursery.cancel_scope
                     await nursery.start(self.jobs.run)
                     await trio.testing.wait_all_tasks_blocked()
                     yield self
@@ -134,10 +139,11 @@ class Office:
     async def _record(self, task_status: trio.TaskStatus[None]) -> None:
         await self.recorder.run(task_status=task_status)
 
-    def _task(self, config: JobConfig, note: Path) -> Task:
+    def _task(self, job: Job, note: Path) -> Task:
         return Task(
-            config=config,
-            fees=Fees(model=config.fee_model),
+            id=job.id,
+            config=job.config,
+            fees=Fees(),
             store=self.folder,
             market=Market(),
             now_ms=START_MS,

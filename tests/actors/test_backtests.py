@@ -20,7 +20,7 @@ from actors.backtests import QUEUED_MAX
 from pipaid.config.sections import Market
 from pipaid.engine.fees import Fees
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError, Unavailable
-from pipaid.jobs import SHARE, Played, Task, gathered
+from pipaid.jobs import NOTE, Played, Task, gathered
 from pipaid.model.instrument import Timeframe
 from pipaid.model.job import (
     JOB_TRANSITIONS,
@@ -80,7 +80,7 @@ async def test_how_far_a_job_has_come_is_told_in_steps(office: Office, autojump_
     job = await office.create()
     note = office.hand.begun[0].note
     for share in (0.01, 0.3, 0.31, 0.9, 1.0):
-        note.write_bytes(SHARE.pack(share))
+        note.write_bytes(NOTE.pack(job.encode(), share))
         await trio.sleep(1)
         assert (await office.jobs.backtest_get(Caller(), Addressed(id=job))).progress == share
     await office.hand.say(0, DONE)
@@ -142,7 +142,7 @@ async def test_one_that_runs_is_ended_before_its_cancellation_is_answered(
     office: Office, autojump_clock: trio.testing.MockClock
 ) -> None:
     running = await office.create()
-    office.hand.begun[0].note.write_bytes(SHARE.pack(0.5))
+    office.hand.begun[0].note.write_bytes(NOTE.pack(running.encode(), 0.5))
     await trio.sleep(1)
     job = await office.jobs.backtest_cancel(Caller(), BacktestCancel(id=running))
 
@@ -223,6 +223,27 @@ async def test_one_that_takes_too_long_is_ended(office: Office, autojump_clock: 
     assert job.error is not None
     assert "longer than the 100 s of backtest.run_s_max" in job.error.message
     assert office.hand.ended == 1
+
+
+async def test_what_the_job_before_left_in_the_slot_says_nothing_of_this_one(
+    office: Office, autojump_clock: trio.testing.MockClock
+) -> None:
+    job = await office.create()
+    office.hand.begun[0].note.write_bytes(NOTE.pack(b"bt_00000000", 1.0))
+    await trio.sleep(1)
+
+    assert (await office.jobs.backtest_get(Caller(), Addressed(id=job))).progress == 0.0
+
+
+async def test_one_that_is_cancelled_as_the_daemon_ends_stays_cancelled(tmp_path: Path) -> None:
+    async with Office(tmp_path).open() as office:
+        job = await office.create()
+        office.hand.on_end = office.life.cancel
+        answer = await office.jobs.backtest_cancel(Caller(), BacktestCancel(id=job, reason="enough"))
+
+        assert answer.status == "cancelled"
+    async with Office(tmp_path).open() as office:
+        assert await office.status(job) == "cancelled"
 
 
 async def test_an_orderly_end_costs_a_job_nothing(tmp_path: Path) -> None:
@@ -382,6 +403,7 @@ def test_the_past_of_a_market_listed_within_a_minute_has_no_holes(tmp_path: Path
         slippage_bps=Decimal(0), seed=0,
     )  # fmt: skip
     task = Task(
+        id="bt_00000000",
         config=config, fees=Fees(model="none"), store=tmp_path, market=Market(), now_ms=listed_ms + days * DAY_MS,
         listed_ms=listed_ms, note=tmp_path / "note", memory_bytes_max=1, run_s_max=1.0,
     )  # fmt: skip
