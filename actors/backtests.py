@@ -132,6 +132,7 @@ class Backtests:
     _queues: dict[str, deque[str]] = field(factory=dict[str, deque[str]], init=False)
     _running: dict[str, _Running] = field(factory=dict[str, _Running], init=False)
     _changing: trio.Lock = field(factory=trio.Lock, init=False)
+    _reading: trio.CapacityLimiter = field(factory=partial(trio.CapacityLimiter, 1), init=False)
     _lot: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     def owner_of(self, job_id: str) -> str | None:
@@ -143,6 +144,9 @@ class Backtests:
     async def backtest_create(self, caller: Asker, asked: BacktestCreate) -> JobObject:
         """Queue a job."""
         config = self._resolved(caller, asked)
+        # Candles lie in files: the disk may take its time for them, and nobody else waits meanwhile.
+        stored = await trio.to_thread.run_sync(stored_instruments, self.store, config, limiter=self._reading)
+        self.check(definition_for(config), {**self.instruments(), **stored})
         # One at a time, and none while the journal is read anew: what is counted here is what there is.
         async with self._changing:
             if sum(job.status is JobStatus.QUEUED for job in self._live.values()) >= QUEUED_MAX:
@@ -228,7 +232,6 @@ class Backtests:
             strategy_id=asked.strategy_id,
         )
         self.fees_of(config)
-        self.check(definition_for(config), {**self.instruments(), **stored_instruments(self.store, config)})
         return config
 
     def _check_span(self, asked: BacktestCreate) -> None:
