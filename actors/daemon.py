@@ -22,7 +22,7 @@ from actors.gauges import Gauges
 from actors.hub import Hub
 from actors.jobs import Owners, backtests_of
 from actors.keys import KeyRing
-from actors.lifecycle import OWNER, Lifecycle
+from actors.lifecycle import Lifecycle
 from actors.lookout import Lookout
 from actors.portfolio import Portfolio
 from actors.posts import NAMES, Posts
@@ -46,6 +46,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
 from pipaid.logs import get_log, set_level
+from pipaid.model.account import OWNER
 from pipaid.model.condition import Condition
 from pipaid.model.report import Reloaded
 from pipaid.model.strategy import QUARANTINED, Strategy

@@ -10,13 +10,14 @@ from attrs import define
 
 from actors.backtests import Backtests, played
 from actors.feed import Feed
-from actors.lifecycle import OWNER, Lifecycle
+from actors.lifecycle import Lifecycle
 from actors.recorder import Recorder
 from actors.roster import Roster
 from pipaid.config import Config
 from pipaid.engine.fees import Fees
 from pipaid.engine.quotes import Quotes
 from pipaid.jobs import Task, settle
+from pipaid.model.account import OWNER
 from pipaid.model.job import Job, JobConfig, is_job
 from pipaid.seams import World
 from pipaid.storage.candles import CandleStore

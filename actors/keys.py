@@ -14,6 +14,7 @@ from actors.actor import Asker, Writer
 from pipaid.errors import InvalidParameter, InvalidSignature, InvalidState, KeyExpired, NotFound, Unavailable
 from pipaid.logs import register_secret
 from pipaid.model import paging, report
+from pipaid.model.account import OWNER
 from pipaid.model.moment import iso_seconds
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.request import Addressed, KeyCreate, KeyRotate, Page
@@ -101,7 +102,7 @@ class KeyRing:
     window_ms: int = WINDOW_MS
     strict_query: bool = False
     on_revoked: Callable[[str], None] = field(default=lambda _: None)
-    owner: str = "acct_main"
+    owner: str = OWNER
     _keys: dict[str, ApiKey] = field(factory=dict[str, ApiKey], init=False)
     _replays: ReplayMemory = field(init=False)
     _began_ms: int = field(init=False)

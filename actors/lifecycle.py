@@ -30,6 +30,7 @@ from pipaid.engine.session import Session
 from pipaid.engine.telling import summary
 from pipaid.engine.template import Template
 from pipaid.errors import DuplicateName, ExchangeError, InvalidParameter, InvalidState, PipaidError, Unavailable
+from pipaid.model.account import OWNER
 from pipaid.model.event import Deployed, EventData, EventDraft, Paused, Stopped
 from pipaid.model.ident import random_id, strategy_id
 from pipaid.model.instrument import Instrument
@@ -43,7 +44,6 @@ from pipaid.storage.store import Reader
 # Longer than the longest back-off.
 UP_DEADLINE_S: Final = 45.0
 STRATEGIES_MAX: Final = 100_000
-OWNER: Final = "acct_main"
 
 
 class Membership(Protocol):

@@ -10,7 +10,7 @@ import msgspec
 
 from pipaid import __version__
 from pipaid.api.examples import example_of
-from pipaid.model.operation import OPERATIONS, PUBLIC, Operation
+from pipaid.model.operation import ADMIN, OPERATIONS, PUBLIC, Operation
 from pipaid.model.route import names_in
 from pipaid.wire.envelope import KEY_CHARS_MAX, Trouble
 
@@ -136,7 +136,11 @@ def _operation(operation: Operation, components: Mapping[str, Schema]) -> Schema
 
 def _described(operation: Operation) -> str:
     told = f"Weight {operation.weight}."
-    return told if operation.scope == PUBLIC else f"{told} The key needs the scope `{operation.scope}`."
+    if operation.scope == PUBLIC:
+        return told
+    if operation.daemon_wide:
+        told = f"{told} Acts on the whole daemon: a key of another account than the owner's needs the scope `{ADMIN}`."
+    return f"{told} The key needs the scope `{operation.scope}`."
 
 
 def _parameter(name: str, place: str, schema: Schema, *, required: bool) -> Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import msgspec
 
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model import job, reply, report, request
+from pipaid.model.account import OWNER
 from pipaid.model.parsing import parse_request
 from pipaid.model.reply import Reply
 from pipaid.model.request import Request
@@ -30,7 +31,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     permissions are the authentication. `method` and `path` are empty where there is no HTTP form, `http_status` is that
     of success. `id_field` names the argument that addresses an object. The reply of a `secret` one holds a secret that
     may not be kept; a `streaming` one is answered by many frames; an `urgent` one does not wait for the mutations that
-    its sender asked for before.
+    its sender asked for before. A `daemon_wide` one acts on all accounts, so besides the scope it takes the owner's
+    account, or else the scope `admin`.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     secret: bool = False
     streaming: bool = False
     urgent: bool = False
+    daemon_wide: bool = False
 
 
 def _read(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
@@ -146,11 +149,11 @@ _ROWS: Final = (
     _read("kill.get", "Show the kill switch", request.Nothing, report.KillSwitch, path="/v1/kill-switch"),
     _write(
         "kill.activate", "Block entries everywhere", request.KillActivate, report.KillSwitch,
-        path="/v1/kill-switch/activate", urgent=True,
+        path="/v1/kill-switch/activate", urgent=True, daemon_wide=True,
     ),
     _write(
         "kill.deactivate", "Allow entries again", request.KillDeactivate, report.KillSwitch,
-        path="/v1/kill-switch/deactivate",
+        path="/v1/kill-switch/deactivate", daemon_wide=True,
     ),
     _read(
         "kill.logs", "List changes of the kill switch", request.KillLogs, report.KillLogPage,
@@ -158,7 +161,8 @@ _ROWS: Final = (
     ),
     _read("risk.get", "Show the account's caps", request.Nothing, report.RiskObject, path="/v1/risk"),
     _write(
-        "risk.set", "Change the account's caps", request.RiskSet, report.RiskObject, method="PUT", path="/v1/risk"
+        "risk.set", "Change the account's caps", request.RiskSet, report.RiskObject, method="PUT", path="/v1/risk",
+        daemon_wide=True,
     ),
     _write(
         "backtest.create", "Queue a backtest", job.BacktestCreate, job.JobObject,
@@ -231,6 +235,20 @@ _ROWS: Final = (
 )  # fmt: skip
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def objection_to(operation: Operation, *, account: str, scopes: Collection[str]) -> str:
+    """Return why whoever speaks for an account with these scopes may not have an operation; nothing if they may."""
+    if operation.scope == PUBLIC:
+        return ""
+    if operation.daemon_wide:
+        if ADMIN in scopes or (account == OWNER and operation.scope in scopes):
+            return ""
+        return (
+            f"{operation.name} acts on the whole daemon: it takes a key with the scope {ADMIN}, or one of the account "
+            f"{OWNER} with the scope {operation.scope}"
+        )
+    return "" if operation.scope in scopes else f"the scope {operation.scope} is missing"
 
 
 def operation_named(name: str) -> Operation:

@@ -8,7 +8,7 @@ import msgspec
 from attrs import define
 
 from pipaid.errors import InsufficientPermission, InvalidParameter, InvalidSignature, KeyExpired, NotFound, PipaidError
-from pipaid.model.operation import PUBLIC, Operation
+from pipaid.model.operation import PUBLIC, Operation, objection_to
 from pipaid.model.request import Request
 from pipaid.model.route import is_addressed, request_of
 from pipaid.seams import Clock
@@ -66,8 +66,10 @@ class Gate:
         try:
             caller = self._caller(operation, asked)
             standing = self._charge(operation.weight, caller, asked.address)
-            if caller is not None and operation.scope != PUBLIC and operation.scope not in caller.scopes:
-                raise InsufficientPermission(f"the key lacks the scope {operation.scope}")
+            if caller is not None:
+                objection = objection_to(operation, account=caller.account, scopes=caller.scopes)
+                if objection:
+                    raise InsufficientPermission(objection)
             if too_deep(asked.body.encode()):
                 raise InvalidParameter(f"the body is nested deeper than {NESTING_MAX}")
             request = request_of(operation, asked.target, asked.body)

@@ -337,3 +337,27 @@ async def test_who_forwards_stays_connected_while_nobody_asks_anything(tmp_path:
             answer = await ask(client, "strategy.get", one.signed("GET", STRATEGY))
 
     assert answer["error"]["code"] == "NOT_FOUND"
+
+
+async def test_only_the_owner_or_an_administrator_stops_the_whole_daemon(tmp_path: Path) -> None:
+    stopped: list[str] = []
+
+    async def activate(caller: Caller, request: Any) -> Reply:
+        stopped.append(caller.who)
+        return Pong(ts="")
+
+    async with open_control(tmp_path, {"kill.activate": activate}) as control:
+        owner, other = await signer(control), await signer(control, account="acct_two")
+        admin = await signer(control, "admin", account="acct_two")
+        async with control.client(Role.FORWARD) as client:
+            answers = [
+                await ask(
+                    client, "kill.activate", one.signed("POST", "/v1/kill-switch/activate", '{"reason": "enough"}')
+                )
+                for one in (owner, other, admin)
+            ]
+
+    assert [answer["ok"] for answer in answers] == [True, False, True]
+    assert answers[1]["error"]["code"] == "INSUFFICIENT_PERMISSION"
+    assert "acts on the whole daemon" in answers[1]["error"]["message"]
+    assert stopped == [f"key {owner.key.api_key}", f"key {admin.key.api_key}"]

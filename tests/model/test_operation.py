@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.instrument import Timeframe
-from pipaid.model.operation import OPERATIONS, Operation, decode_request, operation_named
+from pipaid.model.operation import OPERATIONS, Operation, decode_request, objection_to, operation_named
 from pipaid.model.parsing import allowed_values
 from pipaid.model.request import EventsTail, KeyCreate, RiskSet, StrategyCreate, StrategyUpdate
 from pipaid.model.strategy import Status
@@ -308,3 +308,33 @@ def test_an_operation_that_is_not_there_is_refused_with_the_one_that_was_meant()
         operation_named("statu")
     with pytest.raises(NotFound, match="`pipaid --help` lists them"):
         operation_named("xyzzy")
+
+
+@pytest.mark.parametrize("op", ["kill.activate", "kill.deactivate", "risk.set"])
+@pytest.mark.parametrize(
+    ("account", "scopes", "may"),
+    [
+        ("acct_main", {"strategies:write"}, True),
+        ("acct_main", {"strategies:read"}, False),
+        ("acct_two", {"strategies:read", "strategies:write", "backtest:write"}, False),
+        ("acct_two", {"admin"}, True),
+        ("acct_main", {"admin"}, True),
+        ("acct_two", set[str](), False),
+    ],
+)
+def test_what_acts_on_the_whole_daemon_is_the_owners_or_takes_the_scope_admin(
+    op: str, account: str, scopes: set[str], may: bool
+) -> None:
+    objection = objection_to(OPERATIONS[op], account=account, scopes=scopes)
+
+    assert (objection == "") is may
+    assert may or ("whole daemon" in objection and "the scope admin" in objection)
+
+
+def test_nothing_else_acts_on_the_whole_daemon_and_every_other_scope_is_asked_for_whoever_it_is() -> None:
+    daemon_wide = {name for name, operation in OPERATIONS.items() if operation.daemon_wide}
+
+    assert daemon_wide == {"kill.activate", "kill.deactivate", "risk.set"}
+    assert objection_to(OPERATIONS["strategy.pause"], account="acct_main", scopes={"admin"}) != ""
+    assert objection_to(OPERATIONS["strategy.pause"], account="acct_two", scopes={"strategies:write"}) == ""
+    assert objection_to(OPERATIONS["health"], account="", scopes=set()) == ""
