@@ -10,6 +10,7 @@ import msgspec
 import trio
 from attrs import define, field
 
+from actors.accounts import Accounts
 from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
 from actors.backtests import Backtests
@@ -97,6 +98,7 @@ class Daemon:
     portfolio: Portfolio = field(init=False)
     lifecycle: Lifecycle = field(init=False)
     backtests: Backtests = field(init=False)
+    accounts: Accounts = field(init=False)
     keys: KeyRing = field(init=False)
     control: ControlServer = field(init=False)
     stream: StreamServer | None = field(init=False, default=None)
@@ -145,6 +147,7 @@ class Daemon:
         self._build_commands()
         await self.portfolio.load()
         await self.backtests.load()
+        await self.accounts.load()
         await self.keys.load()
         await self._build_surfaces()
         self.supervisor = Supervisor(self._tree(), world, Intensity.of(config), stop_s=float(config.daemon.shutdown_s))
@@ -219,15 +222,18 @@ class Daemon:
             guard=self.guard,
             stalled_checks=stalled(self.journal, Phase.CHECKING),
             short=lambda: self.conditions.holds(Condition.MEMORY),
+            permit=lambda account, dry_run: self.accounts.permit(account, dry_run=dry_run),
         )
         self.backtests = backtests_of(self)
         self.hub = Hub(self.recorder, Owners(roster, self.backtests))
+        self.accounts = Accounts(self.recorder, self.world.clock, self.world.ids)
         self.keys = KeyRing(
             writer=self.recorder,
             clock=self.world.clock,
             ids=self.world.ids,
             master_key=master_key(self.config.daemon.state_dir, self.world).reveal(),
             on_revoked=self._expel,
+            is_account=self.accounts.knows,
         )
 
     def _expel(self, api_key: str) -> None:
@@ -266,7 +272,7 @@ class Daemon:
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.keys)
         self.control = ControlServer(
-            operations=operations_of(answers, self.reports, self.keys, self.rehearsal, self.backtests),
+            operations=operations_of(answers, self.reports, self.keys, self.accounts, self.rehearsal, self.backtests),
             events=self.hub,
             owner_of=self.hub.owners.owner_of,
             repeats=repeats,

@@ -92,7 +92,8 @@ class KeyList(msgspec.Struct, frozen=True, kw_only=True):
 class KeyRing:
     """Make, list, rotate and revoke keys, and tell who signed a request.
 
-    What changes is durable before it counts and before it is answered. `on_revoked` hears of each key that was revoked.
+    What changes is durable before it counts and before it is answered. `on_revoked` hears of each key that was revoked;
+    `is_account` says for whom keys are made.
     """
 
     writer: Writer
@@ -103,6 +104,7 @@ class KeyRing:
     strict_query: bool = False
     on_revoked: Callable[[str], None] = field(default=lambda _: None)
     owner: str = OWNER
+    is_account: Callable[[str], bool] = field(default=lambda _: True)
     _keys: dict[str, ApiKey] = field(factory=dict[str, ApiKey], init=False)
     _replays: ReplayMemory = field(init=False)
     _began_ms: int = field(init=False)
@@ -189,6 +191,9 @@ class KeyRing:
     async def create(self, request: KeyCreate, *, account: str) -> KeyObject:
         """Make a key for the account that the request names, else for the given one; its secret is told this once."""
         expand_scopes(request.scopes)
+        if request.account_id is not None and not self.is_account(request.account_id):
+            reason = f"there is no account {request.account_id!r:.60}; `pipaid account create` makes one"
+            raise InvalidParameter(reason, details=(("account_id", reason),))
         now_ms = self._now_ms()
         if request.expires_at is not None and request.expires_at <= now_ms:
             raise InvalidParameter("expires_at has passed already", details=(("expires_at", "must be in the future"),))

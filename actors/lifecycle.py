@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import trio
-from attrs import define
+from attrs import define, field
 
 from actors.actor import (
     CANCEL_DEADLINE_S,
@@ -24,12 +24,13 @@ from actors.actor import (
     ended_in,
     told_cause,
 )
+from pipaid.engine.claim import Claim
 from pipaid.engine.definition import check_definition, definition_number
 from pipaid.engine.effects import Brain, Effects, encode, name_record, remains_of, strategy_record
 from pipaid.engine.session import Session
 from pipaid.engine.telling import summary
 from pipaid.engine.template import Template
-from pipaid.errors import DuplicateName, ExchangeError, InvalidParameter, InvalidState, PipaidError, Unavailable
+from pipaid.errors import ExchangeError, InvalidParameter, InvalidState, PipaidError, Unavailable
 from pipaid.model.account import OWNER
 from pipaid.model.event import Deployed, EventData, EventDraft, Paused, Stopped
 from pipaid.model.ident import random_id, strategy_id
@@ -109,6 +110,7 @@ class Lifecycle:
     guard: Guard
     stalled_checks: frozenset[int] = frozenset()
     short: Callable[[], bool] = bool
+    permit: Callable[[str, bool], None] = field(default=lambda account, dry_run: None)
     closed: str = ""
 
     def _open(self) -> None:
@@ -121,7 +123,9 @@ class Lifecycle:
         if self.short():
             raise Unavailable("the daemon holds more memory than it should; nobody new comes until that is over")
 
-    async def create(self, account: str | None, definition: StrategyDefinition, *, source: str = "") -> Strategy:
+    async def create(
+        self, account: str | None, definition: StrategyDefinition, *, source: str = "", user: str = ""
+    ) -> Strategy:
         """Store a draft; whoever speaks for no account in particular creates it for the owner."""
         self._open()
         self._roomy()
@@ -129,7 +133,7 @@ class Lifecycle:
         self.checked(definition)
         if len(self.roster.members) >= STRATEGIES_MAX:
             raise Unavailable(f"this daemon holds {STRATEGIES_MAX} strategies and takes no more")
-        with _Claim(self.roster.names, account, definition.name) as claim:
+        with Claim(self.roster.names, account, definition.name) as claim:
             fresh = strategy_id(self.world.ids.entropy(4))
             while fresh in self.roster.members:
                 fresh = strategy_id(self.world.ids.entropy(4))
@@ -144,6 +148,7 @@ class Lifecycle:
                 created_at_us=now_us,
                 updated_at_us=now_us,
                 source=source,
+                user=user,
             )
             records = [name_record(account, definition.name, Kind.ADD, fresh), strategy_record(strategy)]
             await self._commit(Batch(records=records))
@@ -169,7 +174,7 @@ class Lifecycle:
             if definition.name == before.definition.name:
                 await self._replace(member, after, Batch(records=records))
                 return after
-            with _Claim(self.roster.names, account, definition.name) as claim:
+            with Claim(self.roster.names, account, definition.name) as claim:
                 records.append(name_record(account, before.definition.name, Kind.DROP))
                 records.append(name_record(account, definition.name, Kind.ADD, id))
                 await self._replace(member, after, Batch(records=records))
@@ -187,6 +192,7 @@ class Lifecycle:
         with self.roster.transition(member, Action.DEPLOY):
             await self._up(member)
             before = member.strategy
+            self.permit(before.account, dry_run)
             definition = before.definition
             template = self.checked(definition, capital=capital, leverage=leverage)
             self._check_held(member, definition)
@@ -460,27 +466,6 @@ class Lifecycle:
             return effects
 
         await _actor(member).perform(become)
-
-
-class _Claim:
-    """Hold a name while its commit is under way, and give it back if that fails."""
-
-    def __init__(self, names: dict[tuple[str, str], str], account: str, name: str) -> None:
-        self._names, self._key, self._kept = names, (account, name), False
-
-    def __enter__(self) -> _Claim:
-        if self._key in self._names:
-            raise DuplicateName(f"another strategy is already called {self._key[1]!r}; choose another name")
-        self._names[self._key] = ""
-        return self
-
-    def keep(self, id: str) -> None:
-        """Give the name to a strategy for good."""
-        self._names[self._key], self._kept = id, True
-
-    def __exit__(self, *_: object) -> None:
-        if not self._kept:
-            del self._names[self._key]
 
 
 def _actor(member: Membership) -> Employed:

@@ -26,6 +26,7 @@ GROUPS: Final = {
     "kill": "Block entries everywhere, and allow them again",
     "risk": "Look at the account's caps and change them",
     "events": "Follow events",
+    "account": "Make and list accounts",
     "key": "Make, list and end API keys",
     "log": "Change what the daemon logs",
     "sim": "Faults on the simulated venue",

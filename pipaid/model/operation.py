@@ -9,8 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from pipaid.errors import InvalidParameter, NotFound
-from pipaid.model import job, reply, report, request
-from pipaid.model.account import OWNER
+from pipaid.model import account, job, reply, report, request
 from pipaid.model.parsing import parse_request
 from pipaid.model.reply import Reply
 from pipaid.model.request import Request
@@ -192,6 +191,11 @@ _ROWS: Final = (
         "key.rotate", "Give an API key a new secret", request.KeyRotate, report.KeyWithSecret,
         weight=5, mutating=True, secret=True,
     ),
+    _admin(
+        "account.create", "Create an account, which owns what is made with its keys", account.AccountCreate,
+        account.AccountObject, weight=5, mutating=True,
+    ),
+    _admin("account.list", "List accounts, newest first", request.Page, account.AccountPage),
     _admin("ping", "Ask whether the daemon answers", request.Nothing, report.Pong, weight=0),
     _admin("status", "Show the daemon at a glance", request.Nothing, report.DaemonStatus),
     _admin(
@@ -237,16 +241,16 @@ _ROWS: Final = (
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType({row.name: row for row in _ROWS})
 
 
-def objection_to(operation: Operation, *, account: str, scopes: Collection[str]) -> str:
+def objection_to(operation: Operation, *, speaks_for: str, scopes: Collection[str]) -> str:
     """Return why whoever speaks for an account with these scopes may not have an operation; nothing if they may."""
     if operation.scope == PUBLIC:
         return ""
     if operation.daemon_wide:
-        if ADMIN in scopes or (account == OWNER and operation.scope in scopes):
+        if ADMIN in scopes or (speaks_for == account.OWNER and operation.scope in scopes):
             return ""
         return (
             f"{operation.name} acts on the whole daemon: it takes a key with the scope {ADMIN}, or one of the account "
-            f"{OWNER} with the scope {operation.scope}"
+            f"{account.OWNER} with the scope {operation.scope}"
         )
     return "" if operation.scope in scopes else f"the scope {operation.scope} is missing"
 

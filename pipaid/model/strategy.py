@@ -129,7 +129,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy as the journal keeps it; `number` is small, dense and never reused.
 
     `running` is the definition with which the last run was deployed: a change to a paused strategy waits for the next
-    deployment. `source` names the file that declared it, if one did.
+    deployment. `source` names the file that declared it, if one did; `user` made it, if a user did and not a key.
     """
 
     id: str
@@ -146,6 +146,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault | None = None
     deleted_at_ms: int = 0
     source: str = ""
+    user: str = ""
 
     @property
     def in_effect(self) -> StrategyDefinition:

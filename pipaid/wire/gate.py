@@ -67,7 +67,7 @@ class Gate:
             caller = self._caller(operation, asked)
             standing = self._charge(operation.weight, caller, asked.address)
             if caller is not None:
-                objection = objection_to(operation, account=caller.account, scopes=caller.scopes)
+                objection = objection_to(operation, speaks_for=caller.account, scopes=caller.scopes)
                 if objection:
                     raise InsufficientPermission(objection)
             if too_deep(asked.body.encode()):

@@ -50,7 +50,7 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "risk.set", "run.get", "events.tail", "events.stop", "key.create", "key.list", "key.revoke", "key.rotate",
         "ping", "status", "health", "actors", "metrics", "reload", "drain", "shutdown", "log.level", "sim.halt",
         "condition.logs", "sim.fault", "sim.faults", "sim.calm", "backtest.create", "backtest.list", "backtest.get",
-        "backtest.cancel",
+        "backtest.cancel", "account.create", "account.list",
     }  # fmt: skip
 
     assert set(OPERATIONS) == expected
@@ -325,7 +325,7 @@ def test_an_operation_that_is_not_there_is_refused_with_the_one_that_was_meant()
 def test_what_acts_on_the_whole_daemon_is_the_owners_or_takes_the_scope_admin(
     op: str, account: str, scopes: set[str], may: bool
 ) -> None:
-    objection = objection_to(OPERATIONS[op], account=account, scopes=scopes)
+    objection = objection_to(OPERATIONS[op], speaks_for=account, scopes=scopes)
 
     assert (objection == "") is may
     assert may or ("whole daemon" in objection and "the scope admin" in objection)
@@ -335,6 +335,6 @@ def test_nothing_else_acts_on_the_whole_daemon_and_every_other_scope_is_asked_fo
     daemon_wide = {name for name, operation in OPERATIONS.items() if operation.daemon_wide}
 
     assert daemon_wide == {"kill.activate", "kill.deactivate", "risk.set"}
-    assert objection_to(OPERATIONS["strategy.pause"], account="acct_main", scopes={"admin"}) != ""
-    assert objection_to(OPERATIONS["strategy.pause"], account="acct_two", scopes={"strategies:write"}) == ""
-    assert objection_to(OPERATIONS["health"], account="", scopes=set()) == ""
+    assert objection_to(OPERATIONS["strategy.pause"], speaks_for="acct_main", scopes={"admin"}) != ""
+    assert objection_to(OPERATIONS["strategy.pause"], speaks_for="acct_two", scopes={"strategies:write"}) == ""
+    assert objection_to(OPERATIONS["health"], speaks_for="", scopes=set()) == ""

@@ -78,9 +78,14 @@ class Api:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def account(self, name: str, organisation: str = "main") -> str:
+        """Return the account with that name, which is made when it is first asked for."""
+        known = {each["name"]: each["id"] for each in self.daemon.ask("account.list", limit=100)["data"]}
+        return str(known.get(name) or self.daemon.ask("account.create", name=name, organisation=organisation)["id"])
+
     def user(self, *scopes: str, account: str | None = None) -> User:
-        """Return somebody with a new key."""
-        more = {} if account is None else {"account_id": account}
+        """Return somebody with a new key, of the owner's account or of the one with that name."""
+        more = {} if account is None else {"account_id": self.account(account)}
         made = self.daemon.ask("key.create", name="somebody", scopes=scopes or ["trade"], **more)
         return User(self.url, made["api_key"], made["secret"])
 

@@ -21,7 +21,7 @@ from pipaid.errors import Unavailable
 from pipaid.model.operation import OPERATIONS
 from pipaid.sdk import Client
 from pipaid.wire.envelope import BODY_BYTES_MAX
-from tests.surfaces.api import Api, curl, send, serving
+from tests.surfaces.api import Api, User, curl, send, serving
 from tests.surfaces.daemon import GRID
 from tests.surfaces.daemons import ROOT
 
@@ -134,6 +134,20 @@ def test_nobody_sees_what_belongs_to_another_account(api: Api) -> None:
     assert other.send("GET", "/v1/strategies").json() == {"data": [], "next_cursor": None}
     assert other.send("POST", "/v1/strategies", {"name": "mine alone", **GRID}).status_code == 201
     assert owner.send("GET", f"/v1/strategies/{one}").status_code == 200
+
+
+def test_an_account_on_paper_deploys_dry_runs_only(api: Api) -> None:
+    account = api.daemon.ask("account.create", name="paper desk", mode="paper")["id"]
+    made = api.daemon.ask("key.create", name="x", scopes=["trade"], account_id=account)
+    user = User(api.url, made["api_key"], made["secret"])
+    path = f"/v1/strategies/{user.send('POST', '/v1/strategies', {'name': 'on paper', **GRID}).json()['id']}/deploy"
+
+    refused, deployed = user.send("POST", path), user.send("POST", path, {"dry_run": True})
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "INSUFFICIENT_PERMISSION")
+    assert "dry_run" in refused.json()["message"]
+    assert (deployed.status_code, deployed.json()["status"]) == (200, "deployed")
+    assert api.daemon.refusal("key.create", name="x", scopes=["trade"], account_id="acct_nobody") == "INVALID_PARAMETER"
 
 
 def test_a_command_that_is_sent_twice_is_a_replay_and_with_an_idempotency_key_the_same_answer(api: Api) -> None:
