@@ -22,8 +22,11 @@ _BY_NAME: Final[Mapping[str, Any]] = {
     "status": "deployed", "strategy_id": "strat_5e07c1d9", "symbol": "SOLUSDT", "template_id": "tpl_grid",
     "timeframe": "15m", "timestamp": _MOMENT, "total_pnl": "-3.18", "total_trades": 9, "type": "limit",
     "win_rate": "0.556", "leverage": 2, "at": _MOMENT, "next_cursor": None, "error": None,
-    "ended_at": None, "limit": 20, "cursor": "eyJ2IjoxfQ",
+    "ended_at": None, "limit": 20, "cursor": "eyJ2IjoxfQ", "start": "2026-01-02T00:00:00Z",
+    "end": "2026-01-09T00:00:00Z",
 }  # fmt: skip
+# It says on its own what other fields say, so an example that has those does not show it.
+_INSTEAD_OF_OTHERS: Final = "strategy_id"
 _BY_TYPE: Final[Mapping[str, Any]] = {
     "string": "text", "integer": 1, "number": 1.5, "boolean": False, "object": {}, "array": [], "null": None,
 }  # fmt: skip
@@ -58,13 +61,17 @@ def _of_kind(kind: str, schema: Schema, known: Mapping[str, Schema], *, name: st
     if kind == "object" and "properties" in schema:
         fields = schema["properties"]
         # What may be left out stands there where it says something.
-        told = [field for field in fields if field in schema.get("required", ()) or field in _BY_NAME]
+        told = [each for each in fields if each in schema.get("required", ()) or _says_something(each)]
         return {field: example_of(fields[field], known, name=field, depth=depth) for field in told or list(fields)[:1]}
     if name.endswith("_at") and kind == "string":
         return _MOMENT
     if "pattern" in schema:
         return "2500.00"
     return max(1, schema.get("minimum", 1)) if kind == "integer" else _BY_TYPE[kind]
+
+
+def _says_something(name: str) -> bool:
+    return name != _INSTEAD_OF_OTHERS and (name in _BY_NAME or name.removesuffix("s") in _BY_NAME)
 
 
 def _fits(value: object, kinds: str | list[str]) -> bool:

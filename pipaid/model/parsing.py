@@ -13,7 +13,7 @@ from msgspec import Meta, UnsetType
 from pipaid.errors import InvalidParameter
 from pipaid.model.moment import parse_iso
 from pipaid.model.money import parse_decimal
-from pipaid.model.request import Request
+from pipaid.model.request import MOMENT_MS_MAX, Request
 
 DETAILS_MAX: Final = 100
 SHOWN_MAX: Final = 60
@@ -92,7 +92,8 @@ def _value(about: _Field, value: Any, *, as_text: bool) -> Any:
         return number
     try:
         if about.extra.get("moment") and isinstance(value, str) and not (as_text and value.isdecimal()):
-            value = parse_iso(value)
+            # Before 1970 there was nothing, and a zone may lead beyond the last day of the calendar.
+            value = min(max(parse_iso(value), 0), MOMENT_MS_MAX)
         converted = msgspec.convert(value, about.hint, strict=not as_text)
     except (ValueError, OverflowError):
         raise ValueError(refusal) from None

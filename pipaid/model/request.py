@@ -61,6 +61,9 @@ _PERCENT: Final = {
 _SHARE: Final = {
     "exclusiveMinimum": 0, "maximum": 1, "pattern": r"^(?=.*[1-9])(1(\.0{1,18})?|0(\.[0-9]{1,18})?)$",
 }  # fmt: skip
+_BASIS_POINTS: Final = {
+    "minimum": 0, "maximum": 1_000, "pattern": r"^(1000(\.0{1,18})?|[0-9]{1,3}(\.[0-9]{1,18})?)$",
+}  # fmt: skip
 Params = Annotated[dict[str, Any], Meta(description="an object with the template's params")]
 Candles = Annotated[Timeframe, Meta(description=f"one of {', '.join(Timeframe)}")]
 Capital = Annotated[
@@ -111,6 +114,7 @@ BasisPoints = Annotated[
     Meta(
         description='basis points from 0 to 1000 as a decimal string, such as "5"',
         extra={"least": Decimal(0), "most": Decimal(1_000)},
+        extra_json_schema=_BASIS_POINTS,
     ),
 ]
 Share = Annotated[

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import msgspec
@@ -29,7 +30,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipaid.model.operation import OPERATIONS
 from tests.fuzz import configs, fills, journals, params, signatures
+from tests.fuzz.api import examine
 from tests.fuzz.siege import CONFIG, Besieged, Siege
 from tests.fuzz.target import Failure, Target, fuzz, load
 from tests.surfaces.daemon import running
@@ -38,8 +41,9 @@ TARGETS: Final[dict[str, Target]] = {
     each.TARGET.name: each.TARGET for each in (fills, params, signatures, configs, journals)
 }
 SIEGE: Final = "siege"
+API: Final = "api"
 COUNTS: Final = {
-    SIEGE: 1_000_000, "fills": 1_000_000, "params": 1_000_000, "signatures": 10_000, "configs": 20_000,
+    SIEGE: 1_000_000, API: 10_000, "fills": 1_000_000, "params": 1_000_000, "signatures": 10_000, "configs": 20_000,
     "journals": 20_000,
 }  # fmt: skip
 # How much one process takes at a time.
@@ -61,6 +65,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float
     problems: tuple[str, ...]
     siege: Besieged | None = None
+    answers: dict[int, int] = {}
 
 
 @frozen
@@ -92,6 +97,30 @@ def besiege(asked: Asked, advance: Callable[[str, int], None]) -> Outcome:
         cpu_s=time.process_time() - before + found.cpu_s,
         problems=tuple(problems),
         siege=found,
+    )
+
+
+def examine_api(asked: Asked, advance: Callable[[str, int], None]) -> Outcome:
+    """Send what the document of a real daemon allows and what it does not, and hold the answers to it."""
+    began_s, before = time.monotonic(), os.times()
+    offered = sum(1 for operation in OPERATIONS.values() if operation.path)
+    with tempfile.TemporaryDirectory(prefix="pipaid-fuzz-") as folder:
+        found = examine(
+            Path(folder),
+            seed=Random(asked.seed).randrange(2**31),
+            examples=max(1, asked.count // offered),
+            seconds_max=asked.seconds_max,
+        )
+    after = os.times()
+    advance(API, found.cases)
+    return Outcome(
+        name=API,
+        seed=asked.seed,
+        count=found.cases,
+        seconds=time.monotonic() - began_s,
+        cpu_s=after.children_user + after.children_system - before.children_user - before.children_system,
+        problems=found.problems,
+        answers=found.answers,
     )
 
 
@@ -148,6 +177,10 @@ def replay(path: Path) -> str:
     return TARGETS[path.parent.name].trouble(load(path))
 
 
+# What is one campaign with a daemon of its own, and no target.
+WHOLE: Final = {SIEGE: besiege, API: examine_api}
+
+
 def run(names: Sequence[str], asked: dict[str, Asked], console: Console) -> list[Outcome]:
     """Run the campaigns one after the other, each with its progress."""
     outcomes: list[Outcome] = []
@@ -156,7 +189,8 @@ def run(names: Sequence[str], asked: dict[str, Asked], console: Console) -> list
             shown = ("lines", "frames") if name == SIEGE else (name,)
             bars = {each: progress.add_task(each, total=asked[name].count) for each in shown}
             advance = partial(_advance, progress, bars)
-            found = besiege(asked[name], advance) if name == SIEGE else campaign(name, asked[name], advance)
+            whole = WHOLE.get(name, partial(campaign, name))
+            found = whole(asked[name], advance)
         outcomes.append(found)
         tell(found, console)
     return outcomes
@@ -189,13 +223,16 @@ def tell(found: Outcome, console: Console) -> None:
             f"p99 {siege.honest_wait_p99_ms:.0f} ms; {siege.honest_events:,} events heard without a gap",
             highlight=False,
         )
+    if found.answers:
+        counted = ", ".join(f"{count:,} times {status}" for status, count in found.answers.items())
+        console.print(f"  answers: {counted}", highlight=False)
     for problem in found.problems:
         console.print(f"  {problem}", style="red", highlight=False, markup=False)
 
 
 def main() -> None:
     """Fuzz what was asked for on the command line."""
-    known = [SIEGE, *TARGETS]
+    known = [*WHOLE, *TARGETS]
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz pipaid.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all of them if none is given")
     parser.add_argument("--count", type=int, help="how many inputs of each; the siege sends so many lines and frames")

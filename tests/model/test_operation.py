@@ -15,7 +15,7 @@ from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.instrument import Timeframe
 from pipaid.model.operation import OPERATIONS, Operation, decode_request, objection_to, operation_named
 from pipaid.model.parsing import allowed_values
-from pipaid.model.request import EventsTail, KeyCreate, RiskSet, StrategyCreate, StrategyUpdate
+from pipaid.model.request import EventsTail, KeyCreate, RiskSet, StrategyCreate, StrategyUpdate, StrategyWhy
 from pipaid.model.strategy import Status
 
 CREATE: dict[str, Any] = {
@@ -254,11 +254,26 @@ def test_a_moment_is_held_in_milliseconds(moment: object) -> None:
     assert request.expires_at == 1_770_091_506_000
 
 
-@pytest.mark.parametrize("moment", ["yesterday", "", -1, 10**18, 1.5, "0000-01-01", "9999-12-31T23:59:59-23:59"])
+@pytest.mark.parametrize("moment", ["yesterday", "", -1, 10**18, 1.5, "0000-01-01"])
 def test_a_moment_that_is_none_is_refused(moment: object) -> None:
     mistakes = mistakes_in("key.create", {"name": "k", "scopes": ["trade"], "expires_at": moment})
 
     assert list(mistakes) == ["expires_at"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "held"),
+    [
+        ("0001-01-01T00:00:00+23:59", 0),
+        ("1969-12-31T23:59:59.999Z", 0),
+        ("9999-12-31T23:59:59-23:59", 253_402_300_799_999),
+    ],
+)
+def test_every_moment_of_the_calendar_is_taken_and_nothing_was_before_1970(moment: str, held: int) -> None:
+    request = decode_request(OPERATIONS["strategy.why"], {"id": "strat_1", "at": moment})
+
+    assert isinstance(request, StrategyWhy)
+    assert request.at == held
 
 
 @pytest.mark.parametrize("args", [[], None, "x", 5, b"[1]", b"{", b"\xff", b'{"a":' * 90_000, b'{"id":1e999}'])
