@@ -103,16 +103,21 @@ class User:
         self, method: str, target: str, body: Any = None, *, headers: Mapping[str, str] | None = None
     ) -> httpx2.Response:
         """Sign a request and return its answer."""
+        return send(self.signed(method, target, body, headers=headers))
+
+    def signed(
+        self, method: str, target: str, body: Any = None, *, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Request:
+        """Return a request of theirs."""
         content = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         self.last_ms = max(self.last_ms + 1, time.time_ns() // 1_000_000)
         signature = sign(self.secret.encode(), canonical(str(self.last_ms), method, target, content))
-        signed = {
+        credentials = {
             "X-PipAI-API-Key": self.api_key,
             "X-PipAI-Timestamp": str(self.last_ms),
             "X-PipAI-Signature": signature,
         }
-        made = httpx2.Request(method, self.url + target, content=content, headers={**signed, **(headers or {})})
-        return send(made)
+        return httpx2.Request(method, self.url + target, content=content, headers={**credentials, **(headers or {})})
 
 
 def send(request: httpx2.Request) -> httpx2.Response:
