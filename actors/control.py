@@ -166,7 +166,8 @@ class _Job:
         told: dict[str, Any] = {"operation": self.operation.name, "target": getattr(self.request, "id", None)}
         if self.ask.forwarded is None:
             return {**told, "uid": peer.uid, "pid": peer.pid}
-        own = {"api_key": self.caller.api_key, "account": self.caller.account, "address": self.ask.forwarded.address}
+        who = {"user": self.caller.user} if self.caller.user else {"api_key": self.caller.api_key}
+        own = {**who, "account": self.caller.account, "address": self.ask.forwarded.address}
         return {**told, "request_id": self.request_id, **own}
 
 
@@ -323,7 +324,14 @@ class ControlServer:
             await client.send(outcome.line(ask.id, verdict.standing))
             return None
         peer = client.caller.peer
-        caller = Caller(role=client.caller.role, peer=peer, account=verdict.account, api_key=verdict.api_key)
+        caller = Caller(
+            role=client.caller.role,
+            peer=peer,
+            account=verdict.account,
+            api_key=verdict.api_key,
+            user=verdict.user,
+            organisation=verdict.organisation,
+        )
         return _Job(client, ask, operation, verdict.request, caller, verdict.standing)
 
     def _start(self, works: trio.Nursery, job: _Job) -> bool:
@@ -388,7 +396,7 @@ class ControlServer:
             body = _encode(reply)
             if len(body) > RESULT_BYTES_MAX:
                 raise PayloadTooLarge(f"the answer measures {len(body)} bytes; ask for fewer at once")
-            kept = _encode(msgspec.structs.replace(reply, secret=None)) if operation.secret else None
+            kept = _encode(msgspec.structs.replace(reply, **{operation.shown_once: None})) if operation.secret else None
             return Outcome(ok=True, body=body, lasting=True, kept=kept)
         except BaseException as trouble:  # noqa: BLE001 - What ends the task is raised again in `_failed`.
             return self._failed(trouble, operation.name, job.request_id)

@@ -10,7 +10,6 @@ import msgspec
 import trio
 from attrs import define, field
 
-from actors.accounts import Accounts
 from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
 from actors.backtests import Backtests
@@ -21,8 +20,8 @@ from actors.doors import CONTROL, FORWARD, OBSERVE, Doors, tls_context
 from actors.feed import Feed, MarketPosition
 from actors.gauges import Gauges
 from actors.hub import Hub
+from actors.identity import Identity, identity_of
 from actors.jobs import Owners, backtests_of
-from actors.keys import KeyRing
 from actors.lifecycle import Lifecycle
 from actors.lookout import Lookout
 from actors.portfolio import Portfolio
@@ -98,8 +97,7 @@ class Daemon:
     portfolio: Portfolio = field(init=False)
     lifecycle: Lifecycle = field(init=False)
     backtests: Backtests = field(init=False)
-    accounts: Accounts = field(init=False)
-    keys: KeyRing = field(init=False)
+    identity: Identity = field(init=False)
     control: ControlServer = field(init=False)
     stream: StreamServer | None = field(init=False, default=None)
     reports: Reports = field(init=False)
@@ -147,8 +145,7 @@ class Daemon:
         self._build_commands()
         await self.portfolio.load()
         await self.backtests.load()
-        await self.accounts.load()
-        await self.keys.load()
+        await self.identity.load()
         await self._build_surfaces()
         self.supervisor = Supervisor(self._tree(), world, Intensity.of(config), stop_s=float(config.daemon.shutdown_s))
 
@@ -222,19 +219,12 @@ class Daemon:
             guard=self.guard,
             stalled_checks=stalled(self.journal, Phase.CHECKING),
             short=lambda: self.conditions.holds(Condition.MEMORY),
-            permit=lambda account, dry_run: self.accounts.permit(account, dry_run=dry_run),
+            permit=lambda account, dry_run: self.identity.accounts.permit(account, dry_run=dry_run),
         )
         self.backtests = backtests_of(self)
         self.hub = Hub(self.recorder, Owners(roster, self.backtests))
-        self.accounts = Accounts(self.recorder, self.world.clock, self.world.ids)
-        self.keys = KeyRing(
-            writer=self.recorder,
-            clock=self.world.clock,
-            ids=self.world.ids,
-            master_key=master_key(self.config.daemon.state_dir, self.world).reveal(),
-            on_revoked=self._expel,
-            is_account=self.accounts.knows,
-        )
+        master = master_key(self.config.daemon.state_dir, self.world).reveal()
+        self.identity = identity_of(self.recorder, self.world, master, self._expel)
 
     def _expel(self, api_key: str) -> None:
         if self.stream is not None:
@@ -270,9 +260,9 @@ class Daemon:
         self.rehearsal = Rehearsal(desks, self.feed.market)
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
-        gate = gate_of(config.ratelimit, world.clock, self.keys)
+        gate = gate_of(config.ratelimit, world.clock, self.identity.keys, self.identity.tokens)
         self.control = ControlServer(
-            operations=operations_of(answers, self.reports, self.keys, self.accounts, self.rehearsal, self.backtests),
+            operations=operations_of(answers, self.reports, *self.identity.all, self.rehearsal, self.backtests),
             events=self.hub,
             owner_of=self.hub.owners.owner_of,
             repeats=repeats,
@@ -284,7 +274,7 @@ class Daemon:
         self._build_doors()
         if config.stream.enabled:
             known = self.hub.owners.owner_of
-            self.stream = stream_of(config.stream, world, self.hub, self.keys, gate=gate, owner_of=known)
+            self.stream = stream_of(config.stream, world, self.hub, self.identity.keys, gate=gate, owner_of=known)
 
     def _build_doors(self) -> None:
         config, world = self.config, self.world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -127,23 +128,35 @@ class KeyRing:
         """
         now_ms = self._now_ms()
         check_form(request, now_ms=now_ms, window_ms=self.window_ms)
-        key = self._keys.get(request.api_key)
-        version = key.version if key is not None else 1
         matched = partial(matches, request=request, strict_query=self.strict_query)
-        is_current = matched(self._secret(request.api_key, version))
-        is_previous = matched(self._secret(request.api_key, version - 1))
-        if key is None or not (is_current or is_previous):
-            raise InvalidSignature("the signature does not fit the key and the request")
-        if not key.is_live(now_ms):
-            raise KeyExpired(f"the key is {key.status(now_ms)}; make a new one")
-        if not is_current and (key.previous_until_ms is None or now_ms >= key.previous_until_ms):
-            raise KeyExpired("the key was rotated; sign with its new secret")
+        key = self._proven(request.api_key, matched, "the signature does not fit the key and the request")
         if mutating:
             # Whether it was carried out by the process before this one, nobody remembers.
             if int(request.timestamp) < self._began_ms:
                 raise InvalidSignature("the request was signed before this daemon started; sign it anew")
             self._replays.note(request, now_ms=now_ms)
         return Caller(api_key=key.api_key, account=key.account, scopes=expand_scopes(key.scopes))
+
+    def bear(self, api_key: str, secret: str) -> Caller:
+        """Return who shows a key and its secret; raise InvalidSignature, KeyExpired for a key that was good once."""
+        matched = partial(hmac.compare_digest, secret.encode())
+        key = self._proven(api_key, matched, "the secret does not fit the key")
+        return Caller(api_key=key.api_key, account=key.account, scopes=expand_scopes(key.scopes))
+
+    def _proven(self, api_key: str, matched: Callable[[bytes], bool], refusal: str) -> ApiKey:
+        """Return the key whose secret, or the one before it, matched: the work is the same if there is no such key."""
+        now_ms = self._now_ms()
+        key = self._keys.get(api_key)
+        version = key.version if key is not None else 1
+        is_current = matched(self._secret(api_key, version))
+        is_previous = matched(self._secret(api_key, version - 1))
+        if key is None or not (is_current or is_previous):
+            raise InvalidSignature(refusal)
+        if not key.is_live(now_ms):
+            raise KeyExpired(f"the key is {key.status(now_ms)}; make a new one")
+        if not is_current and (key.previous_until_ms is None or now_ms >= key.previous_until_ms):
+            raise KeyExpired("the key was rotated; take its new secret")
+        return key
 
     def is_live(self, api_key: str) -> bool:
         """Tell whether a key still opens anything."""

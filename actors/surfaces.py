@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from actors.keys import KeyRing
 from actors.stream import StreamLimits, StreamServer
+from actors.tokens import Tokens
 from pipaid.config.sections import RateLimit, Stream
 from pipaid.seams import Clock, World
 from pipaid.wire.budget import Budgets
@@ -13,13 +14,14 @@ from pipaid.wire.gate import Gate
 from pipaid.wire.tap import EventSource
 
 
-def gate_of(wanted: RateLimit, clock: Clock, keys: KeyRing) -> Gate:
-    """Return the gate for what clients signed, with whole budgets."""
+def gate_of(wanted: RateLimit, clock: Clock, keys: KeyRing, tokens: Tokens) -> Gate:
+    """Return the gate for what clients signed and what they bear, with whole budgets."""
     return Gate(
         keys,
         clock,
         keys=Budgets(wanted.key_weight_max, float(wanted.key_weight_per_s)),
         addresses=Budgets(wanted.address_weight_max, float(wanted.address_weight_per_s)),
+        bearers=tokens,
     )
 
 

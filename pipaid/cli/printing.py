@@ -10,6 +10,7 @@ from pipaid.cli.explaining import explained
 from pipaid.cli.jobs import job_sheets
 from pipaid.cli.sheet import Sheet, sheets_of
 from pipaid.cli.terminal import Terminal
+from pipaid.model.account import TokenObject, TokensRotated
 from pipaid.model.job import JobObject
 from pipaid.model.operation import Operation
 from pipaid.model.reply import Deleted, Reply, StrategyObject, Triggered
@@ -96,11 +97,20 @@ def _key(reply: Any) -> str:
     return f"key     {reply.api_key}\nsecret  {reply.secret}\nThe secret is shown this once and kept nowhere."
 
 
+def _token(reply: Any) -> str:
+    whose = f"of {reply.user} in {reply.organisation}, good until {reply.expires_at}"
+    if reply.token is None:
+        return f"token {reply.token_id} {whose}; it was shown once and is not kept"
+    return f"{reply.token}\nThe token {whose}; it is shown this once and kept nowhere."
+
+
 _SAID: Final[Mapping[type[Reply], Callable[[Any], str]]] = {
     StrategyObject: _strategy,
     Deleted: lambda reply: f"{reply.id} is deleted",
     Triggered: lambda reply: "evaluated: " + (", ".join(reply.run_ids) or "nothing was decided"),
     KeyWithSecret: _key,
+    TokenObject: _token,
+    TokensRotated: lambda reply: f"every token made so far is void; the next ones have version {reply.version}",
     Pong: lambda reply: f"pong at {reply.ts}",
     LogLevelSet: lambda reply: f"logging {reply.level} and above (was {reply.before})",
     Reloaded: _reloaded,

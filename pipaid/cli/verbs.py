@@ -28,6 +28,7 @@ GROUPS: Final = {
     "events": "Follow events",
     "account": "Make and list accounts",
     "key": "Make, list and end API keys",
+    "token": "Make bearer tokens for users, and void them all",
     "log": "Change what the daemon logs",
     "sim": "Faults on the simulated venue",
     "job": "Backtests that the daemon plays",

@@ -28,10 +28,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     `scope` is what a key needs, empty for none; `weight` is charged to its rate budget. `mutating` ones are refused on
     the observing socket and may carry an idempotency key. `admin_only` ones have no signed form: the socket's file
     permissions are the authentication. `method` and `path` are empty where there is no HTTP form, `http_status` is that
-    of success. `id_field` names the argument that addresses an object. The reply of a `secret` one holds a secret that
-    may not be kept; a `streaming` one is answered by many frames; an `urgent` one does not wait for the mutations that
-    its sender asked for before. A `daemon_wide` one acts on all accounts, so besides the scope it takes the owner's
-    account, or else the scope `admin`.
+    of success. `id_field` names the argument that addresses an object. The reply of a `secret` one holds, in its
+    `shown_once`, what may not be kept; a `streaming` one is answered by many frames; an `urgent` one does not wait
+    for the mutations that its sender asked for before. A `daemon_wide` one acts on all accounts, so besides the scope
+    it takes the owner's account, or else the scope `admin`. One of the `dialect` is taken from bearers too, and its
+    refusals have the form that is spoken there.
     """
 
     name: str
@@ -47,9 +48,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     http_status: int = 200
     id_field: str | None = None
     secret: bool = False
+    shown_once: str = "secret"
     streaming: bool = False
     urgent: bool = False
     daemon_wide: bool = False
+    dialect: bool = False
 
 
 def _read(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
@@ -196,6 +199,13 @@ _ROWS: Final = (
         account.AccountObject, weight=5, mutating=True,
     ),
     _admin("account.list", "List accounts, newest first", request.Page, account.AccountPage),
+    _admin(
+        "token.create", "Make a bearer token for a user; it is shown once", account.TokenCreate, account.TokenObject,
+        weight=5, mutating=True, secret=True, shown_once="token",
+    ),
+    _admin(
+        "token.rotate", "Void every token made so far", request.Nothing, account.TokensRotated, weight=5, mutating=True
+    ),
     _admin("ping", "Ask whether the daemon answers", request.Nothing, report.Pong, weight=0),
     _admin("status", "Show the daemon at a glance", request.Nothing, report.DaemonStatus),
     _admin(

@@ -22,16 +22,23 @@ class Role(StrEnum):
 
 @frozen(kw_only=True)
 class Caller:
-    """Who asks; an `account` of None sees every account, as whoever may open the socket does."""
+    """Who asks; an `account` of None sees every account, as whoever may open the socket does.
+
+    A `user` asks for an `organisation`, all of which they see; what they make belongs to the account.
+    """
 
     role: Role
     peer: Peer
     account: str | None = None
     api_key: str = ""
+    user: str = ""
+    organisation: str = ""
 
     @property
     def who(self) -> str:
         """Return the caller in words, for records that people read."""
+        if self.user:
+            return f"user {self.user} of {self.organisation}"
         if self.account is not None:
             return f"key {self.api_key}" if self.api_key else "nobody"
         return f"uid {self.peer.uid}, pid {self.peer.pid}"

@@ -40,7 +40,8 @@ class Forwarded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """An HTTP request as its sender sent it, passed on whole: who receives it judges the signature over all of it.
 
     `target` is the path with its query, byte for byte; `address` is where it came from, and under `request_id` both
-    sides speak of it in their logs. Without `api_key`, `timestamp` and `signature` nobody in particular asks.
+    sides speak of it in their logs. Without `api_key`, `timestamp` and `signature` nobody in particular asks, unless an
+    `authorization` says who does: what bears it opens what its owner may, so nobody writes it down.
     """
 
     method: Annotated[str, Meta(min_length=1, max_length=16)]
@@ -51,6 +52,7 @@ class Forwarded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     api_key: str = ""
     timestamp: str = ""
     signature: str = ""
+    authorization: str = ""
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

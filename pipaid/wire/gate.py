@@ -29,13 +29,23 @@ class Authority(Protocol):
         ...
 
 
+class Bearers(Protocol):
+    """Who knows the tokens, and the keys of those who bear theirs instead of signing with it."""
+
+    def bear(self, authorization: str) -> Caller:
+        """Return who an `Authorization` header stands for, or raise InvalidSignature or KeyExpired."""
+        ...
+
+
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     """A request that may be carried out: for whom, what it asks for, and what is left of the budget it cost."""
 
     account: str
-    api_key: str
     request: Request
     standing: Standing
+    api_key: str = ""
+    user: str = ""
+    organisation: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +67,7 @@ class Gate:
     clock: Clock
     keys: Budgets
     addresses: Budgets
+    bearers: Bearers | None = None
 
     def judge(self, operation: Operation, asked: Forwarded) -> Admitted | Refused:
         """Judge one request for an operation: signature, budget, scope and arguments, in this order."""
@@ -79,11 +90,15 @@ class Gate:
             return self._pay_for(failed, asked.address)
         except PipaidError as refused:
             return Refused(error=refused, standing=standing)
+        if caller is None:
+            return Admitted(account=NOBODY, request=request, standing=standing)
         return Admitted(
-            account=NOBODY if caller is None else caller.account,
-            api_key="" if caller is None else caller.api_key,
+            account=caller.account,
             request=request,
             standing=standing,
+            api_key=caller.api_key,
+            user=caller.user,
+            organisation=caller.organisation,
         )
 
     def told_after_paying(self, failed: PipaidError, address: str) -> PipaidError:
@@ -91,9 +106,12 @@ class Gate:
         return self._pay_for(failed, address).error
 
     def _caller(self, operation: Operation, asked: Forwarded) -> Caller | None:
-        """Return who signed; nobody has to where nothing is asked of a key."""
-        if operation.scope == PUBLIC and not (asked.api_key or asked.timestamp or asked.signature):
-            return None
+        """Return who signed, or who bears a credential where that will do; nobody has to where no key is needed."""
+        if not (asked.api_key or asked.timestamp or asked.signature):
+            if operation.scope == PUBLIC:
+                return None
+            if operation.dialect and self.bearers is not None:
+                return self.bearers.bear(asked.authorization)
         signed = SignedRequest(
             api_key=asked.api_key,
             timestamp=asked.timestamp,
@@ -108,7 +126,7 @@ class Gate:
         now_s = self.clock.monotonic_s()
         if caller is None:
             return self.addresses.charge(holder_of(address), weight, now_s=now_s)
-        return self.keys.charge(caller.api_key, weight, now_s=now_s)
+        return self.keys.charge(caller.holder, weight, now_s=now_s)
 
     def _pay_for(self, failed: PipaidError, address: str) -> Refused:
         try:

@@ -62,11 +62,18 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks: the key, the account it acts for, and what it may do."""
+    """Who asks: the key or the user, the account they act for, and what they may do."""
 
     api_key: str
     account: str
     scopes: frozenset[Scope]
+    user: str = ""
+    organisation: str = ""
+
+    @property
+    def holder(self) -> str:
+        """Return whose rate budget is charged: however many tokens a user has, they have one. No key has a slash."""
+        return f"{self.organisation}/{self.user}" if self.user else self.api_key
 
 
 def expand_scopes(names: Iterable[str]) -> frozenset[Scope]:

@@ -34,6 +34,7 @@ FLOORS = {
     "pipaid.cli": 5,
     "pipaid.doctor": 5,
     "actors.daemon": 6,
+    "actors.identity": 6,
     "actors.jobs": 6,
     "actors.posts": 6,
     "actors.process": 6,
@@ -57,7 +58,14 @@ STRANGERS = (
 )
 # Actors meet through mailboxes that the composition root wires, so each knows what a mailbox is and no other actor.
 SHARED_BY_ACTORS = "actors.actor"
-COMPOSITION_ROOTS = ("actors.daemon", "actors.jobs", "actors.posts", "actors.process", "actors.surfaces")
+COMPOSITION_ROOTS = (
+    "actors.daemon",
+    "actors.identity",
+    "actors.jobs",
+    "actors.posts",
+    "actors.process",
+    "actors.surfaces",
+)
 
 
 def test_every_import_goes_down_the_floors() -> None:

@@ -50,7 +50,7 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "risk.set", "run.get", "events.tail", "events.stop", "key.create", "key.list", "key.revoke", "key.rotate",
         "ping", "status", "health", "actors", "metrics", "reload", "drain", "shutdown", "log.level", "sim.halt",
         "condition.logs", "sim.fault", "sim.faults", "sim.calm", "backtest.create", "backtest.list", "backtest.get",
-        "backtest.cancel", "account.create", "account.list",
+        "backtest.cancel", "account.create", "account.list", "token.create", "token.rotate",
     }  # fmt: skip
 
     assert set(OPERATIONS) == expected
