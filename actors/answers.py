@@ -11,7 +11,7 @@ import msgspec
 from attrs import define
 
 from actors.actor import Asker, Employed, Failures, Guard, Writer, told_cause, without_cancelled
-from pipaid.engine.assembly import Memory
+from pipaid.engine.assembly import Memory, larger_timeframes
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
 from pipaid.engine.explanation import Past, explain, memory_at
@@ -283,6 +283,8 @@ class Answers:
         )
         template = self.catalogue.get(strategy.in_effect.template_id)
         try:
+            read = self.guard.run(strategy.number, larger_timeframes, strategy.in_effect, template)
+            series.larger = {timeframe: await self.past(symbol, timeframe, at_ms) for timeframe in read}
             return self.guard.run(strategy.number, explain, strategy, template, past)
         except PipaidError:
             raise

@@ -98,7 +98,7 @@ class Feed:
     first_close: trio.Event = field(factory=trio.Event)
     gate: trio.Event = field(factory=trio.Event)
     ended: trio.Event = field(factory=trio.Event)
-    _series: dict[tuple[str, Timeframe], Series] = field(factory=dict[tuple[str, Timeframe], Series])
+    _series: dict[str, dict[Timeframe, Series]] = field(factory=dict[str, dict[Timeframe, Series]])
     _builders: dict[str, dict[Timeframe, CandleBuilder]] = field(factory=dict[str, dict[Timeframe, CandleBuilder]])
     _seats: dict[str, dict[str, Seat]] = field(factory=dict[str, dict[str, Seat]])
     _alarms: Alarms[Swept] = field(factory=Alarms[Swept])
@@ -131,18 +131,18 @@ class Feed:
 
     async def series(self, symbol: str, timeframe: Timeframe) -> Series:
         """Return the shared series, opened with all the history that its values depend on."""
-        key = (symbol, timeframe)
-        while key not in self._series:
+        key, series = (symbol, timeframe), self._series.setdefault(symbol, {})
+        while timeframe not in series:
             if key in self._opening:
                 await self._opening[key].wait()
                 continue
             self._opening[key] = trio.Event()
             try:
                 async with self._reading:
-                    self._series[key] = await self._opened(symbol, timeframe)
+                    series[timeframe] = await self._opened(symbol, timeframe)
             finally:
                 self._opening.pop(key).set()
-        return self._series[key]
+        return series[timeframe]
 
     async def _opened(self, symbol: str, timeframe: Timeframe) -> Series:
         past: list[Candle] = []
@@ -159,7 +159,7 @@ class Feed:
             # Candles close at whole minutes only.
             if self.quotes.now_ms // Timeframe.M1.ms == now_ms // Timeframe.M1.ms:
                 break
-        series = Series(symbol, timeframe)
+        series = Series(symbol, timeframe, larger=self._series[symbol])
         for candle in past:
             if candle.open_time_ms >= anchor_ms:
                 series.append(candle)
@@ -194,14 +194,14 @@ class Feed:
         self._alarms.keep(actor, symbol, actor.alarm(symbol))
         seats = self._seats.setdefault(actor.id, {})
         seat = seats.get(symbol)
-        if seat is not None and seat.series is not self._series[symbol, timeframe]:
+        if seat is not None and seat.series is not self._series[symbol][timeframe]:
             self._vacate(seats.pop(symbol))
             seat = None
         wanted = actor.interest(symbol)
         if seat is None:
             if not wanted:
                 return
-            seat = seats[symbol] = Seat(actor, symbol, self._series[symbol, timeframe])
+            seat = seats[symbol] = Seat(actor, symbol, self._series[symbol][timeframe])
         for condition in wanted:
             seat.series.watch(condition, seat)
         for condition in seat.conditions:
@@ -281,7 +281,7 @@ class Feed:
         self.candles += 1
         grown: list[Series] = []
         for closed in self._closed(candle):
-            series = self._series.get((closed.symbol, closed.timeframe))
+            series = self._series.get(closed.symbol, {}).get(closed.timeframe)
             if series is not None and closed.open_time_ms // closed.timeframe.ms > series.index:
                 series.append(closed)
                 grown.append(series)

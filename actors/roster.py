@@ -25,7 +25,7 @@ from actors.actor import (
     told_cause,
     without_cancelled,
 )
-from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble
+from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble, larger_timeframes
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
@@ -342,8 +342,11 @@ class Roster:
             series = {symbol: Series(symbol, definition.timeframe) for symbol in definition.symbols}
         else:
             template = self.catalogue.get(definition.template_id)
+            read = self.guard.run_as(Phase.LOADING, strategy.number, larger_timeframes, definition, template)
             for symbol in definition.symbols:
                 series[symbol] = await self.keeper.series(symbol, definition.timeframe)
+                for timeframe in read:
+                    await self.keeper.series(symbol, timeframe)
         memory = self._memories.pop(strategy.id, None)
         if memory is None:
             memory = await self.writer.read(lambda reader: _memory(reader, strategy.id))

@@ -24,6 +24,7 @@ from attrs import frozen
 
 from pipaid.backtesting import Backtest, inferred
 from pipaid.config.sections import Market
+from pipaid.engine.assembly import first_read_ms, larger_timeframes
 from pipaid.engine.backtest import run
 from pipaid.engine.fees import Fees
 from pipaid.errors import BacktestFailed, InvalidParameter, NotFound, PipaidError
@@ -34,8 +35,8 @@ from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.job import JobConfig, JobError
 from pipaid.model.moment import iso_seconds
 from pipaid.model.strategy import StrategyDefinition
+from pipaid.plugins import load_templates
 from pipaid.seams import World
-from pipaid.signals.series import Series
 from pipaid.storage.candles import CandleStore
 from pipaid.venues.opening import open_market
 from pipaid.venues.venue import Market as Watched
@@ -222,7 +223,9 @@ def gathered(task: Task) -> tuple[dict[str, Candles], dict[str, Instrument]]:
     Candles from the store come first; a symbol without any there comes from the market, up to its present.
     """
     config, store = task.config, CandleStore(task.store)
-    history_ms = Series.anchor_ms(config.start_ms, config.timeframe)
+    template = load_templates().get(config.template_id)
+    timeframes = (config.timeframe, *larger_timeframes(definition_for(config), template))
+    history_ms = first_read_ms(timeframes, config.start_ms)
     candles: dict[str, Candles] = {}
     missing: list[str] = []
     for symbol in config.symbols:

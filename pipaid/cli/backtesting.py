@@ -23,6 +23,7 @@ from pipaid.cli.replaying import replay
 from pipaid.cli.sheet import Heading, Kind, Sheet, moment
 from pipaid.cli.terminal import Terminal, leaving_cleanly
 from pipaid.config import load_config, load_declarations
+from pipaid.engine.assembly import first_read_ms, larger_timeframes
 from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver
 from pipaid.engine.fees import FEE_MODELS, TIERS, Tier
 from pipaid.errors import InvalidParameter, NotFound
@@ -32,8 +33,8 @@ from pipaid.model.instrument import Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso
 from pipaid.model.reply import StrategyObject
 from pipaid.model.strategy import StrategyDefinition
+from pipaid.plugins import load_templates
 from pipaid.seams import SystemDisk, World
-from pipaid.signals.series import Series
 from pipaid.storage.candles import CandleStore, Header
 from pipaid.venues.recorded import load_funding
 
@@ -109,10 +110,12 @@ def backtest_of(definition: StrategyDefinition, asked: Asked) -> Backtest:
     if charges.fee_model not in FEE_MODELS:
         raise InvalidParameter(f"--fee-model {charges.fee_model!r:.40}: one of {', '.join(FEE_MODELS)} expected")
     headers = {symbol: _header(definition, symbol, asked) for symbol in definition.symbols}
+    template = load_templates().get(definition.template_id)
+    timeframes = (definition.timeframe, *larger_timeframes(definition, template))
     return Backtest(
         template=definition.template_id,
         params=definition.params,
-        candles={symbol: _candles(header, definition.timeframe, asked) for symbol, header in headers.items()},
+        candles={symbol: _candles(header, timeframes, asked) for symbol, header in headers.items()},
         timeframe=definition.timeframe,
         capital=asked.capital or definition.capital,
         leverage=definition.leverage,
@@ -180,7 +183,7 @@ def _header(definition: StrategyDefinition, symbol: str, asked: Asked) -> Header
     return found
 
 
-def _candles(header: Header, timeframe: Timeframe, asked: Asked) -> Candles:
+def _candles(header: Header, timeframes: Sequence[Timeframe], asked: Asked) -> Candles:
     """Read candles, from where the indicators of the first one that is played begin."""
     candles = asked.store.read(header.venue, header.symbol, header.timeframe)
     first_ms, last_ms = int(candles.time_ms[0]), int(candles.time_ms[-1])
@@ -206,7 +209,7 @@ def _candles(header: Header, timeframe: Timeframe, asked: Asked) -> Candles:
     if end_ms - begin_ms > SPAN_MS_MAX:
         begin, end = iso_seconds(begin_ms), iso_seconds(end_ms)
         raise InvalidParameter(f"--from: {begin} to {end} are more than 5 years; play them in parts")
-    return candles.between(Series.anchor_ms(begin_ms, timeframe), end_ms)
+    return candles.between(first_read_ms(timeframes, begin_ms), end_ms)
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from pipaid.engine.risk import Book, StrategyLimits
 from pipaid.engine.session import Session
 from pipaid.engine.template import Template, Wakes
 from pipaid.engine.wishes import Nonsense
-from pipaid.model.instrument import Instrument
+from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Order
 from pipaid.model.position import Position
-from pipaid.model.strategy import Status, Strategy
+from pipaid.model.strategy import Status, Strategy, StrategyDefinition
 from pipaid.signals.indicator import make_indicator
-from pipaid.signals.series import CONDITIONS, Condition, Feature, History
+from pipaid.signals.series import CONDITIONS, Condition, Feature, History, Series
 
 
 class Inert(Template):
@@ -82,6 +82,40 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
     )
 
 
+def larger_timeframes(definition: StrategyDefinition, template: type[Template]) -> tuple[Timeframe, ...]:
+    """Return the timeframes besides the strategy's own whose candles its template reads, smallest first.
+
+    Raise InvalidParameter for params that do not fit.
+    """
+    if not template.reads_larger:
+        return ()
+    params = structure_params(
+        template,
+        definition.params,
+        symbols=definition.symbols,
+        timeframe=definition.timeframe,
+        capital=definition.capital,
+    )
+    wakes, features = _declared(template(params))
+    asked = {feature.timeframe for feature in features}
+    asked |= {condition.timeframe for condition in (*wakes.flat, *wakes.holding)}
+    larger = sorted((each for each in asked if each not in (None, definition.timeframe)), key=_length)
+    if larger and larger[0].ms < definition.timeframe.ms:
+        raise Nonsense(
+            f"{template.__name__} reads {larger[0]} candles, and its strategy {definition.timeframe} ones only"
+        )
+    return tuple(larger)
+
+
+def first_read_ms(timeframes: Iterable[Timeframe], time_ms: int) -> int:
+    """Return from which open time on candles are needed for every value of some timeframes as of a moment."""
+    return min(Series.anchor_ms(time_ms, timeframe) for timeframe in timeframes)
+
+
+def _length(timeframe: Timeframe) -> int:
+    return timeframe.ms
+
+
 def _declared(template: Template) -> tuple[Wakes, tuple[Feature, ...]]:
     """Return when a template is to be asked and what it reads; refuse what no series could ever serve."""
     wakes, features = template.wakes(), template.features()
@@ -96,15 +130,19 @@ def _declared(template: Template) -> tuple[Wakes, tuple[Feature, ...]]:
             raise Nonsense(f"{kind}.wakes holds {condition!r:.80}, which is no condition")
         sides = (condition.left, condition.right)
         features_asked = [side for side in sides if not isinstance(side, int | float)]
-        _demand_features(f"{kind}.wakes", features_asked)
-    _demand_features(f"{kind}.features", features)
+        _demand_features(f"{kind}.wakes", features_asked, larger=template.reads_larger)
+        if len({feature.timeframe for feature in features_asked}) > 1:
+            raise Nonsense(f"{kind}.wakes holds {condition!r:.160}, whose sides are of different timeframes")
+    _demand_features(f"{kind}.features", features, larger=template.reads_larger)
     return wakes, features
 
 
-def _demand_features(where: str, features: Iterable[Feature]) -> None:
+def _demand_features(where: str, features: Iterable[Feature], *, larger: bool) -> None:
     for feature in features:
         if not isinstance(feature, Feature):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
             raise Nonsense(f"{where} holds {feature!r:.80}, which is no feature")
+        if feature.timeframe is not None and not larger:
+            raise Nonsense(f"{where} holds {feature!r:.120} of a larger timeframe; set reads_larger = True")
         make_indicator(feature.name, feature.params)
 
 

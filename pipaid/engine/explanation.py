@@ -24,7 +24,7 @@ from pipaid.model.position import Position
 from pipaid.model.report import CandleSeen, GateVerdict, Why
 from pipaid.model.run import Evaluation
 from pipaid.model.strategy import Status, Strategy
-from pipaid.signals.series import Series
+from pipaid.signals.series import Feature, Series
 
 # What these gates see is the whole account's, and of that nobody keeps what it was at every moment.
 OF_THE_ACCOUNT: Final = frozenset(
@@ -92,9 +92,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         book=Book(caps=past.caps, blocked=past.blocked if past.kept is None or past.refused_by("kill_switch") else ""),
     )
     session = assemble(strategy, template, past.memory, around)
-    features = {
-        f"{feature.name}{list(feature.params)}": past.series.feature(feature).value for feature in session.features
-    }
+    features = {_named(feature): past.series.feature(feature).value for feature in session.features}
     trace = session.rehearse(symbol, start=past.kept is not None and past.kept.cause == "deploy")
     gates = trace.gates or session.probe(symbol)
     return Why(
@@ -123,6 +121,11 @@ def memory_at(memory: Memory, positions: list[Position], orders: list[Order], at
         if order.placed_at_ms < at_ms and (order.working or order.ended_at_ms > at_ms)
     )
     return Memory(brain=memory.brain, orders=working, positions=held)
+
+
+def _named(feature: Feature) -> str:
+    whose = "" if feature.timeframe is None else f" {feature.timeframe}"
+    return f"{feature.name}{list(feature.params)}{whose}"
 
 
 def _seen(candle: Candle) -> CandleSeen:

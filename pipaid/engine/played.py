@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Protocol, cast
 
@@ -31,32 +32,54 @@ class Piece:
     """The features and conditions of some of a series' candles, those from `first` on and before `end`.
 
     `start` is the first candle they are made of: with the block before a piece, its values are those of the whole.
+    `borrowed` answers for conditions of larger timeframes.
     """
 
     first: int
     end: int
     start: int
     columns: Columns
+    borrowed: Callable[[Condition, int, int], Truths]
     _truths: dict[Condition, Truths] = field(factory=dict[Condition, Truths])
     _holding: dict[Condition, Integers] = field(factory=dict[Condition, Integers])
 
     def holds(self, condition: Condition, index: int) -> bool:
         """Tell whether a condition holds at a candle of this piece."""
-        return bool(self._of(condition)[index - self.start])
+        if _is_of_time(condition):
+            return index >= self.start + self._entering(condition)
+        return bool(self.truths(condition)[index - self.start])
 
     def next_holding(self, condition: Condition, index: int) -> int:
         """Return the first candle from one on at which a condition holds, or `end`."""
+        if _is_of_time(condition):
+            # Time does not go back: it is found without looking at every candle, and is another one for every lot.
+            return max(index, min(self.start + self._entering(condition), self.end))
         found = self._holding.get(condition)
         if found is None:
-            found = self._holding[condition] = np.flatnonzero(self._of(condition))
+            found = self._holding[condition] = np.flatnonzero(self.truths(condition))
         at = int(found.searchsorted(index - self.start))
         return self.start + found.item(at) if at < len(found) else self.end
 
-    def _of(self, condition: Condition) -> Truths:
+    def truths(self, condition: Condition) -> Truths:
+        """Return at which candles from `start` on a condition holds."""
         truths = self._truths.get(condition)
         if truths is None:
-            truths = self._truths[condition] = self.columns.holds(condition)
+            borrows = condition.timeframe not in (None, self.columns.candles.timeframe)
+            end = self.start + len(self.columns.candles)
+            found = self.borrowed(condition, self.start, end) if borrows else self.columns.holds(condition.bare)
+            truths = self._truths[condition] = found
         return truths
+
+    def _entering(self, condition: Condition) -> int:
+        """Return how many candles of `columns` close before the first period that is at least the condition's."""
+        candles, (period_ms, offset_ms) = self.columns.candles, condition.left.params
+        assert isinstance(condition.right, int | float)
+        begins_ms = math.ceil(condition.right) * int(period_ms) + int(offset_ms)
+        return int(candles.time_ms.searchsorted(begins_ms - candles.timeframe.ms))
+
+
+def _is_of_time(condition: Condition) -> bool:
+    return condition.kind == "at_least" and condition.left.name == "period" and condition.timeframe is None
 
 
 _NOTHING: Final = np.empty(0)
@@ -110,16 +133,54 @@ class PlayedFeature:
         self._befores = dict(zip((values.firsts + piece.start).tolist(), values.before.tolist(), strict=True))
 
 
+class BorrowedFeature:
+    """A feature of a larger timeframe, as of the candle of it that was closed last."""
+
+    __slots__ = ("_feature", "_standing", "_timeframe")
+
+    def __init__(self, standing: Callable[[Timeframe], PlayedSeries], timeframe: Timeframe, feature: Feature) -> None:
+        self._standing = standing
+        self._timeframe = timeframe
+        self._feature = feature
+
+    @property
+    def value(self) -> float | None:
+        """Return the value at the larger candle, nothing while it warms up."""
+        return self._standing(self._timeframe).feature(self._feature).value
+
+    @property
+    def previous(self) -> float | None:
+        """Return the value one larger candle earlier."""
+        return self._standing(self._timeframe).feature(self._feature).previous
+
+
+class Lender(Protocol):
+    """Whoever has the series of larger timeframes."""
+
+    def standing(self, timeframe: Timeframe) -> PlayedSeries:
+        """Return the series of a larger timeframe as it stands now."""
+        ...
+
+    def lent(self, condition: Condition, start: int, end: int) -> Truths:
+        """Return at which of the strategy's own candles a condition of a larger timeframe holds."""
+        ...
+
+
 @define(eq=False)
 class PlayedSeries:
-    """The candles on which a strategy decides, with their features, as of the one reached last."""
+    """The candles on which a strategy decides, with their features, as of the one reached last.
+
+    Those of larger timeframes are borrowed.
+    """
 
     candles: Candles
     index: int = -1
+    lender: Lender | None = None
     _last: Candle | None = None
     _last_index: int = -1
     _piece: Piece | None = None
     _features: dict[Feature, PlayedFeature] = field(factory=dict[Feature, PlayedFeature])
+    _borrowed: dict[Feature, BorrowedFeature] = field(factory=dict[Feature, BorrowedFeature])
 
     @property
     def last(self) -> Candle | None:
@@ -134,13 +195,30 @@ class PlayedSeries:
         """Return when the last closed candle ended, zero if none is known yet."""
         return self.candles.time_ms.item(self.index) + self.candles.timeframe.ms if self.index >= 0 else 0
 
-    def feature(self, feature: Feature) -> PlayedFeature:
+    def feature(self, feature: Feature) -> PlayedFeature | BorrowedFeature:
         """Return a feature as of the last closed candle."""
-        try:
-            return self._features[feature]
-        except KeyError:
-            played = self._features[feature] = PlayedFeature(self, feature)
-            return played
+        played = self._features.get(feature) or self._borrowed.get(feature)
+        if played is None:
+            timeframe = feature.timeframe
+            if timeframe is None:
+                played = self._features[feature] = PlayedFeature(self, feature)
+            elif timeframe is self.candles.timeframe:
+                played = self.feature(feature.bare)
+            else:
+                assert self.lender is not None, "a series of a larger timeframe borrows nothing"
+                played = self._borrowed[feature] = BorrowedFeature(self.lender.standing, timeframe, feature.bare)
+        return played
+
+    def truths(self, condition: Condition, first: int, end: int) -> Truths:
+        """Return at which candles from one on and before another a condition of their own timeframe holds."""
+        truths: Truths = np.zeros(end - first, dtype=np.bool_)
+        at = first
+        while at < end:
+            piece = self.piece(at)
+            stop = min(piece.end, end)
+            truths[at - first : stop - first] = piece.truths(condition)[at - piece.start : stop - piece.start]
+            at = stop
+        return truths
 
     def piece(self, index: int) -> Piece:
         """Return the piece that a candle lies in, made anew if it is another one than before."""
@@ -155,7 +233,8 @@ class PlayedSeries:
             for played in self._features.values():
                 played.forget()
             part = self.candles.between(bounds_ms[0], bounds_ms[2])
-            piece = self._piece = Piece(first, end, start, Columns(part))
+            borrowed = _nothing_lent if self.lender is None else self.lender.lent
+            piece = self._piece = Piece(first, end, start, Columns(part), borrowed)
         return piece
 
     def holds(self, condition: Condition) -> bool:
@@ -169,7 +248,8 @@ class Track:
 
     `begin` and `end` bound the candles that are played, as places in the columns; those before `begin` are history.
     `reached` is the place of the candle that is being played, `price` the last price. `closes` tells for each candle
-    the last one of the strategy's own that is closed when it is, which are the same ones if `same`.
+    the last one of the strategy's own that is closed when it is, which are the same ones if `same`. Candles of larger
+    timeframes are made when they are first asked for.
     """
 
     symbol: str
@@ -185,8 +265,10 @@ class Track:
     same: bool = field(init=False)
     _lows: Integers = field(init=False)
     _highs: Integers = field(init=False)
+    _larger: dict[Timeframe, tuple[PlayedSeries, Sequence[int]]] = field(factory=dict[Timeframe, Any], init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.series.lender = self
         starts = np.arange(0, max(1, len(self.candles)), STRIDE)
         self._lows = np.minimum.reduceat(self.candles.low, starts)
         self._highs = np.maximum.reduceat(self.candles.high, starts)
@@ -231,6 +313,35 @@ class Track:
             found = self.candles.close[np.maximum(places, 0)]
         closes: Floats = found / 10.0**self.candles.price_decimals
         return closes
+
+    def standing(self, timeframe: Timeframe) -> PlayedSeries:
+        """Return the series of a larger timeframe, as it stands at the last candle that has closed."""
+        series, known = self._lending(timeframe)
+        place = self.reached - 1 if self._opened else self.reached
+        series.index = known[place] if place >= 0 else -1
+        return series
+
+    def lent(self, condition: Condition, start: int, end: int) -> Truths:
+        """Return at which of the strategy's own candles from `start` on a condition of a larger timeframe holds."""
+        assert condition.timeframe is not None
+        series, known = self._lending(condition.timeframe)
+        own = self.series.candles
+        closes_ms = own.time_ms[start:end] + own.timeframe.ms
+        places = np.searchsorted(self.candles.time_ms, closes_ms - self.candles.timeframe.ms)
+        held = np.asarray(known)[np.minimum(places, len(self.candles) - 1)]
+        truths: Truths = np.zeros(end - start, dtype=np.bool_)
+        first, last = int(held.min()), int(held.max())
+        if last >= 0:
+            of_larger = series.truths(condition.bare, max(first, 0), last + 1)
+            truths = (held >= 0) & of_larger[np.maximum(held - max(first, 0), 0)]
+        return truths
+
+    def _lending(self, timeframe: Timeframe) -> tuple[PlayedSeries, Sequence[int]]:
+        found = self._larger.get(timeframe)
+        if found is None:
+            candles = self.candles.larger(timeframe)
+            found = self._larger[timeframe] = PlayedSeries(candles), _closes(self.candles, candles)
+        return found
 
     def opens_at(self, place: int) -> int:
         """Return when a candle opens, never if it lies at the end or beyond."""
@@ -339,6 +450,10 @@ class PlayedQuotes(Quotes):
 
 
 _NEVER: Final = 2**62
+
+
+def _nothing_lent(condition: Condition, start: int, end: int) -> Truths:
+    raise AssertionError(f"{condition} is of another timeframe than its series")
 
 
 def units(price: Decimal, decimals: int, *, up: bool) -> int:

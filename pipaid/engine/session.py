@@ -25,7 +25,7 @@ from pipaid.model.order import BookedFill, Execution, Fill, FundingPaid, Order, 
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.strategy import Status, Strategy
 from pipaid.model.stray import stray_fill
-from pipaid.signals.series import EVERY, Condition, Feature
+from pipaid.signals.series import EVERY, Condition, Feature, closed_from
 
 AUTO_CLOSE: Final = "autoclose-"
 # Stands in the detail of a protective order that takes the place of one the venue lost.
@@ -55,7 +55,10 @@ class Session(Wishes):
         wakes = self.wakes
         if wakes.every or (holding and (wakes.holding_every or self._overdue(symbol))):
             return (EVERY,)
-        return wakes.holding if holding else wakes.flat
+        if not holding or wakes.aged_ms is None:
+            return wakes.holding if holding else wakes.flat
+        oldest_ms = min(lot.opened_at_ms for lot in self.positions.values() if lot.symbol == symbol)
+        return (*wakes.holding, closed_from(oldest_ms + wakes.aged_ms))
 
     def alarm(self, symbol: str) -> PriceAlarm | None:
         """Return the levels whose touch is to be told to `on_price`."""

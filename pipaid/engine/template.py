@@ -180,14 +180,16 @@ class Wakes(msgspec.Struct, frozen=True, kw_only=True):
     """When a template wants to be asked; a candle on which no condition holds costs it nothing.
 
     `flat` conditions are watched while the strategy holds no position on the symbol, `holding` ones while it holds
-    one; `every` asks at each candle, `holding_every` at each while it holds one. Skipping a candle must never change
-    what the template would have wished: a property test holds every template to it.
+    one; `every` asks at each candle, `holding_every` at each while it holds one, `aged_ms` at each that closes so long
+    after the oldest of the symbol's positions was opened, or later. Skipping a candle must never change what the
+    template would have wished: a property test holds every template to it.
     """
 
     flat: tuple[Condition, ...] = ()
     holding: tuple[Condition, ...] = ()
     every: bool = False
     holding_every: bool = False
+    aged_ms: int | None = None
 
 
 class NoState(msgspec.Struct, frozen=True):
@@ -197,8 +199,9 @@ class NoState(msgspec.Struct, frozen=True):
 class Template:
     """A vetted algorithm. Subclasses set the class variables, declare their features and return intents.
 
-    One instance serves one strategy; `state` holds one value of `state_type` per symbol, saved with each commit and
-    handed back after a restart. Callbacks are synchronous, see a View, and never do I/O.
+    Only one that `reads_larger` may name features of larger timeframes than its strategy's. One instance serves one
+    strategy; `state` holds one value of `state_type` per symbol, saved with each commit and handed back after a
+    restart. Callbacks are synchronous, see a View, and never do I/O.
     """
 
     id: ClassVar[str]
@@ -209,6 +212,7 @@ class Template:
     risk_defaults: ClassVar[RiskParams] = RiskParams()
     capital_min: ClassVar[Decimal] = Decimal(100)
     multi_symbol: ClassVar[bool] = True
+    reads_larger: ClassVar[bool] = False
 
     def __init__(self, params: Any, state: Mapping[str, msgspec.Struct] | None = None) -> None:
         self.params = params

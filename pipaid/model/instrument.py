@@ -14,11 +14,12 @@ MINUTE_MS: Final = 60_000
 
 
 class Timeframe(StrEnum):
-    """The length of a strategy's candles."""
+    """The length of candles. A strategy decides on those of `STRATEGY_TIMEFRAMES`; its rules may read others."""
 
     M1 = "1m"
     M5 = "5m"
     M15 = "15m"
+    M30 = "30m"
     H1 = "1h"
     H4 = "4h"
     D1 = "1d"
@@ -33,10 +34,15 @@ _LENGTH_MS: Final[dict[Timeframe, int]] = {
     Timeframe.M1: MINUTE_MS,
     Timeframe.M5: 5 * MINUTE_MS,
     Timeframe.M15: 15 * MINUTE_MS,
+    Timeframe.M30: 30 * MINUTE_MS,
     Timeframe.H1: 60 * MINUTE_MS,
     Timeframe.H4: 240 * MINUTE_MS,
     Timeframe.D1: 1440 * MINUTE_MS,
 }
+
+
+# What a strategy may be deployed on, as the API tells it.
+STRATEGY_TIMEFRAMES: Final = tuple(each for each in Timeframe if each is not Timeframe.M30)
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,6 +97,8 @@ def _value(about: _Field, value: Any, *, as_text: bool) -> Any:
         converted = msgspec.convert(value, about.hint, strict=not as_text)
     except (ValueError, OverflowError):
         raise ValueError(refusal) from None
+    if converted not in about.extra.get("among", (converted,)):
+        raise ValueError(refusal)
     if about.extra.get("distinct") and len(set(converted)) < len(converted):
         raise ValueError(refusal)
     return converted

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pipaid.model.fault import Fault
-from pipaid.model.instrument import Timeframe
+from pipaid.model.instrument import STRATEGY_TIMEFRAMES, Timeframe
 from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, Status
 
 ID_MAX: Final = 64
@@ -65,7 +65,14 @@ _BASIS_POINTS: Final = {
     "minimum": 0, "maximum": 1_000, "pattern": r"^(1000(\.0{1,18})?|[0-9]{1,3}(\.[0-9]{1,18})?)$",
 }  # fmt: skip
 Params = Annotated[dict[str, Any], Meta(description="an object with the template's params")]
-Candles = Annotated[Timeframe, Meta(description=f"one of {', '.join(Timeframe)}")]
+Candles = Annotated[
+    Timeframe,
+    Meta(
+        description=f"one of {', '.join(STRATEGY_TIMEFRAMES)}",
+        extra={"among": STRATEGY_TIMEFRAMES},
+        extra_json_schema={"enum": list(STRATEGY_TIMEFRAMES)},
+    ),
+]
 Capital = Annotated[
     Decimal,
     Meta(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Final, Literal, Protocol, get_args
 
@@ -19,10 +19,19 @@ FEATURES_MAX: Final = 16_384
 
 
 class Feature(msgspec.Struct, frozen=True, cache_hash=True):
-    """An indicator by name and params, such as `Feature("ema", (12,))`."""
+    """An indicator by name and params, such as `Feature("ema", (12,))`.
+
+    One of a larger timeframe than the series it is asked of is that of the larger candle that was closed last.
+    """
 
     name: str
     params: tuple[int | float, ...] = ()
+    timeframe: Timeframe | None = None
+
+    @property
+    def bare(self) -> Feature:
+        """Return it as the series of its own timeframe knows it."""
+        return self if self.timeframe is None else Feature(self.name, self.params)
 
 
 ConditionKind = Literal["above", "below", "at_least", "at_most", "cross_above", "cross_below", "changes", "every"]
@@ -33,15 +42,32 @@ class Condition(msgspec.Struct, frozen=True, cache_hash=True):
 
     `above` and `below` are strict, `at_least` and `at_most` are not; `cross_above` is above now and not above one
     candle before (`cross_below` mirrored); `changes` compares the left side with itself one candle before; `every`
-    holds at each candle. All but the last are false while an operand they need is undefined.
+    holds at each candle. All but the last are false while an operand they need is undefined. Both sides are of one
+    timeframe: where that is a larger one, it holds for as long as the larger candle is the last that was closed.
     """
 
     kind: ConditionKind
     left: Feature = Feature("close")
     right: Feature | float = 0.0
 
+    @property
+    def timeframe(self) -> Timeframe | None:
+        """Return the timeframe of its sides, nothing if that is the one of whoever asks."""
+        return self.left.timeframe
+
+    @property
+    def bare(self) -> Condition:
+        """Return it as the series of its own timeframe knows it."""
+        right = self.right.bare if isinstance(self.right, Feature) else self.right
+        return self if self.timeframe is None else Condition(self.kind, self.left.bare, right)
+
 
 EVERY: Final = Condition("every")
+
+
+def closed_from(time_ms: int) -> Condition:
+    """Return the condition that holds at each candle that closes at a moment or later."""
+    return Condition("at_least", Feature("period", (1, 0)), float(time_ms))
 
 
 class Reading(Protocol):
@@ -118,7 +144,8 @@ class Series:
     early, made late or made after a restart that loaded history from `anchor_ms` on has the same value to the last bit.
     When a block begins, every feature moves to its new anchor. What is made of a window alone stays as it is if there
     are enough candles since that anchor. Those that never forget have successors, which are warmed one by one in the
-    second half of a block, so that no single candle pays for all of them.
+    second half of a block, so that no single candle pays for all of them. `larger` holds the symbol's other series,
+    whose features can be asked for here as well: all that a candle closes are appended before anybody is told.
     """
 
     __slots__ = (
@@ -134,6 +161,7 @@ class Series:
         "close",
         "high",
         "index",
+        "larger",
         "last",
         "low",
         "open",
@@ -143,9 +171,17 @@ class Series:
         "volume",
     )
 
-    def __init__(self, symbol: str, timeframe: Timeframe, *, block: int = BLOCK) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        timeframe: Timeframe,
+        *,
+        block: int = BLOCK,
+        larger: Mapping[Timeframe, Series] | None = None,
+    ) -> None:
         self.symbol = symbol
         self.timeframe = timeframe
+        self.larger: Mapping[Timeframe, Series] = larger if larger is not None else {}
         self.last: Candle | None = None
         self.index = -1
         self.time_ms = array("q")
@@ -210,16 +246,21 @@ class Series:
         The object is good until the next candle: at a block's beginning another one takes its place.
         """
         live = self._lives.get(feature)
-        return live.indicator if live is not None else self._started(feature).indicator
+        if live is not None:
+            return live.indicator
+        if feature.timeframe is not None:
+            return self._of(feature.timeframe).feature(feature.bare)
+        return self._started(feature).indicator
 
     def retain(self, feature: Feature) -> Indicator:
         """Keep a feature up to date until it is released as often as it was retained; return its indicator."""
-        live = self._lives.get(feature) or self._started(feature)
-        live.users += 1
-        return live.indicator
+        return self._retained(feature).indicator
 
     def release(self, feature: Feature) -> None:
         """Undo one `retain`."""
+        if feature.timeframe is not None:
+            self._of(feature.timeframe).release(feature.bare)
+            return
         live = self._lives[feature]
         assert live.users > 0, f"{feature} is released more often than retained"
         live.users -= 1
@@ -268,10 +309,17 @@ class Series:
         return sorted(once, key=self._numbers.__getitem__)
 
     def _side(self, side: Feature | float) -> Live:
-        if not isinstance(side, Feature):
-            return Live(None, Constant(float(side)))
-        self.retain(side)
-        return self._lives[side]
+        return self._retained(side) if isinstance(side, Feature) else Live(None, Constant(float(side)))
+
+    def _retained(self, feature: Feature) -> Live:
+        if feature.timeframe is not None:
+            return self._of(feature.timeframe)._retained(feature.bare)
+        live = self._lives.get(feature) or self._started(feature)
+        live.users += 1
+        return live
+
+    def _of(self, timeframe: Timeframe) -> Series:
+        return self if timeframe is self.timeframe else self.larger[timeframe]
 
     def _started(self, feature: Feature) -> Live:
         if len(self._lives) >= FEATURES_MAX:

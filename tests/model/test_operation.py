@@ -186,6 +186,7 @@ def test_all_bad_fields_are_named_at_once() -> None:
         ("symbols", [f"A{n}" for n in range(11)]),
         ("symbols", [None]),
         ("timeframe", "1M"),
+        ("timeframe", "30m"),
         ("timeframe", 60),
         ("params", None),
         ("params", "{}"),
