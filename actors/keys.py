@@ -12,7 +12,15 @@ import trio
 from attrs import define, field
 
 from actors.actor import Asker, Writer
-from pipaid.errors import InvalidParameter, InvalidSignature, InvalidState, KeyExpired, NotFound, Unavailable
+from pipaid.errors import (
+    InvalidParameter,
+    InvalidSignature,
+    InvalidState,
+    KeyExpired,
+    NotFound,
+    SignedTooEarly,
+    Unavailable,
+)
 from pipaid.logs import register_secret
 from pipaid.model import paging, report
 from pipaid.model.account import OWNER
@@ -133,7 +141,7 @@ class KeyRing:
         if mutating:
             # Whether it was carried out by the process before this one, nobody remembers.
             if int(request.timestamp) < self._began_ms:
-                raise InvalidSignature("the request was signed before this daemon started; sign it anew")
+                raise SignedTooEarly("the request was signed before this daemon started; sign it anew")
             self._replays.note(request, now_ms=now_ms)
         return Caller(api_key=key.api_key, account=key.account, scopes=expand_scopes(key.scopes))
 

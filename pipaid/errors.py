@@ -10,6 +10,8 @@ class PipaidError(Exception):
 
     code: ClassVar[str] = "INTERNAL_ERROR"
     http_status: ClassVar[int] = 500
+    # The same request may be sent again, signed anew and under the Idempotency-Key that it had.
+    repeat: bool = False
 
     def __init__(self, message: str, *, details: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
@@ -36,6 +38,12 @@ class InvalidSignature(PipaidError):
 
     code = "INVALID_SIGNATURE"
     http_status = 401
+
+
+class SignedTooEarly(InvalidSignature):
+    """The signature is right and older than the daemon, which cannot tell whether it has been heard before."""
+
+    repeat = True
 
 
 class KeyExpired(PipaidError):
@@ -107,6 +115,14 @@ class ExchangeError(PipaidError):
 
     code = "EXCHANGE_ERROR"
     http_status = 502
+
+
+class AnswerLost(ExchangeError):
+    """The daemon ended or fell silent before it answered; under an idempotency key, asking again is safe."""
+
+    def __init__(self, message: str, *, repeat: bool) -> None:
+        super().__init__(message)
+        self.repeat = repeat
 
 
 class Unavailable(PipaidError):

@@ -29,11 +29,13 @@ from pipaid.signals.series import EVERY, Condition, Feature, Series
 
 if TYPE_CHECKING:
     from pipaid.backtesting import Backtest, Candles, Result, trades_from_csv
-    from pipaid.client import Client
+    from pipaid.client.awaiting import AsyncClient
+    from pipaid.client.blocking import Client
 
 __all__ = [
     "EVERY",
     "Alarm",
+    "AsyncClient",
     "Backtest",
     "CancelEntries",
     "Candle",
@@ -72,9 +74,10 @@ __all__ = [
 ]
 
 _LATE = {
+    "AsyncClient": "pipaid.client.awaiting",
     "Backtest": "pipaid.backtesting",
     "Candles": "pipaid.backtesting",
-    "Client": "pipaid.client",
+    "Client": "pipaid.client.blocking",
     "Result": "pipaid.backtesting",
     "trades_from_csv": "pipaid.backtesting",
 }

@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import define, field
 
-from pipaid.errors import ExchangeError, PipaidError, Unavailable
+from pipaid.errors import AnswerLost, PipaidError, Unavailable
 from pipaid.model.operation import Operation
 from pipaid.wire.envelope import ANSWER_BYTES_MAX, Answer, Forwarded, forwarded_line, read_answer, refusal
 
@@ -67,16 +67,16 @@ class Upstream:
     async def ask(self, operation: Operation, forwarded: Forwarded, idempotency_key: str | None = None) -> Answer:
         """Return the daemon's answer.
 
-        Raise Unavailable if nothing was done, and ExchangeError if nobody can tell: a command is on its way to a daemon
+        Raise Unavailable if nothing was done, and AnswerLost if nobody can tell: a command is on its way to a daemon
         that ended, and is not sent again.
         """
         if self.under_way >= self.under_way_max:
             raise Unavailable(f"{self.under_way_max} requests are under way; try again")
         self._asked += 1
         line = forwarded_line(self._asked, operation.name, forwarded, idempotency_key)
-        return await self._answer_to(self._asked, line, operation)
+        return await self._answer_to(self._asked, line, operation, keyed=idempotency_key is not None)
 
-    async def _answer_to(self, asked: int, line: bytes, operation: Operation) -> Answer:
+    async def _answer_to(self, asked: int, line: bytes, operation: Operation, *, keyed: bool) -> Answer:
         self.under_way += 1
         try:
             connection = await self._connected()
@@ -86,9 +86,10 @@ class Upstream:
                 return await asyncio.wait_for(future, self.answer_s)
             except (Unavailable, TimeoutError, OSError) as trouble:
                 if operation.mutating:
-                    raise ExchangeError(
+                    raise AnswerLost(
                         "the daemon ended or fell silent before it answered, so this may have been done: look, or send "
-                        "it again with the Idempotency-Key that it had"
+                        "it again with the Idempotency-Key that it had",
+                        repeat=keyed,
                     ) from trouble
                 raise Unavailable(GONE) from trouble
             finally:

@@ -73,13 +73,17 @@ class Detail(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a request was refused; `request_id` finds it in the log."""
+    """Why a request was refused; `request_id` finds it in the log.
+
+    `repeat` says that it may be sent again, signed anew and under the same idempotency key.
+    """
 
     code: str
     message: str
     details: tuple[Detail, ...] = ()
     request_id: str = ""
     retry_after_ms: int = 0
+    repeat: bool = False
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -193,7 +197,7 @@ def error_body(trouble: PipaidError, request_id: str = "") -> bytes:
     """Return a refusal as JSON, the same on every surface."""
     details = tuple(Detail(field, reason) for field, reason in trouble.details)
     retry_after_ms = trouble.retry_after_ms if isinstance(trouble, RateLimited) else 0
-    return _encode(Trouble(trouble.code, trouble.message, details, request_id, retry_after_ms))
+    return _encode(Trouble(trouble.code, trouble.message, details, request_id, retry_after_ms, trouble.repeat))
 
 
 def event_prefix(id: RequestId) -> bytes:
@@ -217,7 +221,11 @@ def refusal(trouble: Trouble | None) -> PipaidError:
     message = trouble.message if kind is not PipaidError else f"{trouble.code}: {trouble.message}"
     if trouble.request_id:
         message = f"{message} ({trouble.request_id})"
-    return kind(message, details=tuple((detail.field, detail.reason) for detail in trouble.details))
+    refused = kind(message, details=tuple((detail.field, detail.reason) for detail in trouble.details))
+    refused.repeat = trouble.repeat
+    if isinstance(refused, RateLimited):
+        refused.retry_after_ms = trouble.retry_after_ms
+    return refused
 
 
 _KINDS: Final[dict[str, type[PipaidError]]] = {

@@ -59,7 +59,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "pipaid/api/connection.py": {"asyncio": "the web server's process runs on what the web server runs on"},
     "pipaid/api/process.py": {"asyncio": "the web server's process runs on what the web server runs on"},
     "pipaid/api/upstream.py": {"asyncio": "the web server's process runs on what the web server runs on"},
-    "pipaid/client.py": {"time": "a script waits without an event loop"},
+    "pipaid/client/blocking.py": {"time": "a script waits without an event loop"},
     "pipaid/backtesting.py": {"importlib.import_module": "pandas and plotly are large and not everybody's"},
     "pipaid/sdk.py": {"importlib.import_module": "a template in a daemon does without what only scripts need"},
     "pipaid/optimising/cluster.py": {"importlib.import_module": "Dask is large and not everybody's"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipaid.client import form_of
+from pipaid.client.asking import form_of
 from pipaid.errors import (
     DuplicateName,
     InsufficientPermission,
@@ -26,6 +26,7 @@ from pipaid.sdk import Client
 from tests.surfaces.api import Api, serving
 from tests.surfaces.daemon import GRID
 from tests.surfaces.daemons import ROOT
+from tests.surfaces.scripts import WAYS, Asks, client_in, script
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +35,15 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[Api, None, None]:
         yield api
 
 
-def client_of(api: Api, *scopes: str, account: str | None = None, **more: Any) -> Client:
-    user = api.user(*scopes, account=account)
-    return Client(user.api_key, user.secret, api.url, **more)
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_a_script_of_a_few_lines_runs_a_strategy(api: Api) -> None:
-    with client_of(api) as client:
+def test_a_script_of_a_few_lines_runs_a_strategy(api: Api, way: str) -> None:
+    with script(api, way) as client:
         shape: dict[str, Any] = {**GRID, "capital": Decimal("1234.5")}
-        made = client.ask("strategy.create", name="by script", **shape)
+        made = client.ask("strategy.create", name=f"by script {way}", **shape)
         running = client.ask("strategy.deploy", id=made["id"], dry_run=True)
         client.ask("strategy.stop", id=made["id"])
 
@@ -51,19 +52,19 @@ def test_a_script_of_a_few_lines_runs_a_strategy(api: Api) -> None:
         assert client.ask("strategy.get", id=made["id"])["status"] == "stopped"
 
 
-def test_every_row_of_a_listing_comes_once_in_its_order(api: Api) -> None:
-    with client_of(api, account="acct_rows") as client:
+def test_every_row_of_a_listing_comes_once_in_its_order(api: Api, way: str) -> None:
+    with script(api, way, account=f"acct_{way}") as client:
         made = [client.ask("strategy.create", name=f"row {number}", **GRID)["id"] for number in range(12)]
 
         assert [row["id"] for row in client.each("strategy.list", limit=5)] == made[::-1]
         assert list(client.each("strategy.list", status="paused")) == []
 
 
-def test_a_refusal_is_raised_as_what_it_is(api: Api) -> None:
-    with client_of(api) as client, client_of(api, "read-only") as reader:
-        client.ask("strategy.create", name="taken", **GRID)
+def test_a_refusal_is_raised_as_what_it_is(api: Api, way: str) -> None:
+    with script(api, way) as client, script(api, way, "read-only") as reader:
+        client.ask("strategy.create", name=f"taken {way}", **GRID)
         with pytest.raises(DuplicateName):
-            client.ask("strategy.create", name="taken", **GRID)
+            client.ask("strategy.create", name=f"taken {way}", **GRID)
         with pytest.raises(InvalidParameter) as refused:
             client.ask("strategy.list", limit=0)
         with pytest.raises(NotFound):
@@ -73,33 +74,33 @@ def test_a_refusal_is_raised_as_what_it_is(api: Api) -> None:
     assert [field for field, _ in refused.value.details] == ["limit"]
 
 
-def test_a_wrong_secret_opens_nothing(api: Api) -> None:
-    with Client(api.user().api_key, "wrong", api.url) as client:
+def test_a_wrong_secret_opens_nothing(api: Api, way: str) -> None:
+    with client_in(way, api.user().api_key, "wrong", api.url) as client:
         with pytest.raises(InvalidSignature):
             client.ask("strategy.list")
 
 
 @pytest.mark.parametrize("name", ["shutdown", "strategy.explode"])
-def test_what_is_not_served_over_http_is_said_at_once(name: str) -> None:
-    with Client("pk_x", "x", "http://127.0.0.1:1") as client:
+def test_what_is_not_served_over_http_is_said_at_once(name: str, way: str) -> None:
+    with client_in(way, "pk_x", "x", "http://127.0.0.1:1") as client:
         with pytest.raises(NotFound):
             client.ask(name)
 
 
-def test_the_same_command_twice_is_two_commands_and_under_one_key_one(api: Api) -> None:
-    with client_of(api) as client:
-        once = {"name": "only once", **GRID}
-        first = client.ask("strategy.create", idempotency_key="k-1", **once)
-        again = client.ask("strategy.create", idempotency_key="k-1", **once)
+def test_the_same_command_twice_is_two_commands_and_under_one_key_one(api: Api, way: str) -> None:
+    with script(api, way) as client:
+        once = {"name": f"only once {way}", **GRID}
+        first = client.ask("strategy.create", idempotency_key=f"k-{way}", **once)
+        again = client.ask("strategy.create", idempotency_key=f"k-{way}", **once)
 
         assert first["id"] == again["id"]
         with pytest.raises(DuplicateName):
             client.ask("strategy.create", **once)
 
 
-def test_a_daemon_that_is_away_is_waited_for(tmp_path: Path) -> None:
-    with serving(tmp_path) as api, client_of(api) as client:
-        made = client.ask("strategy.create", name="patient", **GRID)
+def test_a_daemon_that_is_away_is_waited_for(api: Api, way: str) -> None:
+    with script(api, way) as client:
+        made = client.ask("strategy.create", name=f"patient {way}", **GRID)
         api.daemon.kill()
         back = threading.Thread(target=api.daemon.start)
         back.start()
@@ -111,13 +112,13 @@ def test_a_daemon_that_is_away_is_waited_for(tmp_path: Path) -> None:
         assert deployed["status"] == "deployed"
 
 
-def test_nobody_is_waited_for_beyond_the_patience_that_was_given() -> None:
-    with Client("pk_x", "x", "http://127.0.0.1:1", patience_s=0.6) as client:
+def test_nobody_is_waited_for_beyond_the_patience_that_was_given(way: str) -> None:
+    with client_in(way, "pk_x", "x", "http://127.0.0.1:1", patience_s=0.3) as client:
         with pytest.raises(Unavailable, match="nobody answers"):
             client.ask("strategy.list")
 
 
-def spend(client: Client, lists: int) -> None:
+def spend(client: Asks, lists: int) -> None:
     for _ in range(lists):
         client.ask("strategy.list")
 
@@ -125,7 +126,7 @@ def spend(client: Client, lists: int) -> None:
 def test_a_spent_budget_is_waited_for_as_long_as_the_refusal_says(tmp_path: Path) -> None:
     tight = {"PIPAID__RATELIMIT__KEY_WEIGHT_MAX": "100", "PIPAID__RATELIMIT__KEY_WEIGHT_PER_S": "4"}
     with serving(tmp_path, variables=tight) as api:
-        with client_of(api) as patient, client_of(api, patience_s=0.0) as hasty:
+        with script(api, "trio") as patient, script(api, "blocking", patience_s=0.0) as hasty:
             spend(patient, 52)
             with pytest.raises(RateLimited) as refused:
                 spend(hasty, 100)
