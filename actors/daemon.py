@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import attrs
@@ -13,11 +13,13 @@ from attrs import define, field
 from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
 from actors.backtests import Backtests
+from actors.certificates import Certificates
 from actors.conditions import WORD, Conditions
 from actors.control import ControlServer, Door
 from actors.declarer import Declarer
-from actors.doors import CONTROL, FORWARD, OBSERVE, Doors, tls_context
+from actors.doors import CONTROL, FORWARD, OBSERVE, Doors
 from actors.feed import Feed, MarketPosition
+from actors.front import Front
 from actors.gauges import Gauges
 from actors.hub import Hub
 from actors.identity import Identity, identity_of
@@ -37,7 +39,7 @@ from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
-from actors.surfaces import gate_of, stream_of
+from actors.surfaces import certificates_of, gate_of, stream_of
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -70,7 +72,7 @@ SHUTDOWN_ANSWER_S: Final = 1.0
 class Daemon:
     """Hold the parts, in the order in which they depend on each other; unless `threaded`, in one thread alone.
 
-    `beside` is what runs with it and is none of it.
+    `front` runs with it and is none of it.
     """
 
     config: Config
@@ -81,7 +83,7 @@ class Daemon:
     venues: Venues = field(factory=SimulatedVenues)
     catalogue: Catalogue = field(factory=load_templates)
     threaded: bool = True
-    beside: Sequence[ChildSpec] = ()
+    front: Front | None = None
     activity: Activity = field(factory=Activity)
     quotes: Quotes = field(factory=Quotes)
     ending: trio.Event = field(factory=trio.Event)
@@ -101,6 +103,7 @@ class Daemon:
     control: ControlServer = field(init=False)
     stream: StreamServer | None = field(init=False, default=None)
     reports: Reports = field(init=False)
+    certificates: Certificates = field(init=False)
     doors: Doors = field(init=False)
     upkeep: Upkeep = field(init=False)
     lookout: Lookout = field(init=False)
@@ -278,13 +281,14 @@ class Daemon:
 
     def _build_doors(self) -> None:
         config, world = self.config, self.world
+        self.certificates = certificates_of(config, world, self.conditions, self.front)
         self.doors = Doors(
             world=world,
             folder=config.runtime_dir,
             mode=config.control.mode_bits,
             host=config.stream.host,
             port=config.stream.port,
-            tls=tls_context(config),
+            tls=self.certificates.context_of("stream"),
             given=listeners(activated(world.env.variables(), pid=world.env.pid())),
             conditions=self.conditions,
             streaming=config.stream.enabled,
@@ -390,7 +394,8 @@ class Daemon:
             ChildSpec(name="feed", start=self.feed.run, restart="transient"),
             ChildSpec(name="control", start=self._serve_control),
             ChildSpec(name="stream", start=self._serve_stream, restart="transient"),
-            *self.beside,
+            *([ChildSpec(name="http", start=self.front.run)] if self.front is not None else []),
+            *([ChildSpec(name="certificates", start=self.certificates.run)] if self.certificates else []),
             ChildSpec(name="upkeep", start=self.upkeep.run),
             ChildSpec(name="scales", start=self._scales().run),
             ChildSpec(name="backtests", start=self.backtests.run),
@@ -446,9 +451,10 @@ class Daemon:
         self.portfolio.drain()
 
     async def reread(self) -> Reloaded:
-        """Read the configuration again: log level and tighter caps take effect at once, all else at a restart."""
+        """Read the configuration again: new certificates, log level and tighter caps at once, all else at a restart."""
         self.notifier.reloading(monotonic_us=round(self.world.clock.monotonic_s() * 1_000_000))
         try:
+            taken = self.certificates.reload()
             before = self.config
             fresh = load_config(before.path, self.world, overrides={"daemon.state_dir": str(before.daemon.state_dir)})
         finally:
@@ -461,7 +467,7 @@ class Daemon:
             risk = attrs.evolve(before.risk, account=fresh.risk.account, daemon=fresh.risk.daemon)
             reloaded = attrs.evolve(reloaded, risk=risk)
         self.config = reloaded
-        changed, waiting = reloaded.differences(before), fresh.differences(reloaded)
+        changed, waiting = [*taken, *reloaded.differences(before)], fresh.differences(reloaded)
         get_log().info("daemon.reloaded", changed=changed, needs_restart=waiting)
         return Reloaded(changed=tuple(changed), needs_restart=tuple(waiting))
 

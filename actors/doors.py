@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from ssl import Purpose, SSLContext, create_default_context
+from ssl import SSLContext
 from typing import Any, Final, Protocol
 
 import trio
 from attrs import define, field
 
-from pipaid.config import Config
+from pipaid.config.sense import is_loopback
+from pipaid.errors import InvalidParameter
 from pipaid.logs import get_log
 from pipaid.model.condition import Condition
 from pipaid.seams import Clock, World
@@ -25,14 +26,16 @@ RETRY_S: Final = 0.25
 NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def tls_context(config: Config) -> SSLContext | None:
-    """Return how the stream proves who it is: certificate and key from files or credentials, or nothing."""
-    certificate, key = config.stream.tls_certificate, config.stream.tls_key
-    if certificate is None or key is None:
-        return None
-    context = create_default_context(Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context
+def unsafe_address(listeners: Iterable[trio.SocketListener]) -> str | None:
+    """Return the address of a socket that other machines can reach, whatever it was called; nothing if none can be."""
+    addresses = (address_of(each) for each in listeners)
+    return next((host for host, _ in addresses if host and not is_loopback(host)), None)
+
+
+def address_of(listener: trio.SocketListener) -> tuple[str, int]:
+    """Return the address and the port of a socket; a Unix socket has none of both."""
+    name: tuple[str, int] | str | bytes = listener.socket.getsockname()
+    return (name[0], name[1]) if isinstance(name, tuple) else ("", 0)
 
 
 class Watched(Protocol):
@@ -104,6 +107,15 @@ class Doors:
     _control: dict[str, list[PatientListener]] = field(factory=dict[str, list[PatientListener]], init=False)
     _stream: list[trio.SocketListener] = field(factory=list[trio.SocketListener], init=False)
 
+    def __attrs_post_init__(self) -> None:
+        address = unsafe_address(self.given.get(STREAM, [])) if self.streaming and self.tls is None else None
+        if address is not None:
+            raise InvalidParameter(
+                f"the service manager's socket for the event stream listens on {address}, which other machines can "
+                "reach, and there is no TLS: change its ListenStream= to 127.0.0.1:5002, or set tls_certificate and "
+                "tls_key in [stream]"
+            )
+
     async def hold(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind all, and let go in the end of those that no server took."""
         try:
@@ -139,7 +151,7 @@ class Doors:
         """Return the listeners of the event stream, behind TLS if there is a certificate."""
         plain, self._stream = self._stream, []
         plain = plain or await self._open_stream()
-        self.stream_port = plain[0].socket.getsockname()[1]
+        _, self.stream_port = address_of(plain[0])
         get_log().info("stream.listening", host=self.host, port=self.stream_port, tls=self.tls is not None)
         patient = [self._patient(each) for each in plain]
         if self.tls is None:
@@ -153,10 +165,20 @@ class Doors:
         if self.given.get(STREAM):
             return self.given[STREAM]
         try:
-            return await self.world.net.listen_tcp(self.host, self.port)
+            opened = await self.world.net.listen_tcp(self.host, self.port)
         except OSError as trouble:
             raise OSError(
                 trouble.errno,
                 f"the event stream cannot listen on {self.host} port {self.port} ({trouble.strerror}): end what does, "
                 "or set stream.port (PIPAID__STREAM__PORT; 0 takes any free one)",
             ) from None
+        address = unsafe_address(opened) if self.tls is None else None
+        if address is not None:
+            for each in opened:
+                each.socket.close()
+            raise OSError(
+                errno.EADDRNOTAVAIL,
+                f"{self.host} is {address} here, which other machines can reach, and the event stream has no TLS: mend "
+                '/etc/hosts, or set host = "127.0.0.1" in [stream]',
+            )
+        return opened

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import structlog
 import trio
@@ -21,6 +23,8 @@ BACKOFF_MAX_S: Final = 30.0
 # Whoever lived so long did not fail at its start, so the next one is waited for as little as the first.
 LASTED_S: Final = 60.0
 ENDS_S: Final = 4.0
+# What it is told on its standard input; anything will do.
+RELOAD: Final = b"\n"
 # What the service manager gave to the daemon, and to nobody else.
 OWN_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -40,6 +44,7 @@ class Front:
     clock: Clock
     random: Random
     starts: int = field(default=0, init=False)
+    _process: trio.Process | None = field(default=None, init=False)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Start it, and again after each end, later each time."""
@@ -55,6 +60,13 @@ class Front:
             await self.clock.sleep(pause_s)
             backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
 
+    def reload(self) -> None:
+        """Have it look at its certificate; one that only starts finds the word when it listens."""
+        if self._process is not None and self._process.stdin is not None:
+            # One that does not read has been told often enough, and one that has ended reads the files when it starts.
+            with suppress(OSError):
+                os.write(cast("trio.lowlevel.FdStream", self._process.stdin).fileno(), RELOAD)
+
     async def _live(self) -> str:
         """Run it to its end, and return how it ended."""
         self.starts += 1
@@ -69,9 +81,11 @@ class Front:
         assert isinstance(process.stdin, trio.lowlevel.FdStream)
         # Nobody else may hold the end whose closing tells it that we are gone.
         unshared(process.stdin)
+        self._process = process
         try:
             code = await process.wait()
         finally:
+            self._process = None
             await self._end(process)
         return f"exit code {code}"
 

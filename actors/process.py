@@ -23,7 +23,7 @@ from actors.daemon import JOURNAL, Daemon
 from actors.front import Front, command_of_front
 from actors.quarantine import quarantine, stalled
 from actors.scales import bound_memory, memory_limit
-from actors.supervisor import ChildSpec, GivenUp
+from actors.supervisor import GivenUp
 from actors.vitals import Sentinel, Watchdog, beat_forever
 from actors.watchdog import MIB, BlackBox, Guard, read_black_box
 from pipaid.config import Config, Mistaken, load_config
@@ -161,7 +161,7 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
         catalogue = load_templates(
             barred=barred, entering=lambda number: box.note(number, Phase.IMPORTING if number else 0)
         )
-        daemon = Daemon(config, world, journal, guard, box, catalogue=catalogue, beside=_beside(config, world))
+        daemon = Daemon(config, world, journal, guard, box, catalogue=catalogue, front=_front(config, world))
         await daemon.build()
         watchdog.attend(daemon.notifier, daemon.vitals())
         return await live_on(daemon, watchdog)
@@ -174,13 +174,12 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
         box.close()
 
 
-def _beside(config: Config, world: World) -> list[ChildSpec]:
-    """Return what runs with the daemon as a process of its own: the HTTP API, unless somebody else starts it."""
+def _front(config: Config, world: World) -> Front | None:
+    """Return what runs the HTTP API beside the daemon, unless somebody else starts it."""
     if config.http.mode != "child" or config.path is None:
-        return []
+        return None
     command = command_of_front(config.path, config.daemon.state_dir)
-    front = Front(command, world.env.variables(), world.clock, world.random)
-    return [ChildSpec(name="http", start=front.run)]
+    return Front(command, world.env.variables(), world.clock, world.random)
 
 
 def _passes(trouble: BaseException) -> bool:

@@ -112,7 +112,7 @@ class StreamServer:
     clock: Clock
     net: Net
     limits: StreamLimits = field(factory=StreamLimits)
-    hosts: frozenset[str] = frozenset()
+    hosts: frozenset[str] | None = frozenset()
     origins: frozenset[str] = frozenset()
     # What a client is told whose signature failed, after its address has paid for that.
     toll: Callable[[PipaidError, str], PipaidError] = field(default=lambda failed, _: failed)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+from actors.certificates import Certificates, Watched
+from actors.front import Front
 from actors.keys import KeyRing
 from actors.stream import StreamLimits, StreamServer
 from actors.tokens import Tokens
-from pipaid.config.sections import RateLimit, Stream
+from pipaid.config.sections import RateLimit, Sections, Stream
 from pipaid.seams import Clock, World
 from pipaid.wire.budget import Budgets
 from pipaid.wire.gate import Gate
+from pipaid.wire.identity import Identity
 from pipaid.wire.tap import EventSource
 
 
@@ -46,5 +50,21 @@ def stream_of(
         net=world.net,
         toll=gate.told_after_paying,
         limits=limits,
+        # A page that has its own name point here cannot have our certificate speak for that name.
+        hosts=frozenset() if wanted.tls_certificate is None else None,
         origins=frozenset(wanted.allowed_origins),
     )
+
+
+def certificates_of(config: Sections, world: World, conditions: Watched, front: Front | None) -> Certificates:
+    """Return what keeps the certificates of the listeners; the stream's comes first, if it has one."""
+    stream, http = config.stream, config.http
+    identities: list[Identity] = []
+    foreign: list[tuple[str, Path]] = []
+    if stream.enabled and stream.tls_certificate and stream.tls_key:
+        identities.append(Identity("stream", stream.tls_certificate, stream.tls_key, world))
+    if http.mode == "child" and http.tls_certificate and http.tls_key:
+        identities.append(Identity("http", http.tls_certificate, http.tls_key, world, quiet=True))
+    elif http.mode == "separate" and http.tls_certificate:
+        foreign.append(("http", http.tls_certificate))
+    return Certificates(identities, foreign, world, conditions, front.reload if front is not None else lambda: None)

@@ -18,6 +18,7 @@ import trio
 from attrs import frozen
 
 from pipaid.config import Declaration, Examined
+from pipaid.config.certificate import end_told, validity_of_file
 from pipaid.config.secret import MASTER_BYTES_MIN, MASTER_FILE, credential_path, read_secret
 from pipaid.config.secret import MASTER_CREDENTIAL as MASTER
 from pipaid.config.sections import Http, Sections, Stream
@@ -310,6 +311,31 @@ def _port(patient: _Patient, section: str, surface: Stream | Http, *, wanted: bo
         yield _good(section, f"{place} is free")
 
 
+def _certificates(patient: _Patient) -> Iterator[Finding]:
+    """Tell until when the certificates of the surfaces are good; what is wrong with a pair is told by its mistake."""
+    stream, http = patient.sections.stream, patient.sections.http
+    used = [("stream", stream.tls_certificate)] if stream.enabled else []
+    used += [("http", http.tls_certificate)] if http.mode != "off" else []
+    for section, path in used:
+        if path is None:
+            continue
+        try:
+            validity = validity_of_file(path, patient.world)
+        except InvalidParameter as trouble:
+            remedy = f"let the user who serves it look: openssl x509 -noout -enddate -in {path}"
+            yield _warning("certificate", f"{section}: {trouble.message}", remedy)
+            continue
+        now_ms = patient.world.clock.now_us() // 1000
+        told = end_told(path, validity, now_ms)
+        remedy = "put a new one and its key in their place, then: pipaid reload"
+        if not told:
+            yield _good("certificate", f"{section}: {path} is good until {iso_seconds(validity.ends_ms)}")
+        elif validity.ends_ms <= now_ms:
+            yield _bad("certificate", f"{section}: {told}", remedy)
+        else:
+            yield _warning("certificate", f"{section}: {told}", remedy)
+
+
 def _clock(patient: _Patient) -> Iterator[Finding]:
     now_ms = patient.world.clock.now_us() // 1000
     remedy = "set it right and keep it so: timedatectl set-ntp true"
@@ -382,6 +408,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[_Patient], Iterator[Finding]]], ...]] =
     ("daemon", _conditions),
     ("stream", _stream),
     ("http", _http),
+    ("certificates", _certificates),
     ("clock", _clock),
     ("credentials", _credentials),
     ("descriptors", _descriptors),

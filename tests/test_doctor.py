@@ -19,6 +19,7 @@ from pipaid.doctor import Finding, Verdict, diagnose
 from pipaid.seams import SystemClock, World
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import Batch, JournalCorrupt, Kind, Record
+from tests.certificates import make_pair
 from tests.worlds import make_world
 
 
@@ -211,6 +212,37 @@ def test_a_clock_that_cannot_be_right_is_bad(tmp_path: Path, at_us: int) -> None
     world = attrs.evolve(make_world(), clock=_Clock(at_us))
 
     assert finding(findings(tmp_path, world=world), "clock").verdict is Verdict.BAD
+
+
+@pytest.mark.parametrize(
+    ("days", "verdict", "told"),
+    [(0, Verdict.GOOD, "is good until"), (387, Verdict.WARNING, "in 12 days"), (401, Verdict.BAD, "clients refuse it")],
+)
+def test_a_certificate_is_told_before_it_runs_out(tmp_path: Path, days: int, verdict: Verdict, told: str) -> None:
+    pair = make_pair(tmp_path, days=400)
+    text = f"""
+[stream]
+port = 0
+tls_certificate = "{pair.certificate}"
+tls_key = "{pair.key}"
+[http]
+mode = "off"
+"""
+    later = attrs.evolve(make_world(), clock=_Clock(SystemClock().now_us() + days * 86_400_000_000))
+    certificate = finding(findings(tmp_path, text, later), "certificate")
+
+    assert certificate.verdict is verdict
+    assert certificate.found.startswith(f"stream: {pair.certificate} ")
+    assert told in certificate.found
+    assert (certificate.remedy == "") == (verdict is Verdict.GOOD)
+
+
+def test_a_certificate_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    text = f'[http]\nmode = "separate"\nport = 0\ntls_certificate = "{tmp_path}/x.crt"\ntls_key = "{tmp_path}/x.key"'
+
+    certificate = finding(findings(tmp_path, text), "certificate")
+
+    assert (certificate.verdict, certificate.found.partition(": ")[0]) == (Verdict.WARNING, "http")
 
 
 def test_a_clock_that_was_set_back_is_a_warning(tmp_path: Path, journal: Path) -> None:

@@ -30,6 +30,7 @@ from pipaid.model.operation import OPERATIONS, Operation
 from pipaid.model.report import Health, Metrics
 from pipaid.seams import World
 from pipaid.wire.envelope import BODY_BYTES_MAX, KEY_CHARS_MAX, Answer, Forwarded, Standing, Trouble, error_body
+from pipaid.wire.identity import Identity
 
 BODY_S: Final = 10.0
 RETRY_AFTER_S: Final = 1
@@ -60,6 +61,7 @@ class Api:
 
     upstream: Upstream
     world: World
+    identity: Identity | None = None
     answered: Counter[int] = field(factory=Counter[int])
 
     def app(self) -> Starlette:
@@ -163,6 +165,8 @@ class Api:
         for status in sorted(self.answered):
             figures[f'pipaid_http_answers_total{{status="{status}"}}'] = self.answered[status]
         figures["pipaid_http_under_way"] = self.upstream.under_way
+        if self.identity is not None:
+            figures["pipaid_http_certificate_ends_seconds"] = self.identity.validity.ends_ms // 1_000
         return self._said(exposition(figures).encode(), HTTPStatus.OK, self._headers(request_id), TEXT)
 
     async def _astray(self, request: Request, trouble: HTTPException) -> Response:

@@ -85,15 +85,20 @@ class Examined:
 
 
 def load_config(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Config:
-    """Return the config; raise Mistaken with all mistakes. `overrides` are keys given on the command line."""
-    examined = examine(path, world, overrides=overrides)
+    """Return the daemon's config; raise Mistaken with all mistakes. `overrides` are keys given on the command line."""
+    examined = examine(path, world, overrides=overrides, daemon=True)
     if examined.config is None:
         raise Mistaken(examined.mistakes)
     return examined.config
 
 
-def examine(path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None) -> Examined:
-    """Read every layer, and report each value with its source and each mistake with its remedy; change nothing."""
+def examine(
+    path: Path | None, world: World, *, overrides: Mapping[str, str] | None = None, daemon: bool = False
+) -> Examined:
+    """Read every layer, and report each value with its source and each mistake with its remedy; change nothing.
+
+    The `daemon` does not judge what a process beside it is to judge for itself.
+    """
     mistakes: list[Mistake] = []
     document = None
     if path is not None:
@@ -106,7 +111,7 @@ def examine(path: Path | None, world: World, *, overrides: Mapping[str, str] | N
     reading.refuse_unread()
     # A value that was refused stands as its default here, so that what depends on it is still looked at.
     sources = {effective.key: effective.source for effective in reading.effective}
-    mistakes.extend(contradictions(sections, sources, world))
+    mistakes.extend(contradictions(sections, sources, world, daemon=daemon))
     files = _strategy_files(sections, world)
     try:
         declarations = tuple(load_declarations(files, world.disk))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import ssl
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
-from pipaid.config.secret import objection_to_mode
+from pipaid.config.certificate import server_context
 from pipaid.config.sections import Http, Sections, Stream
 from pipaid.config.toml import Mistake
 from pipaid.engine.fees import tiers_objection
+from pipaid.errors import InvalidParameter
 from pipaid.model.fault import REPORT_FAULTS, REQUEST_FAULTS
 from pipaid.seams import World
 
@@ -23,14 +22,17 @@ CANDLES_REMEDY: Final = (
 )
 
 
-def contradictions(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
-    """Yield what cannot work; `sources` says where each value came from."""
+def contradictions(
+    config: Sections, sources: Mapping[str, str], world: World, *, daemon: bool = False
+) -> Iterator[Mistake]:
+    """Yield what cannot work; `sources` says where each value came from, `daemon` whether it is to work there."""
     yield from _strategies(config, sources, world)
     yield from _market(config, sources, world)
     yield from _faults(config, sources)
     if config.stream.enabled:
         yield from _listener(config, sources, world, "stream")
-    if config.http.mode != "off":
+    # A process that somebody else starts has credentials and rights of its own, and judges by those.
+    if config.http.mode == "child" or (config.http.mode == "separate" and not daemon):
         yield from _listener(config, sources, world, "http")
     yield from _backoff(config, sources)
     yield from _tiers(config, sources)
@@ -140,12 +142,13 @@ def _listener(config: Sections, sources: Mapping[str, str], world: World, sectio
         )
         return
     if certificate and key:
-        trouble = _tls_trouble(certificate, key, world.env.uid())
-        if trouble:
+        try:
+            server_context(certificate, key, uid=world.env.uid())
+        except InvalidParameter as trouble:
             yield Mistake(
                 place=sources[f"{section}.tls_key"],
                 key=f"{section}.tls_key",
-                wrong=trouble,
+                wrong=trouble.message,
                 allowed="a PEM certificate chain and its private key, the key readable by the daemon alone",
                 remedy=f"chmod 600 {key}, and check that it is the key of {certificate}",
             )
@@ -159,18 +162,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _tls_trouble(certificate: Path, key: Path, uid: int) -> str | None:
-    try:
-        objection = objection_to_mode(key, uid=uid)
-        if objection:
-            return f"{key}: {objection}"
-        # An empty password makes a key that is encrypted fail here instead of asking at the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-    except (OSError, ValueError) as trouble:
-        return f"the certificate or its key cannot be used: {trouble}"
-    return None
 
 
 def _backoff(config: Sections, sources: Mapping[str, str]) -> Iterator[Mistake]:

@@ -17,6 +17,7 @@ class Condition(StrEnum):
     DISK = "disk"
     MEMORY = "memory"
     DESCRIPTORS = "descriptors"
+    CERTIFICATE = "certificate"
     CLOCK = "clock"
     SUSPENDED = "suspended"
     STALLED = "stalled"
@@ -51,6 +52,11 @@ MEANINGS: Final[Mapping[Condition, Meaning]] = MappingProxyType(
         Condition.DESCRIPTORS: Meaning(
             means="no more files or connections can be opened: new clients wait, trading and known clients go on",
             remedy="close clients, or raise LimitNOFILE; `pipaid doctor` says how many are needed",
+        ),
+        Condition.CERTIFICATE: Meaning(
+            means="a certificate runs out or a new one cannot be used: once it has, clients refuse to connect; trading "
+            "goes on",
+            remedy="put the new certificate and its key where the old ones are, then `pipaid reload`",
         ),
         Condition.CLOCK: Meaning(
             means="the wall clock was stepped: trading does not use it, but signatures may be refused on both sides",

@@ -222,7 +222,7 @@ _ROWS: Final = (
         scope=PUBLIC, weight=0, method="GET", path="/metrics",
     ),
     _admin(
-        "reload", "Read the configuration again: log level and tighter caps at once, all else after a restart",
+        "reload", "Read the configuration again: certificates, log level, tighter caps at once; all else at a restart",
         request.Nothing, report.Reloaded, weight=5, mutating=True,
     ),
     _admin(

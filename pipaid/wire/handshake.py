@@ -22,10 +22,11 @@ _READ_AS_ASCII: Final = frozenset(
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_\-]{1,63}(?:\.[A-Za-z0-9_\-]{1,63})*)(?::[0-9]{1,5})?")
 
 
-def judge_request(request: h11.Request, *, hosts: frozenset[str], origins: frozenset[str]) -> str:
+def judge_request(request: h11.Request, *, hosts: frozenset[str] | None, origins: frozenset[str]) -> str:
     """Return the target of a request whose host, origin and path are in order; raise Refused otherwise.
 
-    `hosts` are names that are safe besides addresses and localhost, `origins` those that are besides the host's own.
+    `hosts` are names that are safe besides addresses and localhost, None where a certificate has proved the name;
+    `origins` are those that are safe besides the host's own.
     """
     headers: dict[bytes, list[str]] = {}
     for name, value in request.headers:
@@ -34,7 +35,7 @@ def judge_request(request: h11.Request, *, hosts: frozenset[str], origins: froze
         headers.setdefault(name, []).append(value.decode("latin-1"))
     target = request.target.decode("ascii")
     hostname = hostname_of(headers.get(b"host", [""])[0])
-    if hostname is None or not host_is_safe(hostname, hosts):
+    if hostname is None or (hosts is not None and not host_is_safe(hostname, hosts)):
         raise Refused(403, "a request names this host by an address or as localhost, got another Host header")
     for origin in headers.get(b"origin", []):
         if not origin_is_safe(origin, hostname, origins):

@@ -10,6 +10,7 @@ from attrs import define, field
 
 from actors.front import BACKOFF_MAX_S, LASTED_S, Front
 from pipaid.seams import SystemClock
+from tests.surfaces.streams import until
 
 
 @define
@@ -59,6 +60,33 @@ async def test_who_lasted_is_waited_for_as_little_as_the_first() -> None:
 
 async def test_a_program_that_is_not_there_is_tried_again() -> None:
     assert await pauses_of(Paused(enough=2), "/nowhere/to/be/found") == [0.5, 1.0]
+
+
+async def test_a_reload_is_told_to_the_one_that_runs_and_held_for_it_until_it_listens() -> None:
+    script = "import os, sys; told = b''\nwhile len(told) < 2: told += os.read(0, 99)\nsys.exit(len(told))"
+    front = Front([sys.executable, "-I", "-S", "-c", script], {}, Paused(enough=1), Middle())
+    front.reload()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lives, front)
+        await until(lambda: front._process is not None)
+        front.reload()
+        front.reload()
+    front.reload()
+
+
+async def lives(front: Front) -> None:
+    assert await front._live() == "exit code 2"
+
+
+async def test_a_child_that_does_not_read_holds_nobody_up() -> None:
+    front = Front([sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"], {}, Paused(), Middle())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(front._live)
+        await until(lambda: front._process is not None)
+        for _ in range(70_000):
+            front.reload()
+        assert front._process is not None
+        front._process.kill()
 
 
 async def test_it_hears_nothing_of_what_the_service_manager_told_the_daemon() -> None:

@@ -21,6 +21,7 @@ from pipaid.errors import Unavailable
 from pipaid.model.operation import OPERATIONS
 from pipaid.sdk import Client
 from pipaid.wire.envelope import BODY_BYTES_MAX
+from tests.certificates import make_pair
 from tests.surfaces.api import Api, User, curl, send, serving
 from tests.surfaces.daemon import GRID
 from tests.surfaces.daemons import ROOT
@@ -342,18 +343,12 @@ def test_without_a_daemon_it_says_so_and_serves_again_when_there_is_one(tmp_path
 
 
 def test_with_a_certificate_it_speaks_tls_and_nothing_else(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    key.chmod(0o600)
-    variables = {"PIPAID__HTTP__TLS_CERTIFICATE": str(certificate), "PIPAID__HTTP__TLS_KEY": str(key)}
+    pair = make_pair(tmp_path)
+    variables = {"PIPAID__HTTP__TLS_CERTIFICATE": str(pair.certificate), "PIPAID__HTTP__TLS_KEY": str(pair.key)}
     with serving(tmp_path / "daemon", variables=variables) as api:
         user = api.user()
         url = api.url.replace("http://", "https://")
-        with Client(user.api_key, user.secret, url, tls=create_default_context(cafile=certificate)) as client:
+        with Client(user.api_key, user.secret, url, tls=create_default_context(cafile=pair.certificate)) as client:
             assert client.ask("strategy.list") == {"data": [], "next_cursor": None}
         with Client(user.api_key, user.secret, url, patience_s=0) as stranger:
             with pytest.raises(Unavailable):
