@@ -65,7 +65,7 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
         )
         live = template(params, _state(template, memory.brain))
         limits = limits_of(definition, template, capital=capital, leverage=leverage)
-    wakes, features = _declared(live)
+    wakes, features = _declared(live, definition.timeframe)
     return Session(
         wakes=wakes,
         features=features,
@@ -96,15 +96,10 @@ def larger_timeframes(definition: StrategyDefinition, template: type[Template]) 
         timeframe=definition.timeframe,
         capital=definition.capital,
     )
-    wakes, features = _declared(template(params))
+    wakes, features = _declared(template(params), definition.timeframe)
     asked = {feature.timeframe for feature in features}
     asked |= {condition.timeframe for condition in (*wakes.flat, *wakes.holding)}
-    larger = sorted((each for each in asked if each not in (None, definition.timeframe)), key=_length)
-    if larger and larger[0].ms < definition.timeframe.ms:
-        raise Nonsense(
-            f"{template.__name__} reads {larger[0]} candles, and its strategy {definition.timeframe} ones only"
-        )
-    return tuple(larger)
+    return tuple(sorted((each for each in asked if each not in (None, definition.timeframe)), key=_length))
 
 
 def first_read_ms(timeframes: Iterable[Timeframe], time_ms: int) -> int:
@@ -116,10 +111,10 @@ def _length(timeframe: Timeframe) -> int:
     return timeframe.ms
 
 
-def _declared(template: Template) -> tuple[Wakes, tuple[Feature, ...]]:
+def _declared(template: Template, own: Timeframe) -> tuple[Wakes, tuple[Feature, ...]]:
     """Return when a template is to be asked and what it reads; refuse what no series could ever serve."""
     wakes, features = template.wakes(), template.features()
-    kind = type(template).__name__
+    kind, least = type(template).__name__, own if template.reads_larger else None
     if not isinstance(wakes, Wakes):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
         raise Nonsense(f"{kind}.wakes returned {wakes!r:.80}; return Wakes")
     if not isinstance(features, tuple):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
@@ -130,19 +125,23 @@ def _declared(template: Template) -> tuple[Wakes, tuple[Feature, ...]]:
             raise Nonsense(f"{kind}.wakes holds {condition!r:.80}, which is no condition")
         sides = (condition.left, condition.right)
         features_asked = [side for side in sides if not isinstance(side, int | float)]
-        _demand_features(f"{kind}.wakes", features_asked, larger=template.reads_larger)
+        _demand_features(f"{kind}.wakes", features_asked, least)
         if len({feature.timeframe for feature in features_asked}) > 1:
             raise Nonsense(f"{kind}.wakes holds {condition!r:.160}, whose sides are of different timeframes")
-    _demand_features(f"{kind}.features", features, larger=template.reads_larger)
+    _demand_features(f"{kind}.features", features, least)
     return wakes, features
 
 
-def _demand_features(where: str, features: Iterable[Feature], *, larger: bool) -> None:
+def _demand_features(where: str, features: Iterable[Feature], least: Timeframe | None) -> None:
+    """Refuse what is no feature, and one of another timeframe unless it is at least so large; nothing allows none."""
     for feature in features:
         if not isinstance(feature, Feature):  # pyright: ignore[reportUnnecessaryIsInstance] - a stranger's code
             raise Nonsense(f"{where} holds {feature!r:.80}, which is no feature")
-        if feature.timeframe is not None and not larger:
-            raise Nonsense(f"{where} holds {feature!r:.120} of a larger timeframe; set reads_larger = True")
+        if feature.timeframe is not None:
+            if least is None:
+                raise Nonsense(f"{where} holds {feature!r:.120} of a timeframe of its own; set reads_larger = True")
+            if feature.timeframe.ms < least.ms:
+                raise Nonsense(f"{where} holds {feature!r:.120}, and its strategy has {least} candles only")
         make_indicator(feature.name, feature.params)
 
 

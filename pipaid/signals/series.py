@@ -31,7 +31,11 @@ class Feature(msgspec.Struct, frozen=True, cache_hash=True):
     @property
     def bare(self) -> Feature:
         """Return it as the series of its own timeframe knows it."""
-        return self if self.timeframe is None else Feature(self.name, self.params)
+        return self if self.timeframe is None else self.of(None)
+
+    def of(self, timeframe: Timeframe | None) -> Feature:
+        """Return it as asked of the candles of a timeframe."""
+        return Feature(self.name, self.params, timeframe)
 
 
 ConditionKind = Literal["above", "below", "at_least", "at_most", "cross_above", "cross_below", "changes", "every"]
@@ -58,8 +62,12 @@ class Condition(msgspec.Struct, frozen=True, cache_hash=True):
     @property
     def bare(self) -> Condition:
         """Return it as the series of its own timeframe knows it."""
-        right = self.right.bare if isinstance(self.right, Feature) else self.right
-        return self if self.timeframe is None else Condition(self.kind, self.left.bare, right)
+        return self if self.timeframe is None else self.of(None)
+
+    def of(self, timeframe: Timeframe | None) -> Condition:
+        """Return it as asked of the candles of a timeframe."""
+        right = self.right.of(timeframe) if isinstance(self.right, Feature) else self.right
+        return msgspec.structs.replace(self, left=self.left.of(timeframe), right=right)
 
 
 EVERY: Final = Condition("every")

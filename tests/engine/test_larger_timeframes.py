@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pipaid.engine.backtest import run
 from pipaid.engine.played import Track
 from pipaid.engine.wishes import Nonsense
-from pipaid.errors import InvalidParameter
 from pipaid.model.candle import Candle, CandleBuilder
 from pipaid.model.instrument import Timeframe
 from pipaid.sdk import (
@@ -200,7 +199,7 @@ def test_a_template_says_that_it_reads_larger_candles() -> None:
 
 
 def test_a_template_reads_no_smaller_candles_than_its_strategy() -> None:
-    with pytest.raises(InvalidParameter, match="4h candles cannot be made of 1d"):
+    with pytest.raises(Nonsense, match="its strategy has 1d candles only"):
         run(backtest(Laggard, {}, flat(Timeframe.D1)).plan())
 
 
