@@ -25,6 +25,8 @@ from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Fill, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.trades import Trades
+from pipaid.signals.catalogue.lookup import Rule
+from pipaid.signals.catalogue.lookup import rule as signal_rule
 from pipaid.signals.series import EVERY, Condition, Feature, Series
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ __all__ = [
     "Protect",
     "Result",
     "RiskParams",
+    "Rule",
     "Series",
     "Side",
     "Template",
@@ -70,6 +73,7 @@ __all__ = [
     "decimal_param",
     "flag_param",
     "integer_param",
+    "signal_rule",
     "trades_from_csv",
 ]
 

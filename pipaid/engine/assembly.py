@@ -20,7 +20,7 @@ from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.strategy import Status, Strategy, StrategyDefinition
-from pipaid.signals.indicator import make_indicator
+from pipaid.signals.features import make_indicator
 from pipaid.signals.series import CONDITIONS, Condition, Feature, History, Series
 
 

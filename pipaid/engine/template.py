@@ -175,6 +175,10 @@ class View(Protocol):
         """Return a declared feature's value one candle earlier."""
         ...
 
+    def holds(self, condition: Condition) -> bool:
+        """Tell whether a condition on declared features holds at the last closed candle."""
+        ...
+
 
 class Wakes(msgspec.Struct, frozen=True, kw_only=True):
     """When a template wants to be asked; a candle on which no condition holds costs it nothing.

@@ -11,7 +11,7 @@ from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
 from pipaid.model.position import Direction, Position
-from pipaid.signals.series import Feature
+from pipaid.signals.series import Condition, Feature, met
 
 if TYPE_CHECKING:
     from pipaid.engine.holdings import Holdings
@@ -105,3 +105,7 @@ class SymbolView:
     def feature_before(self, feature: Feature) -> float | None:
         """Return a feature's value one candle earlier."""
         return self._series.feature(feature).previous
+
+    def holds(self, condition: Condition) -> bool:
+        """Tell whether a condition holds at the last closed candle."""
+        return met(condition, self._series.feature)

@@ -17,17 +17,17 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 
 from pipaid.model.columns import Candles, Floats, Integers
-from pipaid.signals.indicator import INDICATORS, make_indicator, rungs_of
+from pipaid.signals.exact import deviation, mean, most, prices, variance
+from pipaid.signals.features import LINES, line_of, make_indicator
+from pipaid.signals.indicator import INDICATORS, rungs_of
 from pipaid.signals.lanes import Blocks, Smoothing, smoothed
+from pipaid.signals.line import reach
 from pipaid.signals.series import BLOCK, Condition, Feature
+from pipaid.signals.sheets import laned, windowed
 
 Truths = NDArray[np.bool_]
 # So many candles are computed at a time: few enough to stay close to the processor.
 CHUNK: Final = 2**15
-# A float holds every whole number up to this.
-WHOLE_MAX: Final = 2**53
-# Where window times spread is below this, the window's variance times its length squared is below 2 to the power of 62.
-SPREAD_MAX: Final = 2**32
 
 
 @frozen(eq=False)
@@ -50,6 +50,11 @@ class Values:
         previous[self.firsts] = self.before
         return previous
 
+    @property
+    def earlier(self) -> Values:
+        """Return what a comparison one candle before each would have seen."""
+        return Values(self.firsts, self.previous, self.before)
+
 
 @define(eq=False)
 class Columns:
@@ -68,26 +73,30 @@ class Columns:
         made = self._made.get(feature)
         if made is None:
             make_indicator(feature.name, feature.params)
-            made = self._made[feature] = _FORMS[feature.name](self.candles, self._blocks, *feature.params)
+            made = self._made[feature] = self._worked_out(feature)
         return made
 
     def holds(self, condition: Condition) -> Truths:
         """Return at which candles a condition holds."""
         left, right = self._side(condition.left), self._side(condition.right)
         # What is not a number compares as false, as it should.
-        return _RULES[condition.kind](left, right)
+        now = _RULES[condition.kind](left, right)
+        if condition.edge:
+            now &= ~_RULES[condition.kind](left.earlier, right.earlier)
+        return now
+
+    def _worked_out(self, feature: Feature) -> Values:
+        candles, blocks = self.candles, self._blocks
+        if feature.name not in LINES:
+            return _FORMS[feature.name](candles, blocks, *feature.params)
+        line = line_of(feature.name, feature.params)
+        return Values(blocks.firsts, *(laned if reach(line) is None else windowed)(line, candles, blocks))
 
     def _side(self, side: Feature | float) -> Values:
         if isinstance(side, Feature):
             return self.feature(side)
         firsts = self._blocks.firsts
         return Values(firsts, np.full(len(self.candles), float(side)), np.full(len(firsts), float(side)))
-
-
-def _prices(candles: Candles, units: Integers) -> Floats:
-    """Return prices as the floats nearest to them, as live ones are."""
-    prices: Floats = units / 10.0**candles.price_decimals
-    return prices
 
 
 def _smooth(make: Callable[[int], Smoothing], candles: Candles, blocks: Blocks, window: float) -> Values:
@@ -100,8 +109,8 @@ def _exponential_average(window: int) -> Smoothing:
         keep=1.0 - alpha,
         window=window,
         seeding=1,
-        seeds=lambda candles, anchors: (_prices(candles, candles.close[anchors]),),
-        added=lambda candles, first, end: (alpha * _prices(candles, candles.close[first:end]),),
+        seeds=lambda candles, anchors: (prices(candles, candles.close[anchors]),),
+        added=lambda candles, first, end: (alpha * prices(candles, candles.close[first:end]),),
         shown=_itself,
     )
 
@@ -114,7 +123,7 @@ def _relative_strength(window: int) -> Smoothing:
     alpha = 1.0 / window
 
     def added(candles: Candles, first: int, end: int) -> tuple[Floats, Floats]:
-        closes = _prices(candles, candles.close[max(0, first - 1) : end])
+        closes = prices(candles, candles.close[max(0, first - 1) : end])
         change = np.diff(closes, prepend=closes[: 1 - min(first, 1)])
         return alpha * np.maximum(change, 0.0), alpha * np.maximum(-change, 0.0)
 
@@ -179,89 +188,46 @@ def _spans(candles: Candles, first: int, end: int) -> Floats:
 
 
 def _true_ranges(candles: Candles, high: Integers, low: Integers, before: Integers) -> Floats:
-    return _prices(candles, np.maximum(high, before)) - _prices(candles, np.minimum(low, before))
+    return prices(candles, np.maximum(high, before)) - prices(candles, np.minimum(low, before))
 
 
 def _bare_spans(candles: Candles, places: Integers) -> Floats:
-    return _prices(candles, candles.high[places]) - _prices(candles, candles.low[places])
+    return prices(candles, candles.high[places]) - prices(candles, candles.low[places])
 
 
 def _window(name: str, make: Callable[..., Floats], candles: Candles, blocks: Blocks, *params: float) -> Values:
     """Return what is made of as many last candles as the indicator reaches back, from chunks that overlap by that."""
     reach_of = INDICATORS[name].reach
     assert reach_of is not None, f"{name} has no window"
-    reach, count = reach_of(*params), len(candles)
+    length, count = reach_of(*params), len(candles)
     value = np.empty(count)
-    for first in range(reach - 1, count, CHUNK):
+    for first in range(length - 1, count, CHUNK):
         end = min(first + CHUNK, count)
-        value[first:end] = make(candles, slice(first - reach + 1, end), *params)
-    value[blocks.warming(reach)] = np.nan
+        value[first:end] = make(candles, slice(first - length + 1, end), *params)
+    value[blocks.warming(length)] = np.nan
     before = value[blocks.firsts - 1]
-    before[blocks.known < reach] = np.nan
+    before[blocks.known < length] = np.nan
     return Values(blocks.firsts, value, before)
 
 
 def _close(candles: Candles, rows: slice) -> Floats:
-    return _prices(candles, candles.close[rows])
-
-
-def _simple_average(candles: Candles, rows: slice, window: float) -> Floats:
-    count = int(window)
-    return _quotients(_sums(candles.close[rows], count), count * 10**candles.price_decimals)
-
-
-def _variance(candles: Candles, rows: slice, window: float) -> Floats:
-    closes, count = candles.close[rows], int(window)
-    # If 64 bits hold the result, it is true: what the sums lost on the way comes back in their differences.
-    if count * (int(closes.max()) - int(closes.min())) >= SPREAD_MAX:
-        closes = closes.astype(object)
-    total = _sums(closes, count)
-    squares = count * _sums(closes * closes, count) - total * total
-    return _quotients(squares, (count * 10**candles.price_decimals) ** 2)
-
-
-def _sums(numbers: Integers, window: int) -> Integers:
-    upto = numbers.cumsum()
-    sums = upto[window - 1 :]
-    return np.append(sums[:1], sums[1:] - upto[:-window])
-
-
-def _quotients(numbers: Integers, divisor: int) -> Floats:
-    """Return the floats nearest to the quotients."""
-    if numbers.dtype == np.int64 and int(numbers.max()) <= WHOLE_MAX and int(float(divisor)) == divisor:
-        rounded: Floats = numbers / float(divisor)
-        return rounded
-    return np.array([number / divisor for number in numbers.tolist()])
-
-
-def _deviation(candles: Candles, rows: slice, window: float) -> Floats:
-    return np.sqrt(_variance(candles, rows, window))
+    return prices(candles, candles.close[rows])
 
 
 def _z_score(candles: Candles, rows: slice, window: float) -> Floats:
-    variance = _variance(candles, rows, window)
-    values = np.full_like(variance, np.nan)
-    apart = _close(candles, rows)[int(window) - 1 :] - _simple_average(candles, rows, window)
-    np.divide(apart, np.sqrt(variance), out=values, where=variance > 0.0)
+    squared = variance(candles, rows, window)
+    values = np.full_like(squared, np.nan)
+    apart = _close(candles, rows)[int(window) - 1 :] - mean(candles, rows, window)
+    np.divide(apart, np.sqrt(squared), out=values, where=squared > 0.0)
     return values
 
 
 def _highest(candles: Candles, rows: slice, window: float) -> Floats:
-    return _prices(candles, _most(np.maximum, candles.high[rows], int(window)))
+    return prices(candles, most(np.maximum, candles.high[rows], int(window)))
 
 
 def _lowest(candles: Candles, rows: slice, window: float) -> Floats:
-    return _prices(candles, _most(np.minimum, candles.low[rows], int(window)))
-
-
-def _most(of_two: Callable[[Integers, Integers], Integers], numbers: Integers, window: int) -> Integers:
-    """Return the extreme of each window, from those of windows half as long."""
-    width = 1
-    while 2 * width <= window:
-        numbers = of_two(numbers[:-width], numbers[width:])
-        width *= 2
-    rest = window - width
-    return of_two(numbers[: len(numbers) - rest], numbers[rest:])
+    return prices(candles, most(np.minimum, candles.low[rows], int(window)))
 
 
 def _before(make: Callable[..., Floats], candles: Candles, rows: slice, window: float) -> Floats:
@@ -283,8 +249,8 @@ _SMOOTHED: Final[Mapping[str, Callable[[int], Smoothing]]] = MappingProxyType(
 _WINDOWED: Final[Mapping[str, Callable[..., Floats]]] = MappingProxyType(
     {
         "close": _close,
-        "sma": _simple_average,
-        "stddev": _deviation,
+        "sma": mean,
+        "stddev": deviation,
         "zscore": _z_score,
         "highest": _highest,
         "lowest": _lowest,

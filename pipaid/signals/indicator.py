@@ -73,30 +73,6 @@ class Kind(msgspec.Struct, frozen=True):
     reach: Callable[..., int] | None = None
 
 
-def make_indicator(name: str, params: tuple[int | float, ...]) -> Indicator:
-    """Return a fresh indicator; raise ValueError for an unknown name or params outside their bounds."""
-    kind = INDICATORS.get(name)
-    if kind is None:
-        raise ValueError(f"no indicator is called {name!r}; known: {', '.join(sorted(INDICATORS))}")
-    if len(params) != len(kind.params):
-        wanted = ", ".join(param.name for param in kind.params) or "no params"
-        raise ValueError(f"{name} takes {wanted}, got {len(params)} params")
-    values: list[int | float] = []
-    for param, value in zip(kind.params, params, strict=True):
-        if not (param.low <= value <= param.high) or (param.whole and value != int(value)):
-            reach = f"a {'whole ' if param.whole else ''}number from {param.low:g} to {param.high:g}"
-            raise ValueError(f"{param.name} of {name} must be {reach}, got {value!r}")
-        values.append(int(value) if param.whole else float(value))
-    return kind.make(*values)
-
-
-def first_needed(name: str, params: tuple[int | float, ...], count: int) -> int:
-    """Return from which of `count` candles on a fresh indicator must be fed to be as if it had been fed all of them."""
-    reach = INDICATORS[name].reach
-    # One more candle, because `previous` is kept.
-    return 0 if reach is None else max(0, count - reach(*params) - 1)
-
-
 class Constant:
     """A number that never changes, to compare with."""
 

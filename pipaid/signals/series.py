@@ -12,7 +12,9 @@ import msgspec
 
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Timeframe
-from pipaid.signals.indicator import INDICATORS, Constant, Indicator, Sample, first_needed, make_indicator
+from pipaid.signals.comparing import COMPARISONS, RULES, Reading, held_before
+from pipaid.signals.features import first_needed, make_indicator, reach_of
+from pipaid.signals.indicator import Constant, Indicator, Sample
 
 BLOCK: Final = 4096
 FEATURES_MAX: Final = 16_384
@@ -46,13 +48,25 @@ class Condition(msgspec.Struct, frozen=True, cache_hash=True):
 
     `above` and `below` are strict, `at_least` and `at_most` are not; `cross_above` is above now and not above one
     candle before (`cross_below` mirrored); `changes` compares the left side with itself one candle before; `every`
-    holds at each candle. All but the last are false while an operand they need is undefined. Both sides are of one
-    timeframe: where that is a larger one, it holds for as long as the larger candle is the last that was closed.
+    holds at each candle. All but the last are false while an operand they need is undefined. A comparison with `edge`
+    holds only where it did not one candle before. Both sides are of one timeframe: where that is a larger one, it holds
+    for as long as the larger candle is the last that was closed.
     """
 
     kind: ConditionKind
     left: Feature = Feature("close")
     right: Feature | float = 0.0
+    edge: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an edge of what is none of the comparisons."""
+        if self.edge and self.kind not in COMPARISONS:
+            raise ValueError(f"only {', '.join(COMPARISONS)} have an edge, not {self.kind}")
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Return the features it is about."""
+        return tuple(side for side in (self.left, self.right) if isinstance(side, Feature))
 
     @property
     def timeframe(self) -> Timeframe | None:
@@ -76,20 +90,6 @@ EVERY: Final = Condition("every")
 def closed_from(time_ms: int) -> Condition:
     """Return the condition that holds at each candle that closes at a moment or later."""
     return Condition("at_least", Feature("period", (1, 0)), float(time_ms))
-
-
-class Reading(Protocol):
-    """A feature as of a candle: its value there and one candle before, nothing while it warms up."""
-
-    @property
-    def value(self) -> float | None:
-        """Return the value at the candle."""
-        ...
-
-    @property
-    def previous(self) -> float | None:
-        """Return the value one candle earlier."""
-        ...
 
 
 class History(Protocol):
@@ -124,7 +124,7 @@ class Live:
     @property
     def never_forgets(self) -> bool:
         """Tell whether every candle since the anchor shows in the value."""
-        return self.feature is not None and INDICATORS[self.feature.name].reach is None
+        return self.feature is not None and reach_of(self.feature.name, self.feature.params) is None
 
 
 class Watch:
@@ -137,11 +137,12 @@ class Watch:
         self.sessions: dict[Hashable, None] = {}
         self._left = left
         self._right = right
-        self._rule = _RULES[condition.kind]
+        self._rule = RULES[condition.kind]
 
     def holds(self) -> bool:
         """Tell whether the condition holds at the last candle."""
-        return self._rule(self._left.indicator, self._right.indicator)
+        left, right = self._left.indicator, self._right.indicator
+        return self._rule(left, right) and not (self.condition.edge and held_before(self.condition.kind, left, right))
 
 
 class Series:
@@ -413,57 +414,12 @@ class Series:
         return updates
 
 
-def _above(left: Indicator, right: Indicator) -> bool:
-    a, b = left.value, right.value
-    return a is not None and b is not None and a > b
-
-
-def _below(left: Indicator, right: Indicator) -> bool:
-    a, b = left.value, right.value
-    return a is not None and b is not None and a < b
-
-
-def _at_least(left: Indicator, right: Indicator) -> bool:
-    a, b = left.value, right.value
-    return a is not None and b is not None and a >= b
-
-
-def _at_most(left: Indicator, right: Indicator) -> bool:
-    a, b = left.value, right.value
-    return a is not None and b is not None and a <= b
-
-
-def _cross_above(left: Indicator, right: Indicator) -> bool:
-    if not _above(left, right):
-        return False
-    a, b = left.previous, right.previous
-    return a is not None and b is not None and a <= b
-
-
-def _cross_below(left: Indicator, right: Indicator) -> bool:
-    if not _below(left, right):
-        return False
-    a, b = left.previous, right.previous
-    return a is not None and b is not None and a >= b
-
-
-def _changes(left: Indicator, right: Indicator) -> bool:
-    now, before = left.value, left.previous
-    return now is not None and before is not None and now != before
-
-
-def _every(left: Indicator, right: Indicator) -> bool:
-    return left.value is not None
+def met(condition: Condition, reading: Callable[[Feature], Reading]) -> bool:
+    """Tell whether a condition holds as of the last candle, by features that are kept up to date."""
+    left = reading(condition.left)
+    right = reading(condition.right) if isinstance(condition.right, Feature) else Constant(float(condition.right))
+    held = condition.edge and held_before(condition.kind, left, right)
+    return RULES[condition.kind](left, right) and not held
 
 
 CONDITIONS: Final = frozenset(get_args(ConditionKind))
-_RULES: Final[dict[str, Callable[[Indicator, Indicator], bool]]] = {
-    "above": _above,
-    "below": _below,
-    "at_least": _at_least,
-    "at_most": _at_most,
-    "cross_above": _cross_above,
-    "cross_below": _cross_below,
-    "changes": _changes,
-    "every": _every,
-}

@@ -26,7 +26,10 @@ PARAMS: dict[str, Sequence[tuple[int | float, ...]]] = {
     "arithmetic_rung": [(0.5, 2.0, 9, 0.5)],
     "geometric_rung": [(0.5, 2.0, 9, 0.0)],
 }
-FEATURES = [Feature(name, params) for name in INDICATORS for params in PARAMS.get(name, [(1,), (2,), (5,), (14,)])]
+FORMULAS: list[Feature] = [Feature("macd_histogram", (2, 4, 3)), Feature("natr", (3,)), Feature("natr", (14,))]
+FEATURES = FORMULAS + [
+    Feature(name, params) for name in INDICATORS for params in PARAMS.get(name, [(1,), (2,), (5,), (14,)])
+]
 CONDITION = st.builds(
     Condition,
     st.sampled_from(sorted(CONDITIONS)),

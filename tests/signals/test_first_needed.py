@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipaid.model.candle import Candle
-from pipaid.signals.indicator import INDICATORS, Indicator, Sample, first_needed, make_indicator
+from pipaid.signals.features import first_needed, make_indicator
+from pipaid.signals.indicator import INDICATORS, Indicator, Sample
 from tests.signals.candles import walks
 
 WINDOWS = (1, 2, 3, 5, 8, 13)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipaid.model.candle import Candle
-from pipaid.signals.indicator import INDICATORS, Sample, make_indicator
+from pipaid.signals.features import make_indicator
+from pipaid.signals.indicator import INDICATORS, Sample
 from tests.signals.candles import candles_of, eurusd_hours, make_candle, walks
 
 Definition = Callable[[Sequence[Sample], int], float | None]

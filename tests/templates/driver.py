@@ -16,6 +16,7 @@ from pipaid.sdk import (
     Alarm,
     CancelEntries,
     CloseReason,
+    Condition,
     Enter,
     Entry,
     Exit,
@@ -30,6 +31,7 @@ from pipaid.sdk import (
     Template,
     Timeframe,
 )
+from pipaid.signals.series import met
 
 EURO = Instrument(
     symbol="EURUSD",
@@ -127,6 +129,10 @@ class Driver:
     def feature_before(self, feature: Feature) -> float | None:
         assert feature in self.template.features(), f"{feature} is not declared"
         return self.series.feature(feature).previous
+
+    def holds(self, condition: Condition) -> bool:
+        assert set(condition.features) <= set(self.template.features()), f"{condition} is not declared"
+        return met(condition, self.series.feature)
 
     # What happens to it.
 

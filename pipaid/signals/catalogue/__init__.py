@@ -1,0 +1,1 @@
+"""Every signal by name: what it takes, and the condition that it is."""

@@ -1,0 +1,130 @@
+"""What a signal takes and refuses, and how it is asked of a series: live, by column, on its edge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipaid.errors import InvalidParameter
+from pipaid.model.instrument import Timeframe
+from pipaid.signals.catalogue.declare import SignalType
+from pipaid.signals.catalogue.lookup import EXTERNAL, SIGNALS, Rule, checked, find, rule
+from pipaid.signals.columns import Columns
+from pipaid.signals.series import Condition, Feature, Series, met
+from tests.signals.candles import candles_of
+from tests.signals.test_columns import columns_of
+
+
+def refusal(name: str, params: dict[str, Any], **more: Any) -> str:
+    with pytest.raises(InvalidParameter) as refused:
+        rule(name, params, timeframe=Timeframe.H1, **more)
+    return refused.value.message
+
+
+def test_a_signal_without_params_takes_its_defaults() -> None:
+    asked = rule("rsi_oversold", timeframe=Timeframe.H1)
+
+    assert asked.params == {"window": 14, "threshold": 30.0}
+    assert asked.type is SignalType.FILTER
+    assert asked.condition == Condition("below", Feature("rsi", (14,)), 30.0)
+
+
+def test_older_names_of_params_are_understood() -> None:
+    assert checked(find("rsi_oversold"), {"period": 7})["window"] == 7
+    assert checked(find("rsi_oversold"), {"lookback": 8})["window"] == 8
+    values = checked(find("sma_cross_up"), {"short_period": 5, "long_period": 9})
+    assert values == {"window_fast": 5, "window_slow": 9}
+    assert "is another name of window, which is given as well" in refusal("rsi_oversold", {"window": 7, "period": 8})
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "told"),
+    [
+        ("rsi_oversold", {"windw": 3}, "windw is no param of rsi_oversold; it takes window, threshold"),
+        ("rsi_oversold", {"window": 1}, "window must be a whole number from 2 to 100, got 1"),
+        ("rsi_oversold", {"window": 2.5}, "window must be a whole number from 2 to 100, got 2.5"),
+        ("rsi_oversold", {"window": True}, "window must be a whole number from 2 to 100, got True"),
+        ("rsi_oversold", {"threshold": "50.1"}, "threshold must be a number from 0 to 50, got '50.1'"),
+        ("rsi_oversold", {"threshold": float("nan")}, "threshold must be a number from 0 to 50, got nan"),
+        ("sma_cross_up", {"window_fast": 3}, "window_slow is missing; it is a whole number from 1 to 200"),
+        ("sma_cross_up", {"window_fast": 9, "window_slow": 9}, "window_fast must be less than window_slow"),
+        (
+            "sma_crossover",
+            {"window_fast": 3, "window_slow": 9, "direction": "up"},
+            "direction must be bullish or beari",
+        ),
+    ],
+)
+def test_what_a_param_cannot_be_is_refused_by_name(name: str, params: dict[str, Any], told: str) -> None:
+    assert told in refusal(name, params)
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        rule("sma_cross_up", {"window_fast": 0, "window": 3}, timeframe=Timeframe.H1)
+
+    assert [field for field, _ in refused.value.details] == [
+        "params.window",
+        "params.window_fast",
+        "params.window_slow",
+    ]
+
+
+def test_an_unknown_name_gets_a_near_one() -> None:
+    assert "did you mean rsi_oversold" in refusal("rsi_oversld", {})
+    assert "signals.md" in refusal("zzzzzz", {})
+
+
+@pytest.mark.parametrize("name", sorted(EXTERNAL))
+def test_signals_of_other_data_name_what_is_missing(name: str) -> None:
+    assert EXTERNAL[name] in refusal(name, {})
+
+
+def test_a_trigger_is_no_filter_and_a_filter_as_trigger_is_its_edge() -> None:
+    assert "is a TRIGGER" in refusal("rsi_cross_up", {}, type="FILTER")
+    assert "must be TRIGGER or FILTER" in refusal("rsi_cross_up", {}, type="filter")
+    assert rule("rsi_oversold", timeframe=Timeframe.H1, type="TRIGGER").condition.edge
+    assert not rule("rsi_cross_up", timeframe=Timeframe.H1, type="TRIGGER").condition.edge
+
+
+def test_an_edge_holds_where_a_filter_begins_to() -> None:
+    asked = rule("is_above_sma", {"window": 2}, timeframe=Timeframe.H1, type="TRIGGER")
+
+    assert both_ways(asked, [1, 2, 3, 2, 2, 3, 4, 1]) == [1, 5]
+
+
+def test_a_direction_is_of_any_case() -> None:
+    params = {"window_fast": 1, "window_slow": 2, "direction": "BEARISH"}
+
+    assert both_ways(rule("sma_crossover", params, timeframe=Timeframe.H1), [1, 2, 3, 2, 2, 3]) == [3]
+
+
+def both_ways(asked: Rule, closes: list[float]) -> list[int]:
+    """Return at which candles a rule holds, the same live, by hand and by column."""
+    candles = candles_of(closes)
+    held = Columns(columns_of(candles)).holds(asked.condition).nonzero()[0].tolist()
+    series = Series("EURUSD", Timeframe.H1)
+    series.watch(asked.condition, "me")
+    due: list[int] = []
+    by_hand: list[int] = []
+    for place, candle in enumerate(candles):
+        series.append(candle)
+        due += [place] * len(series.due())
+        by_hand += [place] * met(asked.condition, series.feature)
+    assert held == due == by_hand
+    return due
+
+
+def test_an_edge_of_what_is_none_of_the_comparisons_is_refused() -> None:
+    with pytest.raises(ValueError, match="have an edge"):
+        Condition("cross_above", edge=True)
+
+
+@pytest.mark.parametrize("name", sorted(SIGNALS))
+def test_no_signal_is_true_without_candles_and_none_raises(name: str) -> None:
+    signal = SIGNALS[name]
+    given = {knob.name: 3 + place for place, knob in enumerate(signal.knobs) if knob.required}
+    asked = rule(name, given, timeframe=Timeframe.H1, anchor=1.0 if signal.anchored else None)
+
+    assert not Columns(columns_of(candles_of([1])).between(10**13, 10**14)).holds(asked.condition).any()
