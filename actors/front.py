@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import structlog
 import trio
 from attrs import define, field
 
+from pipaid.model.condition import Condition
 from pipaid.seams import Clock, Random, unshared
 
 log = structlog.get_logger()
@@ -22,9 +23,16 @@ BACKOFF_MIN_S: Final = 0.5
 BACKOFF_MAX_S: Final = 30.0
 # Whoever lived so long did not fail at its start, so the next one is waited for as little as the first.
 LASTED_S: Final = 60.0
+# Whoever lives so long has come up.
+UP_S: Final = 5.0
 ENDS_S: Final = 4.0
 # What it is told on its standard input; anything will do.
 RELOAD: Final = b"\n"
+# What its exit codes mean, for whoever has to do something about it.
+REASONS: Final[Mapping[int, str]] = {
+    75: "it cannot serve on {where}; if another process listens there, change host or port in [http]",
+    78: "it refuses its configuration; `pipaid config check` names the lines",
+}
 # What the service manager gave to the daemon, and to nobody else.
 OWN_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -35,14 +43,31 @@ def command_of_front(config: Path, state: Path) -> list[str]:
     return [sys.executable, "-P", "-c", start, "--child", "--config", str(config), "--state", str(state)]
 
 
+class Told(Protocol):
+    """Who is told whether anybody is served."""
+
+    def enter(self, condition: Condition, detail: str) -> None:
+        """Note that a condition holds."""
+        ...
+
+    def leave(self, condition: Condition) -> None:
+        """Note that a condition does not hold."""
+        ...
+
+
 @define(eq=False)
 class Front:
-    """Keep one process going: its end is no failure of the daemon's, and its standard input is what ties it to us."""
+    """Keep one process going: its end is no failure of the daemon's, and its standard input is what ties it to us.
+
+    Each end enters the condition `http`, and a process that has come up leaves it.
+    """
 
     command: Sequence[str]
     variables: Mapping[str, str]
     clock: Clock
     random: Random
+    where: str = "its port"
+    conditions: Told | None = None
     starts: int = field(default=0, init=False)
     _process: trio.Process | None = field(default=None, init=False)
 
@@ -57,6 +82,8 @@ class Front:
                 backoff_s = BACKOFF_MIN_S
             pause_s = backoff_s * self.random.uniform(0.75, 1.25)
             log.warning("http.ended", reason=ended, again_in_s=round(pause_s, 3))
+            if self.conditions is not None:
+                self.conditions.enter(Condition.HTTP, ended)
             await self.clock.sleep(pause_s)
             backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
 
@@ -83,11 +110,16 @@ class Front:
         unshared(process.stdin)
         self._process = process
         try:
+            with trio.move_on_after(UP_S):
+                await process.wait()
+            if process.returncode is None and self.conditions is not None:
+                self.conditions.leave(Condition.HTTP)
             code = await process.wait()
         finally:
             self._process = None
             await self._end(process)
-        return f"exit code {code}"
+        reason = REASONS.get(code, "").format(where=self.where)
+        return f"exit code {code}: {reason}" if reason else f"exit code {code}"
 
     async def _end(self, process: trio.Process) -> None:
         """Let it end in order, or at once if it does not."""

@@ -161,8 +161,11 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
         catalogue = load_templates(
             barred=barred, entering=lambda number: box.note(number, Phase.IMPORTING if number else 0)
         )
-        daemon = Daemon(config, world, journal, guard, box, catalogue=catalogue, front=_front(config, world))
+        front = _front(config, world)
+        daemon = Daemon(config, world, journal, guard, box, catalogue=catalogue, front=front)
         await daemon.build()
+        if front is not None:
+            front.conditions = daemon.conditions
         watchdog.attend(daemon.notifier, daemon.vitals())
         return await live_on(daemon, watchdog)
     except (PipaidError, OSError, sqlite3.Error) as refused:
@@ -175,11 +178,12 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
 
 
 def _front(config: Config, world: World) -> Front | None:
-    """Return what runs the HTTP API beside the daemon, unless somebody else starts it."""
+    """Return what keeps the process of the HTTP API going, unless somebody else starts it."""
     if config.http.mode != "child" or config.path is None:
         return None
     command = command_of_front(config.path, config.daemon.state_dir)
-    return Front(command, world.env.variables(), world.clock, world.random)
+    where = f"{config.http.host}:{config.http.port}"
+    return Front(command, world.env.variables(), world.clock, world.random, where=where)
 
 
 def _passes(trouble: BaseException) -> bool:

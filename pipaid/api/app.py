@@ -32,7 +32,6 @@ from pipaid.seams import World
 from pipaid.wire.envelope import BODY_BYTES_MAX, KEY_CHARS_MAX, Answer, Forwarded, Standing, Trouble, error_body
 from pipaid.wire.identity import Identity
 
-BODY_S: Final = 10.0
 RETRY_AFTER_S: Final = 1
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,11 +56,12 @@ PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ances
 
 @define(eq=False)
 class Api:
-    """Answer HTTP requests: nothing is judged here but their form."""
+    """Answer HTTP requests: nothing is judged here but their form. A body has to come within `body_s`."""
 
     upstream: Upstream
     world: World
     identity: Identity | None = None
+    body_s: float = 10.0
     answered: Counter[int] = field(factory=Counter[int])
 
     def app(self) -> Starlette:
@@ -104,7 +104,7 @@ class Api:
     async def _answer(self, operation: Operation, request: Request) -> Response:
         request_id = self._request_id()
         try:
-            forwarded = _forwarded(request, await _body(request), request_id)
+            forwarded = _forwarded(request, await _body(request, self.body_s), request_id)
             key = _idempotency_key(request) if operation.mutating else None
             answer = await self.upstream.ask(operation, forwarded, key)
         except PipaidError as trouble:
@@ -168,6 +168,10 @@ class Api:
         if self.identity is not None:
             figures["pipaid_http_certificate_ends_seconds"] = self.identity.validity.ends_ms // 1_000
         return self._said(exposition(figures).encode(), HTTPStatus.OK, self._headers(request_id), TEXT)
+
+    def refuse(self, trouble: PipaidError) -> Response:
+        """Return a refusal with which the connection ends."""
+        return self._refused(trouble, self._request_id(), Connection="close")
 
     async def _astray(self, request: Request, trouble: HTTPException) -> Response:
         """Answer what no route takes."""
@@ -236,7 +240,7 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-async def _body(request: Request) -> str:
+async def _body(request: Request, within_s: float) -> str:
     """Return the body; refuse one that is too large as soon as that is known, and one that does not come."""
     too_large = PayloadTooLarge(f"a body may have {BODY_BYTES_MAX} bytes")
     announced = request.headers.get("Content-Length", "0")
@@ -244,14 +248,14 @@ async def _body(request: Request) -> str:
         raise too_large
     received = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(within_s):
             async for piece in request.stream():
                 received += piece
                 if len(received) > BODY_BYTES_MAX:
                     raise too_large
         return received.decode()
     except TimeoutError:
-        raise InvalidParameter(f"the body did not come within {BODY_S:g} s") from None
+        raise InvalidParameter(f"the body did not come within {within_s:g} s") from None
     except ClientDisconnect:
         raise InvalidParameter("the client left before its body had come") from None
     except UnicodeDecodeError:

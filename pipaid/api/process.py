@@ -16,7 +16,7 @@ from typing import Any, Final
 import uvicorn
 
 from pipaid.api.app import Api
-from pipaid.api.connection import connection_within
+from pipaid.api.connection import connections
 from pipaid.api.upstream import Upstream
 from pipaid.config import Mistake, examine
 from pipaid.config.sections import Sections
@@ -79,7 +79,7 @@ def identity_of(config: Sections, world: World) -> Identity | None:
 async def serve(config: Sections, world: World, identity: Identity | None, *, child: bool) -> int:
     """Serve until told to stop and return the exit code."""
     upstream = Upstream(config.forward_socket)
-    server = Server(make_server_config(config, Api(upstream, world, identity)))
+    server = Server(make_server_config(config, Api(upstream, world, identity, float(config.http.head_s))))
     server.heeds_input = child
     server.identity = identity
     try:
@@ -103,13 +103,12 @@ def make_server_config(config: Sections, api: Api) -> uvicorn.Config:
 
     return uvicorn.Config(
         api.app(),
-        http=connection_within(float(http.head_s)),
+        http=connections(api.refuse, head_s=float(http.head_s), connections_max=http.connections_max),
         host=http.host,
         port=http.port,
         ssl_context_factory=None if identity is None else lambda _config, _default: identity.context,
         callback_notify=look,
         timeout_notify=round(LOOK_EVERY_S),
-        limit_concurrency=http.connections_max,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,

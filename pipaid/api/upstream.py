@@ -84,7 +84,8 @@ class Upstream:
             try:
                 connection.writer.write(line)
                 return await asyncio.wait_for(future, self.answer_s)
-            except (Unavailable, TimeoutError, OSError) as trouble:
+            # A task is cancelled when this process ends and has waited for long enough.
+            except (Unavailable, TimeoutError, OSError, asyncio.CancelledError) as trouble:
                 if operation.mutating:
                     raise AnswerLost(
                         "the daemon ended or fell silent before it answered, so this may have been done: look, or send "

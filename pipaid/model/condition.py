@@ -21,6 +21,7 @@ class Condition(StrEnum):
     CLOCK = "clock"
     SUSPENDED = "suspended"
     STALLED = "stalled"
+    HTTP = "http"
 
 
 class Meaning(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +70,10 @@ MEANINGS: Final[Mapping[Condition, Meaning]] = MappingProxyType(
         Condition.STALLED: Meaning(
             means="the daemon was busy with one thing for too long: prices count as stale until they are heard again",
             remedy="look for a strategy that blocks with `pipaid actors`; it clears by itself",
+        ),
+        Condition.HTTP: Meaning(
+            means="the process of the HTTP API ended: it is started again and again, trading and all else go on",
+            remedy='do what the detail says; to serve no HTTP, write in [http]: mode = "off"',
         ),
     }
 )

@@ -9,6 +9,7 @@ import trio
 from attrs import define, field
 
 from actors.front import BACKOFF_MAX_S, LASTED_S, Front
+from pipaid.model.condition import Condition
 from pipaid.seams import SystemClock
 from tests.surfaces.streams import until
 
@@ -87,6 +88,43 @@ async def test_a_child_that_does_not_read_holds_nobody_up() -> None:
             front.reload()
         assert front._process is not None
         front._process.kill()
+
+
+@define
+class Kept:
+    """What was told of the condition."""
+
+    turns: list[str] = field(factory=list[str])
+
+    def enter(self, condition: Condition, detail: str) -> None:
+        self.turns.append(f"{condition}: {detail}")
+
+    def leave(self, condition: Condition) -> None:
+        self.turns.append(f"{condition} left")
+
+
+async def test_each_end_is_told_with_the_line_to_change() -> None:
+    kept = Kept()
+    script = [sys.executable, "-I", "-S", "-c", "raise SystemExit(75)"]
+    with pytest.raises(EOFError):
+        await Front(script, {}, Paused(enough=2), Middle(), where="127.0.0.1:5001", conditions=kept).run(
+            trio.TASK_STATUS_IGNORED
+        )
+
+    told = (
+        "http: exit code 75: it cannot serve on 127.0.0.1:5001; if another process listens there, change host or port"
+    )
+    assert kept.turns == [f"{told} in [http]"] * 2
+
+
+async def test_one_that_has_come_up_is_told_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.front.UP_S", 0.01)
+    kept = Kept()
+    script = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1)"]
+    with pytest.raises(EOFError):
+        await Front(script, {}, Paused(enough=1), Middle(), conditions=kept).run(trio.TASK_STATUS_IGNORED)
+
+    assert kept.turns == ["http left", "http: exit code 0"]
 
 
 async def test_it_hears_nothing_of_what_the_service_manager_told_the_daemon() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipaid.api.upstream import Upstream
-from pipaid.errors import AnswerLost, Unavailable
+from pipaid.errors import AnswerLost, PipaidError, Unavailable
 from pipaid.model.operation import operation_named
 from pipaid.wire.envelope import Forwarded
 
@@ -44,3 +44,33 @@ def test_a_lost_command_may_be_repeated_if_it_has_a_key(tmp_path: Path, key: str
 def test_a_lost_question_may_be_asked_again(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         ask_who_ends(tmp_path, "strategy.get", None)
+
+
+async def end_while_it_waits(operation: str, path: Path) -> BaseException | None:
+    """Ask somebody who takes the question and says nothing, and end meanwhile; return what became of that."""
+    taken, left = asyncio.Event(), asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        taken.set()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    upstream = Upstream(path)
+    async with await asyncio.start_unix_server(hold, path):
+        asked = asyncio.create_task(upstream.ask(operation_named(operation), FORWARDED))
+        await taken.wait()
+        asked.cancel()
+        await asyncio.wait([asked])
+        await upstream.close()
+        await left.wait()
+    return asked.exception()
+
+
+@pytest.mark.parametrize(("operation", "expected"), [("strategy.pause", AnswerLost), ("strategy.get", Unavailable)])
+def test_a_command_that_is_cut_short_may_have_been_done_and_a_question_was_not(
+    tmp_path: Path, operation: str, expected: type[PipaidError]
+) -> None:
+    assert isinstance(asyncio.run(end_while_it_waits(operation, tmp_path / "forward.sock")), expected)

@@ -69,7 +69,7 @@ def test_a_child_that_ends_is_started_again_and_trading_does_not_notice(tmp_path
         child_of(daemon).kill()
         url = listening(daemon, times=2)
 
-        assert httpx2.get(f"{url}/health", trust_env=False).json()["status"] == "healthy"
+        assert httpx2.get(f"{url}/health", trust_env=False).json()["status"] == "degraded"
         assert daemon.said("http.ended")[0]["reason"] == "exit code -9"
         assert daemon.said("child.failed") == []
 
@@ -113,6 +113,12 @@ def test_a_port_that_somebody_else_has_stops_nothing_but_the_child(tmp_path: Pat
         with parenting(tmp_path, PIPAID__HTTP__PORT=str(taken.getsockname()[1])) as daemon:
             daemon.wait_for(lambda: daemon.said("http.ended"))
 
-            assert daemon.said("http.ended")[0]["reason"] == "exit code 75"
-            assert daemon.ask("health")["status"] == "healthy"
+            (held,) = daemon.ask("status")["conditions"]
+
+            assert daemon.said("http.ended")[0]["reason"].startswith("exit code 75: it cannot serve on 127.0.0.1:")
+            assert held["condition"] == "http"
+            assert "change host or port in [http]" in held["detail"]
+            assert 'mode = "off"' in held["remedy"]
+            assert daemon.ask("health")["status"] == "degraded"
+            assert "change host or port in [http]" in daemon.pipaid("status")
             assert daemon.end() == 0

@@ -5,20 +5,24 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx2
+import msgspec
 import pytest
+from attrs import frozen
 
 from tests.surfaces.api import Api, serving
 
 HEAD_S = 0.5
+CONNECTIONS_MAX = 16
 HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[Api, None, None]:
-    variables = {"PIPAID__HTTP__HEAD_S": str(HEAD_S), "PIPAID__HTTP__CONNECTIONS_MAX": "16"}
+    variables = {"PIPAID__HTTP__HEAD_S": str(HEAD_S), "PIPAID__HTTP__CONNECTIONS_MAX": str(CONNECTIONS_MAX)}
     with serving(tmp_path_factory.mktemp("api"), variables=variables) as api:
         yield api
 
@@ -45,6 +49,34 @@ def answer_to(client: socket.socket) -> bytes:
         assert piece, "it closed the connection"
         received += piece
     return received
+
+
+@frozen
+class Whole:
+    """An answer with which a connection ended."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def read_whole(client: socket.socket) -> Whole:
+    """Read an answer to the end of the connection."""
+    received = b""
+    while piece := client.recv(65_536):
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Whole(int(first.split()[1]), headers, msgspec.json.decode(body))
+
+
+def assert_refused(answer: Whole, code: str) -> None:
+    assert answer.body.keys() == {"code", "message", "request_id"}
+    assert answer.body["code"] == code
+    assert answer.headers["x-request-id"] == answer.body["request_id"]
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["connection"] == "close"
 
 
 def drip(client: socket.socket, text: bytes) -> None:
@@ -82,8 +114,52 @@ def test_a_connection_that_is_kept_may_say_nothing_for_longer_than_a_head_may_ta
             time.sleep(2 * HEAD_S)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        HEAD + b"Content-Length: many\r\n\r\n",
+        HEAD + b"X-Long: " + b"x" * 40_000,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nno length\r\n",
+    ],
+    ids=["no request", "no host", "no length", "a long head", "no chunk"],
+)
+def test_what_cannot_be_read_is_refused_in_the_shape_of_every_refusal(api: Api, sent: bytes) -> None:
+    with connected(api) as client:
+        client.sendall(sent)
+        answer = read_whole(client)
+
+    assert answer.status == 400
+    assert_refused(answer, "INVALID_PARAMETER")
+
+
+def test_a_body_that_comes_in_drops_is_waited_for_so_long_and_no_longer(api: Api) -> None:
+    with connected(api) as client:
+        client.sendall(b"POST /v1/strategies HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            drip(client, b" " * 1_000)
+
+
+def test_who_comes_when_all_places_are_taken_is_told_so_and_those_who_are_there_are_served(api: Api) -> None:
+    with ExitStack() as there:
+        kept = [there.enter_context(connected(api)) for _ in range(CONNECTIONS_MAX)]
+        for each in kept:
+            each.sendall(HEAD + b"\r\n")
+            assert answer_to(each).startswith(b"HTTP/1.1 200")
+        with connected(api) as late:
+            late.sendall(HEAD + b"\r\n")
+            refused = read_whole(late)
+        kept[-1].sendall(HEAD + b"\r\n")
+        served = answer_to(kept[-1])
+
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert_refused(refused, "UNAVAILABLE")
+    assert served.startswith(b"HTTP/1.1 200")
+
+
 def test_strangers_that_say_nothing_keep_nobody_out_for_long(api: Api) -> None:
-    idle = [socket.create_connection(("127.0.0.1", api.port), timeout=30) for _ in range(32)]
+    idle = [socket.create_connection(("127.0.0.1", api.port), timeout=30) for _ in range(2 * CONNECTIONS_MAX)]
     try:
         assert all(ended(each) for each in idle)
         assert httpx2.get(f"{api.url}/health", trust_env=False).status_code == 200
