@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
+from heapq import nlargest
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -125,18 +126,19 @@ class Answers:
             self.catalogue.get(asked.template_id)
         filters = paging.filters_hash("strategy.list", asked)
         before = paging.decode_cursor(asked.cursor, filters=filters)
-        chosen = [
+        chosen = (
             member
             for member in self.roster.members.values()
             if caller.account in (None, member.strategy.account)
             and asked.status in (None, member.strategy.status)
             and asked.template_id in (None, member.strategy.definition.template_id)
             and (before is None or (member.strategy.created_at_us, member.strategy.id) < before)
-        ]
-        chosen.sort(key=lambda member: (member.strategy.created_at_us, member.strategy.id), reverse=True)
-        page, rest = chosen[: asked.limit], chosen[asked.limit :]
-        cursor = None
-        if rest:
+        )
+        found = nlargest(
+            asked.limit + 1, chosen, key=lambda member: (member.strategy.created_at_us, member.strategy.id)
+        )
+        page, cursor = found[: asked.limit], None
+        if len(found) > asked.limit:
             last = page[-1].strategy
             cursor = paging.encode_cursor(last.created_at_us, last.id, filters=filters)
         return reply.StrategyPage(data=tuple(shown(member) for member in page), next_cursor=cursor)

@@ -169,9 +169,9 @@ def test_a_command_that_is_sent_twice_is_a_replay_and_with_an_idempotency_key_th
         assert user.send("POST", "/v1/strategies", headers={"Idempotency-Key": unusable}).status_code == 400
 
 
-def test_pages_hold_each_strategy_once(api: Api) -> None:
+def test_pages_hold_each_strategy_once_whoever_comes_and_goes_meanwhile(api: Api) -> None:
     user = api.user(account="acct_pages")
-    made = [user.send("POST", "/v1/strategies", {"name": f"page {n}", **GRID}).json()["id"] for n in range(7)]
+    made = [user.send("POST", "/v1/strategies", {"name": f"page {n}", **GRID}).json()["id"] for n in range(12)]
 
     seen: list[str] = []
     target = "/v1/strategies?limit=3"
@@ -180,6 +180,9 @@ def test_pages_hold_each_strategy_once(api: Api) -> None:
         seen += [each["id"] for each in page["data"]]
         if page["next_cursor"] is None:
             break
+        # The one that the cursor names goes, and a newer one comes.
+        assert user.send("DELETE", f"/v1/strategies/{seen[-1]}").status_code == 200
+        assert user.send("POST", "/v1/strategies", {"name": f"newer {seen[-1]}", **GRID}).status_code == 201
         target = f"/v1/strategies?limit=3&cursor={page['next_cursor']}"
 
     assert seen == made[::-1]
