@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from inspect import Parameter
 from types import MappingProxyType
 from typing import Final
 
-from pipaid.signals.formulas import trend, volatility
+from pipaid.signals.formulas import averages, momentum, patterns, trend, volatility, volume
 from pipaid.signals.indicator import INDICATORS, WINDOW_MAX, Indicator, Param
 from pipaid.signals.line import Line, reach
 from pipaid.signals.steps import Formula
@@ -16,15 +17,34 @@ from pipaid.signals.steps import Formula
 # A feature takes at most so many params, where it takes as many as are given.
 PARAMS_MAX: Final = 64
 # What is neither a window nor any number from zero on.
-_BOUNDS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({"sigma": (0.01, 1_000), "offset": (0, 1)})
+_BOUNDS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
+    {
+        "sigma": (0.01, 1_000),
+        "offset": (0, 1),
+        "constant": (1e-6, 1),
+        "anchor": (1e-18, 1e18),
+        "period_ms": (60_000, 366 * 86_400_000),
+    }
+)
 
-LINES: Final[Mapping[str, Callable[..., Line]]] = MappingProxyType({**trend.LINES, **volatility.LINES})
+LINES: Final[Mapping[str, Callable[..., Line]]] = MappingProxyType(
+    {
+        **averages.LINES,
+        **momentum.LINES,
+        **trend.LINES,
+        **volatility.LINES,
+        **volume.LINES,
+        **patterns.LINES,
+    }
+)
 
 
 @lru_cache(maxsize=4_096)
 def line_of(name: str, params: tuple[int | float, ...]) -> Line:
     """Return the formula of an indicator that is one; raise ValueError for params outside their bounds."""
-    return LINES[name](*_checked(name, params))
+    make, values = LINES[name], _checked(name, params)
+    named = [each.name for each in inspect.signature(make).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+    return make(**dict(zip(named, values, strict=True))) if named else make(*values)
 
 
 def make_indicator(name: str, params: tuple[int | float, ...]) -> Indicator:
@@ -73,11 +93,11 @@ def _params(name: str, count: int) -> tuple[Param, ...]:
         return INDICATORS[name].params
     declared: list[Param] = []
     for param in inspect.signature(LINES[name]).parameters.values():
-        declared += [_param(param)] * (count if param.kind is inspect.Parameter.VAR_POSITIONAL else 1)
+        declared += [_param(param)] * (count if param.kind is Parameter.VAR_POSITIONAL else 1)
     return tuple(declared)
 
 
-def _param(param: inspect.Parameter) -> Param:
+def _param(param: Parameter) -> Param:
     if param.annotation == "bool":
         return Param(param.name, 0, 1)
     if param.annotation == "int":

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-PRICES: Final = ("open", "high", "low", "close", "volume")
+SOURCES: Final = ("open", "high", "low", "close", "volume", "closed_ms")
 # What tells more about a candle than the last few do: since when its anchor is, or all that came since then.
 ENDLESS: Final = frozenset(
     {
@@ -23,7 +23,18 @@ ENDLESS: Final = frozenset(
         "total_yet",
     }
 )
-WINDOWED: Final = frozenset({"total", "close_mean", "close_deviation", "highest", "lowest", "ramp", "oldest_highest"})
+WINDOWED: Final = frozenset(
+    {
+        "total",
+        "close_mean",
+        "close_deviation",
+        "highest",
+        "lowest",
+        "ramp",
+        "oldest_highest",
+        "spread",
+    }
+)
 
 
 class Line(msgspec.Struct, frozen=True, cache_hash=True):
@@ -97,7 +108,7 @@ def number(value: float) -> Line:
     return Line("number", (), (float(value),))
 
 
-OPEN, HIGH, LOW, CLOSE, VOLUME = (Line(name) for name in PRICES)
+OPEN, HIGH, LOW, CLOSE, VOLUME, CLOSED_MS = (Line(name) for name in SOURCES)
 # How many candles there are since the anchor, this one included.
 AGE: Final = Line("age")
 NOTHING: Final = number(float("nan"))
@@ -158,6 +169,17 @@ def mean_yet(line: Line, window: int) -> Line:
 def deviation(window: int) -> Line:
     """Return the standard deviation of the closes over a window, divisor n."""
     return Line("close_deviation", (), (window,))
+
+
+def steady(line: Line, of: Line, window: int) -> Line:
+    """Return what an average is, and where the window is flat just that, without the rounding of sums."""
+    flat = (highest(of, window) <= lowest(of, window)) & defined(line)
+    return where(flat, of, line)
+
+
+def spread(line: Line, middle: Line, window: int) -> Line:
+    """Return the sum of the distances of a window's numbers from the newest middle."""
+    return Line("spread", (line, middle), (window,))
 
 
 def highest(line: Line, window: int) -> Line:

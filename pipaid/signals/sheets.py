@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipaid.model.columns import Candles, Floats, Integers
 from pipaid.signals.exact import deviation, mean, most, prices
 from pipaid.signals.lanes import Blocks
-from pipaid.signals.line import PRICES, Line, in_order, reach
+from pipaid.signals.line import SOURCES, Line, in_order, reach
 from pipaid.signals.steps import STEPS, Step, halves
 
 # Numbers along axis 0, or one number for all of them.
@@ -71,7 +71,7 @@ class Straight:
     def numbers(self, line: Line) -> Numbers:
         """Return what is known of the candles themselves."""
         name, candles, rows = line.operation, self.candles, self.rows
-        if name in PRICES:
+        if name in SOURCES:
             return _floats(candles, name, rows)
         window = int(line.params[0])
         values = np.full(rows.stop - rows.start, np.nan)
@@ -146,6 +146,8 @@ def _floats(candles: Candles, name: str, rows: slice) -> Floats:
     if name == "volume":
         volumes: Floats = candles.volume[rows] / 10.0**candles.volume_decimals
         return volumes
+    if name == "closed_ms":
+        return (candles.time_ms[rows] + candles.timeframe.ms).astype(np.float64)
     return prices(candles, getattr(candles, name)[rows])
 
 
@@ -233,6 +235,13 @@ def _oldest_highest(numbers: Numbers, window: int) -> Floats:
     return whole
 
 
+def _spread(numbers: Numbers, middle: Numbers, window: int) -> Floats:
+    whole = np.zeros(numbers.shape)
+    for ago in range(window - 1, -1, -1):
+        whole += np.abs((_shifted(numbers, ago) if ago else numbers) - middle)
+    return whole
+
+
 def _begin(*inputs: Numbers) -> int | None:
     """Return the row from which on all lanes are defined and none was before, if there is one and it pays."""
     numbers: NDArray[np.float64] = inputs[0]
@@ -242,7 +251,7 @@ def _begin(*inputs: Numbers) -> int | None:
     first = int(np.argmin(undefined[:, 0]))
     if not undefined[:first].all() or undefined[first:].any():
         return None
-    return first if not any(np.isnan(np.asarray(each)[first + 1 :]).any() for each in inputs[1:]) else None
+    return first if not any(np.isnan(each[first + 1 :]).any() for each in inputs[1:]) else None
 
 
 def _smooth(numbers: Numbers, alpha: float, window: int) -> Floats:
@@ -281,11 +290,11 @@ def _accumulated(levels: Floats, keep: float) -> None:
 
 def _follow(numbers: Numbers, shares: Numbers) -> Floats:
     numbers = np.asarray(numbers, dtype=np.float64)
+    shares = np.broadcast_to(shares, numbers.shape)
     first = _begin(numbers, shares)
     if first is None:
         return _by_lane(STEPS["follow"], (), numbers, shares)
     levels: Floats = numbers.copy()
-    shares = np.broadcast_to(shares, levels.shape)
     step, level = np.empty_like(levels[0]), levels[first]
     for number, share in zip(levels[first + 1 :], shares[first + 1 :], strict=True):
         np.subtract(number, level, out=step)
@@ -303,7 +312,7 @@ def _defined(numbers: Floats) -> NDArray[np.bool_]:
     return ~np.isnan(numbers)
 
 
-def _otherwise(numbers: Numbers, other: Numbers) -> Numbers:
+def _otherwise(numbers: Floats, other: Numbers) -> Floats:
     return np.where(np.isnan(numbers), other, numbers)
 
 
@@ -340,6 +349,7 @@ OPERATIONS: Final[Mapping[str, Callable[..., Numbers]]] = MappingProxyType(
         "lowest": partial(_extreme, np.minimum),
         "highest_yet": _highest_yet,
         "oldest_highest": _oldest_highest,
+        "spread": _spread,
         "smooth": _smooth,
         "wilder": _wilder,
         "running": _running,

@@ -11,12 +11,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from pipaid.signals.indicator import Sample
-from pipaid.signals.line import PRICES, Line, in_order, reach
+from pipaid.signals.line import SOURCES, Line, in_order, reach
 from pipaid.signals.machines import MACHINES
 from pipaid.signals.window import WindowMoments, WindowTop
 
 Step = Callable[..., float]
-_CLOSE: Final = PRICES.index("close")
+_CLOSE: Final = SOURCES.index("close")
 
 
 class Formula:
@@ -35,7 +35,7 @@ class Formula:
         for each in ordered:
             if each.operation == "number":
                 cells[places[each]] = float(each.params[0])
-            elif each.operation not in PRICES:
+            elif each.operation not in SOURCES:
                 inputs = [places[side] for side in each.inputs]
                 step = STEPS[each.operation](*each.params)
                 self._steps.append(_BOUND[len(inputs)](cells, places[each], step, *inputs))
@@ -45,7 +45,7 @@ class Formula:
         self.previous = self.value
         cells = self._cells
         cells[0], cells[1], cells[2] = sample.open, sample.high, sample.low
-        cells[3], cells[4] = sample.close, sample.volume
+        cells[3], cells[4], cells[5] = sample.close, sample.volume, sample.close_time_ms
         for step in self._steps:
             step()
         if self._young:
@@ -59,8 +59,8 @@ class Formula:
 def _planned(line: Line) -> tuple[list[Line], dict[Line, int], int]:
     """Return what a line is made of, in order, the place of each, and how many candles it is too young at first."""
     ordered = in_order(line)
-    places = {each: PRICES.index(each.operation) for each in ordered if each.operation in PRICES}
-    free = len(PRICES)
+    places = {each: SOURCES.index(each.operation) for each in ordered if each.operation in SOURCES}
+    free = len(SOURCES)
     for each in ordered:
         if each not in places:
             places[each] = free
@@ -286,6 +286,19 @@ def _oldest_highest(window: int) -> Step:
     return step
 
 
+def _spread(window: int) -> Step:
+    kept = deque([nan] * window, window)
+
+    def step(number: float, middle: float) -> float:
+        kept.append(number)
+        whole = 0.0
+        for each in kept:
+            whole += abs(each - middle)
+        return whole
+
+    return step
+
+
 def _close_mean(window: int) -> Step:
     moments = WindowMoments(window)
 
@@ -402,6 +415,7 @@ STEPS: Final[Mapping[str, Callable[..., Step]]] = MappingProxyType(
         "lowest": _lowest,
         "highest_yet": _highest_yet,
         "oldest_highest": _oldest_highest,
+        "spread": _spread,
         "close_mean": _close_mean,
         "close_deviation": _close_deviation,
         "smooth": _smooth,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,34 @@ def refusal(name: str, params: dict[str, Any], **more: Any) -> str:
     with pytest.raises(InvalidParameter) as refused:
         rule(name, params, timeframe=Timeframe.H1, **more)
     return refused.value.message
+
+
+def published() -> list[tuple[str, str, str, str]]:
+    """Return group, type, name and params of each signal as they are published."""
+    lines = Path(__file__).with_name("registry.txt").read_text(encoding="utf-8").splitlines()
+    heads = [re.fullmatch(r"(\w+) (TRIGGER|FILTER) (\w+)\((.*)\)", line) for line in lines]
+    return [(head[1], head[2], head[3], head[4]) for head in heads if head is not None]
+
+
+def test_the_catalogue_is_what_is_published() -> None:
+    assert len(published()) == 223
+    assert [(group, kind, name) for group, kind, name, _ in published()] == [
+        (signal.group, signal.type, signal.name) for signal in SIGNALS.values()
+    ]
+
+
+@pytest.mark.parametrize(("name", "params"), [(name, params) for _, _, name, params in published()])
+def test_each_signal_takes_the_published_params(name: str, params: str) -> None:
+    words = re.findall(r"(\w+)(!|=)(\(.*?\)|[^\[,]*)(?:\[([^.]+(?:\.\d+)?)\.\.([^\]]+)\])?", params)
+    told = {word[0]: word[1:] for word in words}
+
+    knobs = SIGNALS[name].knob
+    assert list(knobs) == list(told)
+    for param, (mark, default, low, high) in told.items():
+        knob = knobs[param]
+        assert knob.required == (mark == "!")
+        assert knob.required or str(knob.default).removesuffix(".0") == default
+        assert (knob.low, knob.high) == (float(low) if low else None, float(high) if high else None)
 
 
 def test_a_signal_without_params_takes_its_defaults() -> None:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 from attrs import field, frozen
 
+from pipaid.model.instrument import Timeframe
 from pipaid.signals.series import Condition, ConditionKind, Feature
 
 Value = int | float | bool | str | tuple[int, ...]
@@ -35,6 +36,27 @@ _DIRECTED: Final[Mapping[str, Mapping[str, ConditionKind]]] = {
     "cross": {BULLISH: "cross_above", BEARISH: "cross_below"},
     "leans": {BULLISH: "above", BEARISH: "below"},
 }
+
+
+class Period(msgspec.Struct, frozen=True):
+    """A longer period that a signal looks at, when it begins after the epoch, and whose candles it is made of."""
+
+    ms: int
+    offset_ms: int
+    made_of: Timeframe
+
+
+# A week is made of days, as it begins on a Monday and the epoch was a Thursday.
+PERIODS: Final[Mapping[str, Period]] = {
+    **{timeframe.value: Period(timeframe.ms, 0, timeframe) for timeframe in Timeframe},
+    "1w": Period(7 * Timeframe.D1.ms, 4 * Timeframe.D1.ms, Timeframe.D1),
+}
+
+
+def spelled(told: str) -> str | None:
+    """Return the name of a period as told here or elsewhere: 15min, 1H, 1D; nothing if there is no such."""
+    name = told.removesuffix("in").lower() if told.endswith("min") else told.lower()
+    return None if name not in PERIODS or told == "1M" else name
 
 
 class SignalType(StrEnum):
@@ -70,7 +92,7 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
             case "direction":
                 return f"{BULLISH} or {BEARISH}"
             case "timeframe":
-                return "a timeframe, such as 4h, 1d or 1w"
+                return f"one of {', '.join(PERIODS)}"
             case "windows":
                 return f"2 to {WINDOWS_MAX} whole numbers from {self.low:g} to {self.high:g}, each above the last"
             case _:
@@ -155,7 +177,10 @@ def _side(text: str, values: Mapping[str, Value]) -> Feature | float:
     params: list[int | float] = []
     for word in inside.split(", ") if inside else ():
         value = values[word] if word in values else float(word)
-        params += value if isinstance(value, tuple) else (_plain(value),)
+        if isinstance(value, str):
+            params += (PERIODS[value].ms, PERIODS[value].offset_ms)
+        else:
+            params += value if isinstance(value, tuple) else (_plain(value),)
     return Feature(name, tuple(params))
 
 

@@ -13,18 +13,32 @@ import msgspec
 
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Timeframe
-from pipaid.signals.catalogue import momentum, trend, volatility
-from pipaid.signals.catalogue.declare import BEARISH, BULLISH, WINDOWS_MAX, Knob, Signal, SignalType, Value
+from pipaid.signals.catalogue import momentum, patterns, trend_filters, trend_triggers, volatility, volume
+from pipaid.signals.catalogue.declare import (
+    BEARISH,
+    BULLISH,
+    PERIODS,
+    WINDOWS_MAX,
+    Knob,
+    Signal,
+    SignalType,
+    Value,
+    spelled,
+)
 from pipaid.signals.series import Condition
 
 SIGNALS: Final[Mapping[str, Signal]] = MappingProxyType(
     {
         **momentum.TRIGGERS,
         **momentum.FILTERS,
-        **trend.TRIGGERS,
-        **trend.FILTERS,
+        **trend_triggers.TRIGGERS,
+        **trend_filters.FILTERS,
         **volatility.TRIGGERS,
         **volatility.FILTERS,
+        **volume.TRIGGERS,
+        **volume.FILTERS,
+        **patterns.TRIGGERS,
+        **patterns.FILTERS,
     }
 )
 # Signals that other systems have and no candle tells, by the data that they are made of.
@@ -132,9 +146,21 @@ def rule(
     values = checked(signal, params or {})
     if signal.anchored and anchor is None:
         raise _refused("anchor", f"{name} needs the price from which returns add up")
+    for knob in signal.knobs:
+        if knob.kind == "timeframe":
+            timeframe = _larger(name, knob.name, timeframe, str(values[knob.name]))
     edge = used is SignalType.TRIGGER and signal.type is SignalType.FILTER
     condition = signal.condition(values, anchor=anchor, edge=edge)
     return Rule(signal=name, type=used, timeframe=timeframe, condition=condition, params=values)
+
+
+def _larger(name: str, param: str, timeframe: Timeframe, told: str) -> Timeframe:
+    """Return the timeframe whose candles make up a longer period, which is whole candles of the rule's own."""
+    period = PERIODS[told]
+    if period.ms % timeframe.ms:
+        what = f"must be made of whole {timeframe} candles, got {told}"
+        raise InvalidParameter(f"{name}: {param} {what}", details=((f"params.{param}", what),))
+    return period.made_of
 
 
 def _type(signal: Signal, told: str) -> SignalType:
@@ -152,7 +178,7 @@ def _type(signal: Signal, told: str) -> SignalType:
 def _default(knob: Knob) -> Value:
     if knob.default is None:
         raise ValueError(f"is missing; it is {knob.allowed()}")
-    return knob.default
+    return _value(knob, knob.default)
 
 
 def _value(knob: Knob, value: object) -> Value:
@@ -165,7 +191,7 @@ def _value(knob: Knob, value: object) -> Value:
         case "windows":
             found = _windows(knob, value)
         case "timeframe":
-            found = None
+            found = spelled(value) if isinstance(value, str) else None
         case _:
             found = _number(knob, value)
     if found is None:
