@@ -21,6 +21,7 @@ from actors.doors import CONTROL, FORWARD, OBSERVE, Doors
 from actors.feed import Feed, MarketPosition
 from actors.front import Front
 from actors.gauges import Gauges
+from actors.hooks import Hooks, hooks_of
 from actors.hub import Hub
 from actors.identity import Identity, identity_of
 from actors.jobs import Owners, backtests_of
@@ -100,6 +101,7 @@ class Daemon:
     lifecycle: Lifecycle = field(init=False)
     backtests: Backtests = field(init=False)
     identity: Identity = field(init=False)
+    hooks: Hooks = field(init=False)
     control: ControlServer = field(init=False)
     stream: StreamServer | None = field(init=False, default=None)
     reports: Reports = field(init=False)
@@ -149,6 +151,7 @@ class Daemon:
         await self.portfolio.load()
         await self.backtests.load()
         await self.identity.load()
+        await self.hooks.load()
         await self._build_surfaces()
         self.supervisor = Supervisor(self._tree(), world, Intensity.of(config), stop_s=float(config.daemon.shutdown_s))
 
@@ -225,8 +228,9 @@ class Daemon:
             permit=lambda account, dry_run: self.identity.accounts.permit(account, dry_run=dry_run),
         )
         self.backtests = backtests_of(self)
-        self.hub = Hub(self.recorder, Owners(roster, self.backtests))
         master = master_key(self.config.daemon.state_dir, self.world).reveal()
+        self.hooks = hooks_of(self, master)
+        self.hub = Hub(self.recorder, Owners(roster, self.backtests), self.hooks.notice)
         self.identity = identity_of(self.recorder, self.world, master, self._expel)
 
     def _expel(self, api_key: str) -> None:
@@ -265,7 +269,9 @@ class Daemon:
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.identity.keys, self.identity.tokens)
         self.control = ControlServer(
-            operations=operations_of(answers, self.reports, *self.identity.all, self.rehearsal, self.backtests),
+            operations=operations_of(
+                answers, self.reports, *self.identity.all, self.rehearsal, self.backtests, self.hooks.webhooks
+            ),
             events=self.hub,
             owner_of=self.hub.owners.owner_of,
             repeats=repeats,
@@ -302,6 +308,7 @@ class Daemon:
             events_kept=config.journal.events_kept,
             events_kept_us=config.journal.events_kept_us,
             prune_every_s=config.journal.prune_every_s,
+            held_n=self.hooks.held_n,
         )
         self.lookout = Lookout(
             world=world,
@@ -334,6 +341,7 @@ class Daemon:
             stream_clients_max=self.config.stream.clients_max,
             complaints=self._complaints,
             conditions=self.conditions.current,
+            webhooks=lambda: self.hooks.courier.figures(),
         )
 
     def _complaints(self) -> list[str]:
@@ -399,6 +407,7 @@ class Daemon:
             ChildSpec(name="upkeep", start=self.upkeep.run),
             ChildSpec(name="scales", start=self._scales().run),
             ChildSpec(name="backtests", start=self.backtests.run),
+            *self.hooks.children(),
             ChildSpec(name="readiness", start=self._be_ready, restart="transient"),
         ]
         return tree

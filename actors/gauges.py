@@ -14,7 +14,15 @@ from actors.actor import Failures
 from pipaid.engine.book import Book
 from pipaid.engine.quotes import Quotes
 from pipaid.model.money import plain
-from pipaid.model.report import ActorObject, ClientFigures, ConditionObject, FrozenSymbol, JournalFigures, MarketFigures
+from pipaid.model.report import (
+    ActorObject,
+    ClientFigures,
+    ConditionObject,
+    FrozenSymbol,
+    JournalFigures,
+    MarketFigures,
+    WebhookFigures,
+)
 from pipaid.wire.activity import Activity
 
 
@@ -143,6 +151,7 @@ class Gauges:
     stream_clients_max: int
     complaints: Callable[[], Iterable[str]]
     conditions: Callable[[], Iterable[ConditionObject]]
+    webhooks: Callable[[], WebhookFigures] = WebhookFigures
 
     def market(self) -> MarketFigures:
         """Return what the market does."""
@@ -235,6 +244,12 @@ class Gauges:
             "pipaid_stream_clients": self.stream_clients(),
             "pipaid_conditions": sum(1 for _ in self.conditions()),
         }
+        hooks = self.webhooks()
+        for name in ("attempts", "delivered", "exhausted"):
+            figures[f"pipaid_webhook_{name}_total"] = getattr(hooks, name)
+        figures["pipaid_webhooks_broken"] = hooks.broken
+        figures["pipaid_webhook_deliveries_waiting"] = hooks.waiting
+        figures["pipaid_webhook_oldest_waiting_seconds"] = hooks.oldest_waiting_s
         for kept in self.books:
             for rule, count in sorted(kept.refusals.items()):
                 figures[f'pipaid_entries_refused_total{{book="{kept.name}",rule="{rule}"}}'] = count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import Final, Protocol, TypeVar
@@ -11,6 +11,7 @@ from attrs import define, field
 
 from actors.actor import Writer
 from pipaid.errors import InvalidParameter
+from pipaid.model.event import is_notice
 from pipaid.model.job import is_job
 from pipaid.storage.store import Reader, StoredEvent
 from pipaid.wire.tap import WILDCARD, Delivery, Gate, Lost, Numbered, Resumption, Tap, bundle_of
@@ -78,11 +79,12 @@ class Hub:
     What is said of a strategy holds of a backtest job as well, but for `*`, which is for strategies alone.
 
     `publish` is called with everything the journal commits, in its order, and never waits. A full ring drops its
-    oldest events and remembers exactly which.
+    oldest events and remembers exactly which. `on_published` tells whoever reads the journal alone that there is more.
     """
 
     journal: Writer
     owners: Owners
+    on_published: Callable[[], object] = field(default=lambda: None)
     _taps: dict[Tap, None] = field(factory=dict[Tap, None], init=False)
     # Those with gates that hold back no more than what has been read ahead of its publication.
     _settling: dict[Tap, None] = field(factory=dict[Tap, None], init=False)
@@ -101,9 +103,10 @@ class Hub:
             # Events come in the order of their numbers, but within one call each audience hears its own in turn.
             self._settling = {tap: None for tap in self._settling if tap.open_gates(self._published_n)}
         self._published_n = events[-1].n
+        self.on_published()
         if self._by_account:
             # Who listens to all listens to all strategies: backtests are subscribed to one by one.
-            traded = [event for event in events if not is_job(event.strategy_id)]
+            traded = [each for each in events if not (is_job(each.strategy_id) or is_notice(each.strategy_id))]
             everybody = self._by_account.get(None)
             if everybody and traded:
                 everybody.hear(traded)

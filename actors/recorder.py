@@ -191,15 +191,17 @@ class Recorder:
         if self.short and self.clock.monotonic_s() - self._short_since_s >= SHORT_S:
             self._reading.total_tokens = READERS_MAX
 
-    async def prune(self, *, older_than_us: int | None = None, keep_events: int = EVENTS_KEPT) -> int:
+    async def prune(
+        self, *, older_than_us: int | None = None, keep_events: int = EVENTS_KEPT, held_n: int | None = None
+    ) -> int:
         """Forget what is past its retention, a little at a time between commits; return how many records went.
 
-        Without a moment, it is a day ago.
+        Without a moment, it is a day ago. What comes after `held_n` stays.
         """
         moment = self.clock.now_us() - EVENTS_KEPT_US if older_than_us is None else older_than_us
         gone = 0
         # What one look names is bounded: a busy daemon would fall behind if it were the only one until the next time.
-        look = partial(_prunable, older_than_us=moment, keep_events=keep_events, limit=PRUNABLE_MAX)
+        look = partial(_prunable, older_than_us=moment, keep_events=keep_events, limit=PRUNABLE_MAX, held_n=held_n)
         while numbers := await self.read(look):
             before = gone
             for start in range(0, len(numbers), FORGOTTEN_AT_ONCE):
@@ -376,5 +378,5 @@ class Recorder:
                 reader.close()
 
 
-def _prunable(reader: Reader, *, older_than_us: int, keep_events: int, limit: int) -> list[int]:
-    return reader.prunable(older_than_us=older_than_us, keep_events=keep_events, limit=limit)
+def _prunable(reader: Reader, *, older_than_us: int, keep_events: int, limit: int, held_n: int | None) -> list[int]:
+    return reader.prunable(older_than_us=older_than_us, keep_events=keep_events, limit=limit, held_n=held_n)

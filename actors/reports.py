@@ -52,6 +52,10 @@ class Gauge(Protocol):
         """Return why the daemon does not do all it should, or nothing."""
         ...
 
+    def webhooks(self) -> report.WebhookFigures:
+        """Return how webhooks fare."""
+        ...
+
     def frozen(self) -> tuple[report.FrozenSymbol, ...]:
         """Return the symbols on which nothing is entered, and by how much their positions differ."""
         ...
@@ -146,6 +150,7 @@ class Reports:
             working_orders=orders,
             total_pnl=quote_text(total),
             conditions=conditions,
+            webhooks=self.gauge.webhooks(),
         )
 
     async def health(self, caller: Asker, asked: request.Nothing) -> report.Health:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from pipaid.errors import Unavailable
 from pipaid.logs import get_log
@@ -23,7 +24,9 @@ PROGRESS_EVERY_S: Final = 5.0
 class Pruned(Protocol):
     """The recorder as the upkeep sees it."""
 
-    async def prune(self, *, older_than_us: int | None = None, keep_events: int = ...) -> int:
+    async def prune(
+        self, *, older_than_us: int | None = None, keep_events: int = ..., held_n: int | None = None
+    ) -> int:
         """Forget what is past its retention."""
         ...
 
@@ -53,7 +56,10 @@ class Switch(Protocol):
 
 @define(eq=False)
 class Upkeep:
-    """Look for the kill file a few times a second, tell how far a recorded market has come, prune now and then."""
+    """Look for the kill file a few times a second, tell how far a recorded market has come, prune now and then.
+
+    `held_n` is the last record that everybody has read who reads the log, or nothing if nobody does.
+    """
 
     world: World
     recorder: Pruned
@@ -63,6 +69,7 @@ class Upkeep:
     events_kept: int
     events_kept_us: int
     prune_every_s: float = 3_600.0
+    held_n: Callable[[], int | None] = field(default=lambda: None)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
@@ -77,7 +84,7 @@ class Upkeep:
         await clock.sleep(min(FIRST_PRUNE_S, self.prune_every_s))
         while True:
             older_than_us = clock.now_us() - self.events_kept_us
-            await self.recorder.prune(older_than_us=older_than_us, keep_events=self.events_kept)
+            await self.recorder.prune(older_than_us=older_than_us, keep_events=self.events_kept, held_n=self.held_n())
             await clock.sleep(self.prune_every_s)
 
     async def _look_after(self) -> None:

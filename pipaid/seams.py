@@ -12,9 +12,11 @@ import glob
 import os
 import random
 import secrets
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
@@ -24,6 +26,7 @@ from attrs import define, field
 if TYPE_CHECKING:
     import trio
 
+RESOLVING_MAX: Final = 8
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -128,6 +131,14 @@ class Net(Protocol):
 
     async def connect_unix(self, path: Path) -> trio.SocketStream:
         """Connect to a Unix socket."""
+        ...
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host, best first; raise OSError without any."""
+        ...
+
+    async def connect_address(self, address: str, port: int) -> trio.SocketStream:
+        """Connect to just this address."""
         ...
 
     def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
@@ -323,6 +334,8 @@ def _sync_directory(path: Path) -> None:
 class SystemNet:
     """Real sockets through trio."""
 
+    _resolving: trio.CapacityLimiter | None = None
+
     async def listen_tcp(self, host: str, port: int) -> list[trio.SocketListener]:
         import trio
 
@@ -357,6 +370,29 @@ class SystemNet:
         import trio
 
         return await trio.open_unix_socket(str(path))
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        import trio
+
+        if self._resolving is None:
+            # Apart from all others: a name server that does not answer holds a thread up for as long as it likes.
+            self._resolving = trio.CapacityLimiter(RESOLVING_MAX)
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._resolving)
+        return list(dict.fromkeys(str(place[0]) for *_, place in found))
+
+    async def connect_address(self, address: str, port: int) -> trio.SocketStream:
+        import trio
+
+        family = trio.socket.AF_INET6 if ":" in address else trio.socket.AF_INET
+        sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+        try:
+            await sock.connect((address, port))
+        except BaseException:
+            sock.close()
+            raise
+        unshared(sock)
+        return trio.SocketStream(sock)
 
     def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
         import trio

@@ -32,6 +32,7 @@ GROUPS: Final = {
     "log": "Change what the daemon logs",
     "sim": "Faults on the simulated venue",
     "job": "Backtests that the daemon plays",
+    "webhook": "Have events delivered to addresses of your own",
 }
 # Where the name of the group is another verb's.
 GROUP_OF: Final = {"backtest": "job"}

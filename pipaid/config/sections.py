@@ -247,6 +247,17 @@ class Backtest:
 
 
 @frozen(kw_only=True)
+class Webhooks:
+    """Where events may be delivered, and how fast.
+
+    `allow_private_targets` lets webhooks lead to this machine and its networks, over plain http too: for development.
+    """
+
+    allow_private_targets: bool = False
+    attempts_per_second_max: Annotated[float, Between("0.1", 1_000)] = 50.0
+
+
+@frozen(kw_only=True)
 class Log:
     """What is logged to standard error, and in which form."""
 
@@ -291,6 +302,7 @@ class Sections:
     log: Log = field(factory=Log)
     journal: Journal = field(factory=Journal)
     backtest: Backtest = field(factory=Backtest)
+    webhooks: Webhooks = field(factory=Webhooks)
 
     @property
     def runtime_dir(self) -> Path:

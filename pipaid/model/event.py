@@ -9,9 +9,14 @@ import msgspec
 
 from pipaid.model.ident import derived_id
 from pipaid.model.moment import iso_millis
+from pipaid.model.reply import StrategyObject
 
 STATUS_CHANNEL: Final = "strategy.status"
 BACKTEST_CHANNEL: Final = "backtest.status"
+ACCOUNT_CHANNEL: Final = "account.status"
+# Whose events are numbered together that are an account's, and those that are everybody's; no strategy is called so.
+_ACCOUNT: Final = "account/"
+EVERYBODY: Final = "accounts/"
 
 
 class EventData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -199,6 +204,55 @@ class BacktestCancelled(BacktestMoved, frozen=True, kw_only=True, omit_defaults=
     """Somebody ended it."""
 
 
+class Notice(EventData, frozen=True, kw_only=True):
+    """Something that befell an account and is no part of a strategy's course; only webhooks hear of it."""
+
+
+class StrategyNotice(Notice, frozen=True, kw_only=True):
+    """A strategy's definition came, changed or went; `strategy` is the object that was answered."""
+
+    strategy_id: str
+    name: str
+    strategy: StrategyObject
+
+
+class StrategyCreated(StrategyNotice, frozen=True, kw_only=True):
+    """There is a new draft."""
+
+
+class StrategyUpdated(StrategyNotice, frozen=True, kw_only=True):
+    """Its definition was changed."""
+
+
+class StrategyDeleted(StrategyNotice, frozen=True, kw_only=True):
+    """It is gone; this is how it was."""
+
+
+class BalanceLow(Notice, frozen=True, kw_only=True):
+    """What an account has available fell below what one of its webhooks asked to be told of."""
+
+    webhook_id: str
+    asset: str
+    available: Decimal
+    threshold: Decimal
+
+
+class KeyRotated(Notice, frozen=True, kw_only=True):
+    """An API key has a new secret; the one before is good until `grace_until`."""
+
+    key_prefix: str
+    rotated_at: str
+    grace_until: str
+
+
+class KillSwitched(Notice, frozen=True, kw_only=True):
+    """The kill switch was thrown, or released."""
+
+    is_active: bool
+    reason: str
+    activated_at: str | None
+
+
 EVENT_NAMES: Final[dict[type[EventData], str]] = {
     Deployed: "deployed",
     Paused: "paused",
@@ -218,13 +272,22 @@ EVENT_NAMES: Final[dict[type[EventData], str]] = {
     BacktestDone: "done",
     BacktestFailed: "failed",
     BacktestCancelled: "cancelled",
+    StrategyCreated: "created",
+    StrategyUpdated: "updated",
+    StrategyDeleted: "deleted",
+    BalanceLow: "balance_low",
+    KeyRotated: "api_key_rotated",
+    KillSwitched: "kill_switch",
 }
 # Opt-in events carry no `seq` of their own but `after_seq`, so that strict subscribers see no hole.
 OPT_IN_EVENTS: Final = frozenset({"risk_blocked", "resumed", "lagged"})
 
 
 class EventDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """An event on its way into the journal, which gives it its number; a backtest's bears the job's id."""
+    """An event on its way into the journal, which gives it its number.
+
+    A backtest's bears the job's id where others bear the strategy's, and a notice who is told of it.
+    """
 
     strategy_id: str
     data: EventData
@@ -240,12 +303,30 @@ class EventDraft(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def channel(self) -> str:
         """Return the channel of the stream that it is told on."""
+        if isinstance(self.data, Notice):
+            return ACCOUNT_CHANNEL
         return BACKTEST_CHANNEL if isinstance(self.data, BacktestMoved) else STATUS_CHANNEL
 
     @property
     def opt_in(self) -> bool:
         """Tell whether only extended subscribers get it."""
         return self.name in OPT_IN_EVENTS
+
+
+def notice(account: str | None, data: Notice, at_ms: int) -> EventDraft:
+    """Return a notice to an account, or to everybody, on its way into the journal; `at_ms` is of the wall clock."""
+    told = EVERYBODY if account is None else f"{_ACCOUNT}{account}"
+    return EventDraft(strategy_id=told, data=data, at_ms=at_ms, run_id=None, dry_run=None)
+
+
+def is_notice(id: str) -> bool:
+    """Tell whether events under this id are notices."""
+    return id == EVERYBODY or id.startswith(_ACCOUNT)
+
+
+def account_told(id: str) -> str | None:
+    """Return the account that notices under this id are for, or nothing for everybody's."""
+    return None if id == EVERYBODY else id.removeprefix(_ACCOUNT)
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from pipaid.errors import InvalidParameter, NotFound
-from pipaid.model import account, job, reply, report, request
+from pipaid.model import account, job, reply, report, request, webhook
 from pipaid.model.parsing import parse_request
 from pipaid.model.reply import Reply
 from pipaid.model.request import Request
@@ -19,6 +19,8 @@ WRITE: Final = "strategies:write"
 ADMIN: Final = "admin"
 BACKTEST_READ: Final = "backtest:read"
 BACKTEST_WRITE: Final = "backtest:write"
+HOOKS_READ: Final = "webhooks:read"
+HOOKS_WRITE: Final = "webhooks:write"
 PUBLIC: Final = ""
 
 
@@ -76,6 +78,8 @@ def _row(name: str, summary: str, asked: type[Request], answered: type[Reply], *
 _STRATEGIES: Final = "/v1/strategies"
 _STRATEGY: Final = "/v1/strategies/{id}"
 _JOBS: Final = "/v1/backtest/jobs"
+_HOOKS: Final = "/v1/webhooks"
+_HOOK: Final = "/v1/webhooks/{id}"
 
 _ROWS: Final = (
     _write(
@@ -181,6 +185,38 @@ _ROWS: Final = (
     _write(
         "backtest.cancel", "End a backtest that waits or runs", job.BacktestCancel, job.JobObject,
         scope=BACKTEST_WRITE, path=f"{_JOBS}/{{id}}/cancel",
+    ),
+    _write(
+        "webhook.create", "Have events delivered to an address; the secret is shown once", webhook.WebhookCreate,
+        webhook.WebhookWithSecret, scope=HOOKS_WRITE, path=_HOOKS, http_status=201, secret=True,
+    ),
+    _read(
+        "webhook.list", "List webhooks, newest first", webhook.WebhookList, webhook.WebhookPage,
+        scope=HOOKS_READ, path=_HOOKS,
+    ),
+    _read(
+        "webhook.get", "Show a webhook", request.Addressed, webhook.WebhookObject,
+        scope=HOOKS_READ, weight=1, path=_HOOK,
+    ),
+    _write(
+        "webhook.update", "Change a webhook, pause it or make it active again", webhook.WebhookUpdate,
+        webhook.WebhookObject, scope=HOOKS_WRITE, method="PATCH", path=_HOOK,
+    ),
+    _write(
+        "webhook.delete", "Delete a webhook and what waits for it", request.Addressed, reply.Deleted,
+        scope=HOOKS_WRITE, method="DELETE", path=_HOOK,
+    ),
+    _write(
+        "webhook.test", "Send made-up data to a webhook, once", webhook.WebhookTest, webhook.WebhookTested,
+        scope=HOOKS_WRITE, weight=10, path=f"{_HOOK}/test",
+    ),
+    _write(
+        "webhook.rotate_secret", "Give a webhook a new secret, which is shown once", request.Addressed,
+        webhook.WebhookWithSecret, scope=HOOKS_WRITE, path=f"{_HOOK}/rotate-secret", secret=True,
+    ),
+    _read(
+        "webhook.deliveries", "List what was delivered to a webhook and what waits, newest first",
+        webhook.WebhookDeliveries, webhook.DeliveryPage, scope=HOOKS_READ, path=f"{_HOOK}/deliveries",
     ),
     _admin("events.tail", "Follow events as they happen", request.EventsTail, Reply, streaming=True),
     _admin("events.stop", "End a tail of this connection", request.EventsStop, report.TailsStopped),

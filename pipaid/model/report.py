@@ -283,6 +283,18 @@ class ClientFigures(msgspec.Struct, frozen=True, kw_only=True):
     stream_max: int
 
 
+class WebhookFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The webhooks, what waits for them, and how their deliveries have ended since the start."""
+
+    webhooks: int = 0
+    broken: int = 0
+    waiting: int = 0
+    oldest_waiting_s: int = 0
+    attempts: int = 0
+    delivered: int = 0
+    exhausted: int = 0
+
+
 class ConditionObject(msgspec.Struct, frozen=True, kw_only=True):
     """Something that keeps the daemon from doing all it should: what it means for trading, and what to do about it."""
 
@@ -335,6 +347,7 @@ class DaemonStatus(Reply, frozen=True, kw_only=True):
     working_orders: int = 0
     total_pnl: str = "0.00"
     conditions: tuple[ConditionObject, ...] = ()
+    webhooks: WebhookFigures = WebhookFigures()
 
 
 class ActorObject(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,11 @@ _EVENTS: Final = """
     WHERE entity = 'event' AND owner = ? AND sort >= ? AND n > ? AND (sort > ? OR state = 'opt_in')
     ORDER BY sort, n LIMIT ?
 """
+# The log is walked by its numbers: the index of events is by strategy, and would have to be sorted as a whole.
+_TOLD: Final = """
+    SELECT n, owner, sort, state, data FROM record NOT INDEXED
+    WHERE entity = 'event' AND n > ? AND n <= ? ORDER BY n LIMIT ?
+"""
 _REPLACED: Final = """
     SELECT n FROM record WHERE entity <> 'event' AND n <= ? AND NOT EXISTS (
         SELECT 1 FROM entity WHERE entity.entity = record.entity AND entity.key = record.key AND entity.n = record.n
@@ -94,15 +99,25 @@ class SqliteReader:
     def events(self, strategy_id: str, *, after_seq: int, limit: int, after_n: int = 0) -> list[StoredEvent]:
         """Return retained events after a number, and after a record if several follow the same number."""
         found = self._fetch(_EVENTS, (strategy_id, after_seq, after_n, after_seq, limit))
-        return [
-            StoredEvent(n, owner, 0 if state == OPT_IN_STATE else sort, state == OPT_IN_STATE, frame)
-            for n, owner, sort, state, frame in found
-        ]
+        return [_stored(columns) for columns in found]
 
-    def prunable(self, *, older_than_us: int, keep_events: int = EVENTS_KEPT, limit: int = PRUNABLE_MAX) -> list[int]:
+    def told(self, *, after_n: int, until_n: int, limit: int) -> list[StoredEvent]:
+        """Return all retained events between two records, the second included, in the order of their commits."""
+        return [_stored(columns) for columns in self._fetch(_TOLD, (after_n, until_n, limit))]
+
+    def prunable(
+        self,
+        *,
+        older_than_us: int,
+        keep_events: int = EVENTS_KEPT,
+        limit: int = PRUNABLE_MAX,
+        held_n: int | None = None,
+    ) -> list[int]:
         """Return, in ascending order, the numbers of the records that may go."""
         assert keep_events > 0, "the newest event tells the next number"
         ((horizon,),) = self._fetch("SELECT max(n) FROM mark WHERE at_us < ?", (older_than_us,))
+        if horizon and held_n is not None:
+            horizon = min(horizon, held_n)
         if not horizon:
             return []
         found = [n for (n,) in self._fetch(_REPLACED, (horizon, limit))]
@@ -143,6 +158,12 @@ class SqliteReader:
             return self._reading.execute(query, arguments).fetchall()
         except sqlite3.Error as error:
             raise unusable(self._path, error) from error
+
+
+def _stored(columns: tuple[int, str, int, str, bytes]) -> StoredEvent:
+    n, owner, sort, state, frame = columns
+    opt_in = state == OPT_IN_STATE
+    return StoredEvent(n, owner, 0 if opt_in else sort, opt_in, frame)
 
 
 def _narrowed(entity: str, owner: str | None, state: str | None) -> tuple[str, tuple[Any, ...]]:

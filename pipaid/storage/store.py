@@ -117,11 +117,23 @@ class Reader(Protocol):
         """
         ...
 
-    def prunable(self, *, older_than_us: int, keep_events: int = EVENTS_KEPT, limit: int = PRUNABLE_MAX) -> list[int]:
+    def told(self, *, after_n: int, until_n: int, limit: int) -> list[StoredEvent]:
+        """Return all retained events between two records, the second included, in the order of their commits."""
+        ...
+
+    def prunable(
+        self,
+        *,
+        older_than_us: int,
+        keep_events: int = EVENTS_KEPT,
+        limit: int = PRUNABLE_MAX,
+        held_n: int | None = None,
+    ) -> list[int]:
         """Return, in ascending order, the numbers of records that may go: committed before a wall-clock moment and
         either an event with at least `keep_events` numbers after it, or replaced by a later record of its row.
 
-        What stays can still be verified, and still amounts to the tables. Opt-in events go by age alone.
+        What stays can still be verified, and still amounts to the tables. Opt-in events go by age alone. Nothing goes
+        that comes after `held_n`, which somebody has still to read.
         """
         ...
 

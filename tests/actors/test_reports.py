@@ -83,6 +83,9 @@ class Figures:
     def degraded(self) -> tuple[str, ...]:
         return self.troubles
 
+    def webhooks(self) -> report.WebhookFigures:
+        return report.WebhookFigures(webhooks=2, waiting=5)
+
     def frozen(self) -> tuple[report.FrozenSymbol, ...]:
         return self.disputed
 

@@ -28,7 +28,7 @@ class Pruner:
 
     asked: list[tuple[float, int | None, int]] = field(factory=list[tuple[float, int | None, int]])
 
-    async def prune(self, *, older_than_us: int | None = None, keep_events: int = 0) -> int:
+    async def prune(self, *, older_than_us: int | None = None, keep_events: int = 0, held_n: int | None = None) -> int:
         self.asked.append((trio.current_time(), older_than_us, keep_events))
         return 0
 
@@ -106,7 +106,9 @@ async def test_it_prunes_soon_after_the_start_and_again_and_again(
 
 async def test_the_kill_file_is_heeded_while_much_is_forgotten(tmp_path: Path, autojump_clock: MockClock) -> None:
     class Busy(Pruner):
-        async def prune(self, *, older_than_us: int | None = None, keep_events: int = 0) -> int:
+        async def prune(
+            self, *, older_than_us: int | None = None, keep_events: int = 0, held_n: int | None = None
+        ) -> int:
             await trio.sleep_forever()
             raise AssertionError
 

@@ -34,6 +34,7 @@ FLOORS = {
     "pipaid.cli": 5,
     "pipaid.doctor": 5,
     "actors.daemon": 6,
+    "actors.hooks": 6,
     "actors.identity": 6,
     "actors.jobs": 6,
     "actors.posts": 6,
@@ -60,6 +61,7 @@ STRANGERS = (
 SHARED_BY_ACTORS = "actors.actor"
 COMPOSITION_ROOTS = (
     "actors.daemon",
+    "actors.hooks",
     "actors.identity",
     "actors.jobs",
     "actors.posts",

@@ -19,11 +19,15 @@ from pipaid.model.event import (
     BacktestProgressed,
     BacktestQueued,
     BacktestStarted,
+    BalanceLow,
     Deployed,
     EventData,
     EventDraft,
     Halted,
+    KeyRotated,
+    KillSwitched,
     Lagged,
+    Notice,
     OrderCancelled,
     OrderFilled,
     OrderPlaced,
@@ -34,9 +38,17 @@ from pipaid.model.event import (
     Resumed,
     RiskBlocked,
     Stopped,
+    StrategyCreated,
+    StrategyDeleted,
+    StrategyUpdated,
+    account_told,
     event_frame,
+    is_notice,
+    notice,
 )
-from tests.builders import STRATEGY_ID
+from pipaid.model.reply import strategy_object
+from pipaid.model.strategy import Tally
+from tests.builders import STRATEGY_ID, make_strategy
 
 AT_MS = 1_767_348_900_412
 FILLED = OrderFilled(
@@ -81,6 +93,7 @@ OPENED = PositionOpened(
 )
 ORDER_MEMBERS = "order_id client_order_id symbol side type qty"
 FILL_MEMBERS = "fill_qty fill_price cum_qty avg_price fee fee_asset liquidity trade_id is_complete"
+OBJECT = strategy_object(make_strategy(), Tally(), open_positions=0, unrealised=Decimal(0))
 # Each event's data, with the members that are always there.
 EXAMPLES: list[tuple[EventData, str]] = [
     (
@@ -134,6 +147,15 @@ EXAMPLES: list[tuple[EventData, str]] = [
     (BacktestFailed(status="failed", progress=0.5, code="INTERRUPTED", message="why"), "status progress code message"),
     (BacktestCancelled(status="cancelled", progress=0.5), "status progress"),
     (Lagged(from_seq=3, to_seq=9), "from_seq to_seq"),
+    (StrategyCreated(strategy_id="strat_1", name="a", strategy=OBJECT), "strategy_id name strategy"),
+    (StrategyUpdated(strategy_id="strat_1", name="a", strategy=OBJECT), "strategy_id name strategy"),
+    (StrategyDeleted(strategy_id="strat_1", name="a", strategy=OBJECT), "strategy_id name strategy"),
+    (
+        BalanceLow(webhook_id="wh_1", asset="USDT", available=Decimal(1), threshold=Decimal(2)),
+        "webhook_id asset available threshold",
+    ),
+    (KeyRotated(key_prefix="pk_1", rotated_at="x", grace_until="y"), "key_prefix rotated_at grace_until"),
+    (KillSwitched(is_active=True, reason="why", activated_at="x"), "is_active reason activated_at"),
 ]  # fmt: skip
 
 
@@ -212,17 +234,21 @@ def test_the_documented_events_are_numbered() -> None:
     }  # fmt: skip
 
     of_backtests = {"queued", "running", "progress", "done", "failed", "cancelled"}
+    notices = {"created", "updated", "deleted", "balance_low", "api_key_rotated", "kill_switch"}
 
-    assert set(EVENT_NAMES.values()) - OPT_IN_EVENTS == documented | of_backtests
+    assert set(EVENT_NAMES.values()) - OPT_IN_EVENTS == documented | of_backtests | notices
 
 
-def test_a_backtest_is_told_of_on_a_channel_of_its_own() -> None:
+def test_backtests_and_accounts_are_told_of_on_channels_of_their_own() -> None:
     channels = {type(data): frame_of(data)["channel"] for data, _ in EXAMPLES}
 
     assert {kind for kind, channel in channels.items() if channel == "backtest.status"} == {
         kind for kind in channels if issubclass(kind, BacktestMoved)
     }
-    assert set(channels.values()) == {"strategy.status", "backtest.status"}
+    assert {kind for kind, channel in channels.items() if channel == "account.status"} == {
+        kind for kind in channels if issubclass(kind, Notice)
+    }
+    assert set(channels.values()) == {"strategy.status", "backtest.status", "account.status"}
 
 
 def test_event_ids_differ_and_do_not_change() -> None:
@@ -244,3 +270,12 @@ def test_an_event_without_a_run_says_so() -> None:
     frame = json.loads(event_frame(draft, seq=1, ordinal=0))
 
     assert (frame["run_id"], frame["dry_run"]) == (None, None)
+
+
+@pytest.mark.parametrize("account", [None, "acct_main", "strat_5e07c1d9", "*", ""])
+def test_what_an_account_is_told_is_numbered_apart_from_every_strategy(account: str | None) -> None:
+    draft = notice(account, KillSwitched(is_active=True, reason="why", activated_at="x"), AT_MS)
+
+    assert is_notice(draft.strategy_id)
+    assert account_told(draft.strategy_id) == account
+    assert not is_notice(account or STRATEGY_ID)

@@ -42,6 +42,7 @@ def mistakes_in(op: str, args: object) -> dict[str, str]:
 
 
 def test_every_operation_of_the_surface_is_declared() -> None:
+    webhook = "create list get update delete test rotate_secret deliveries"
     strategy = (
         "create list get update delete deploy pause stop reset trigger orders positions trades runs why stats state"
     )
@@ -52,6 +53,7 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "condition.logs", "sim.fault", "sim.faults", "sim.calm", "backtest.create", "backtest.list", "backtest.get",
         "backtest.cancel", "account.create", "account.list", "token.create", "token.rotate",
     }  # fmt: skip
+    expected |= {f"webhook.{verb}" for verb in webhook.split()}
 
     assert set(OPERATIONS) == expected
 
@@ -70,6 +72,14 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         ("strategy.trigger", 5),
         ("strategy.runs", 2),
         ("health", 0),
+        ("webhook.create", 5),
+        ("webhook.list", 2),
+        ("webhook.get", 1),
+        ("webhook.update", 5),
+        ("webhook.delete", 5),
+        ("webhook.test", 10),
+        ("webhook.rotate_secret", 5),
+        ("webhook.deliveries", 2),
     ],
 )
 def test_weights_are_those_of_the_contract(op: str, weight: int) -> None:
@@ -89,7 +99,7 @@ def test_a_row_is_consistent(operation: Operation) -> None:
     )
     assert bool(operation.method) == bool(operation.path)
     assert not operation.mutating or not operation.scope.endswith(":read")
-    assert operation.admin_only or operation.scope.startswith(("strategies:", "backtest:"))
+    assert operation.admin_only or operation.scope.startswith(("strategies:", "backtest:", "webhooks:"))
     assert all(allowed_values(operation.request).values())
 
 
