@@ -62,6 +62,8 @@ MUTATIONS_MAX: Final = 512
 LINGER_S: Final = 1.0
 LINGER_BYTES_MAX: Final = 1024 * 1024
 
+# However many requests came at once, trading waits for so many of them at a time.
+TURN_MAX: Final = 4
 # An answer is a little longer than its result.
 RESULT_BYTES_MAX: Final = ANSWER_BYTES_MAX - 1_024
 
@@ -241,6 +243,8 @@ class ControlServer:
         try:
             while (line := await self._next_line(client)) is not None:
                 await self._take(works, client, line)
+                if not self.requests % TURN_MAX:
+                    await trio.lowlevel.checkpoint()
         except PayloadTooLarge as trouble:
             too_long = trouble
         for tail in client.tails:
@@ -251,6 +255,8 @@ class ControlServer:
             await self._linger(client)
 
     async def _next_line(self, client: _Client) -> bytes | None:
+        if (line := client.reader.line_at_hand()) is not None:
+            return line
         while True:
             with trio.move_on_after(self._limits(client.caller.role).idle_s):
                 return await client.reader.next_line()

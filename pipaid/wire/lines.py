@@ -69,15 +69,7 @@ class LineReader:
 
         Raise PayloadTooLarge as soon as a line is known to be longer than the bound. A cancelled call loses nothing.
         """
-        while True:
-            end = self._buffer.find(b"\n", self._searched)
-            known = (end if end >= 0 else len(self._buffer)) - self._start
-            if known > self.line_bytes_max:
-                raise PayloadTooLarge(f"a line may have {self.line_bytes_max} bytes")
-            if end >= 0:
-                line = bytes(self._buffer[self._start : end])
-                self._start = self._searched = end + 1
-                return line
+        while (line := self.line_at_hand()) is None:
             if self._start:
                 del self._buffer[: self._start]
                 self._start = 0
@@ -86,6 +78,19 @@ class LineReader:
             if not received:
                 return None
             self._buffer += received
+        return line
+
+    def line_at_hand(self) -> bytes | None:
+        """Return the next line if it has been read already; raise as `next_line` does."""
+        end = self._buffer.find(b"\n", self._searched)
+        known = (end if end >= 0 else len(self._buffer)) - self._start
+        if known > self.line_bytes_max:
+            raise PayloadTooLarge(f"a line may have {self.line_bytes_max} bytes")
+        if end < 0:
+            return None
+        line = bytes(self._buffer[self._start : end])
+        self._start = self._searched = end + 1
+        return line
 
 
 @define(eq=False)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from attrs import define, field
 from structlog.testing import capture_logs
 
+from actors.control import TURN_MAX
 from actors.keys import KeyObject
 from pipaid.errors import ExchangeError, InvalidState
 from pipaid.model.reply import Deleted, Reply
-from pipaid.model.report import Pong
+from pipaid.model.report import Health, Pong
 from pipaid.model.request import KeyCreate, ScopeName
 from pipaid.wire.caller import Caller, Limits, Role
 from pipaid.wire.signing import canonical, sign
@@ -361,3 +363,31 @@ async def test_only_the_owner_or_an_administrator_stops_the_whole_daemon(tmp_pat
     assert answers[1]["error"]["code"] == "INSUFFICIENT_PERMISSION"
     assert "acts on the whole daemon" in answers[1]["error"]["message"]
     assert stopped == [f"key {owner.key.api_key}", f"key {admin.key.api_key}"]
+
+
+async def test_whoever_else_has_work_waits_for_a_few_requests_and_not_for_all_that_came(tmp_path: Path) -> None:
+    asked = 200
+    async with open_control(tmp_path, {"health": healthy}) as control, control.client(Role.FORWARD) as client:
+        most = 0
+
+        async def bystander() -> None:
+            nonlocal most
+            while True:
+                before = control.server.requests
+                await trio.lowlevel.checkpoint()
+                most = max(most, control.server.requests - before)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bystander)
+            one = {"op": "health", "args": {}, "forwarded": unsigned("GET", "/health")}
+            await client.send(*(msgspec.json.encode({"id": number, **one}) for number in range(asked)))
+            answers = [await client.told() for _ in range(asked)]
+            nursery.cancel_scope.cancel()
+
+    assert {each["id"] for each in answers if each["ok"]} == set(range(asked))
+    # Two of its turns in a row may be the first of one round and the last of the next.
+    assert 0 < most <= 2 * TURN_MAX
+
+
+async def healthy(caller: Caller, request: Any) -> Reply:
+    return Health(status="healthy", timestamp="2026-01-01T00:00:00Z", degraded=())
