@@ -24,6 +24,8 @@ BOUNDS_MAX: Final = 1_024
 LOOKED_THROUGH_AT_ONCE: Final = 16
 # Who asks for everything retained gets the past of at most so many deleted strategies.
 DELETED_MAX: Final = 16_384
+# A number that no event has: who knows everything up to it begins with what comes next.
+NEVER_GIVEN: Final = 2**63 - 1
 
 K = TypeVar("K", str, str | None)
 
@@ -131,12 +133,21 @@ class Hub:
         self._settling.pop(tap, None)
 
     async def subscribe(
-        self, tap: Tap, strategy_id: str, *, since: int | dict[str, int] | None = None, ext: bool = False
+        self,
+        tap: Tap,
+        strategy_id: str,
+        *,
+        since: int | dict[str, int] | None = None,
+        ext: bool = False,
+        located: bool = False,
     ) -> Resumption:
         """Let the subscriber have a strategy's events, or everybody's under `*`, from now or from a number on.
 
         Nothing is delivered between the return and the caller's next wait, so its acknowledgement can come first.
+        `located` asks for the position that now is, so that the subscriber can come back to it.
         """
+        if located and since is None:
+            since = NEVER_GIVEN if strategy_id != WILDCARD else await self._heads(tap.account)
         named, everything = _asked(strategy_id, since)
         known = {key: seq for key, seq in named.items() if strategy_id != WILDCARD or self._may_see(tap, key)}
         retained = self.owners.strategies_of(tap.account) if everything else ()
@@ -154,7 +165,7 @@ class Hub:
             tap.forget(key)
             # Even who seems up to date reads once: more may have been published since the journal was asked.
             tap.begin_replay(key, Gate(after_seq=after_seq, whole_past=key not in known))
-        return Resumption(short)
+        return Resumption(short, known)
 
     def unsubscribe(self, tap: Tap, strategy_id: str) -> bool:
         """End a subscription; tell whether there was one."""
@@ -207,6 +218,24 @@ class Hub:
     def _may_see(self, tap: Tap, strategy_id: str) -> bool:
         owner = self.owners.owner_of(strategy_id)
         return owner is not None and tap.account in (None, owner)
+
+    async def _heads(self, account: str | None) -> dict[str, int]:
+        """Return the last number of each strategy that has had events: who goes on after these has missed nothing.
+
+        Of deleted ones only those are named that still have any, since they will have no others.
+        """
+        keys = [*self.owners.strategies_of(account), *await self.journal.read(partial(_all_deleted, account=account))]
+        heads = {WILDCARD: 0}
+        for start in range(0, len(keys), BOUNDS_MAX):
+            some = keys[start : start + BOUNDS_MAX]
+            bounds = await self.journal.read(partial(_bounds_of, strategy_ids=some))
+            owned = self.owners.owner_of
+            heads |= {
+                key: last
+                for key, (oldest, last) in zip(some, bounds, strict=True)
+                if oldest <= last or (last and owned(key) is not None)
+            }
+        return heads
 
     async def _deleted(self, account: str | None, ids: list[str], *, everything: bool) -> list[str]:
         """Return which of these the journal still knows as the account's, with all other deleted ones if asked."""

@@ -31,7 +31,7 @@ from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame
 from pipaid.wire.handshake import credentials_of, judge_request
 from pipaid.wire.lines import address_of
 from pipaid.wire.signing import Caller, Scope, SignedRequest
-from pipaid.wire.tap import WILDCARD, Bundle, Delivery, EventSource, Resumption, Tap
+from pipaid.wire.tap import WILDCARD, Bundle, Delivery, EventSource, Tap
 from pipaid.wire.websocket import (
     CLOSE_S,
     FRAME_BYTES_MAX,
@@ -348,10 +348,11 @@ class _Client:
         known = self.tap.subscriptions
         if strategy_id not in known and len(known) >= self.server.limits.subscriptions_max:
             raise RateLimited(f"at most {self.server.limits.subscriptions_max} subscriptions per connection")
-        resumption = await self.server.hub.subscribe(self.tap, strategy_id, since=frame.since_seq, ext=frame.ext)
-        oldest_seq = _oldest_seq(resumption, strategy_id)
+        resumption = await self.server.hub.subscribe(
+            self.tap, strategy_id, since=frame.since_seq, ext=frame.ext, located=frame.position
+        )
         # The sender takes what is said before any event, so that this comes before the first replayed one.
-        self._say(frames.accepted(frame.channel, strategy_id, req_id=frame.req_id, oldest_seq=oldest_seq))
+        self._say(frames.begun(frame, strategy_id, resumption))
 
     def _authenticate(self, frame: ClientFrame) -> None:
         request = SignedRequest(
@@ -490,9 +491,3 @@ def _encoded_once(bundle: Bundle) -> bytes:
     if not bundle.encoded:
         bundle.encoded = b"".join([text_frame(event.frame) for event in bundle.events])
     return bundle.encoded
-
-
-def _oldest_seq(resumption: Resumption, strategy_id: str) -> int | dict[str, int] | None:
-    if not resumption.oldest_seqs:
-        return None
-    return dict(resumption.oldest_seqs) if strategy_id == WILDCARD else resumption.oldest_seqs[0][1]

@@ -1,37 +1,104 @@
-"""The client for scripts that wait: it signs each request, follows pages, and repeats what may be repeated."""
+"""The client for scripts that wait: it signs requests, follows pages and events, and repeats what may be repeated."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
+import httpcore2
 import httpx2
+from attrs import define, field
 
-from pipaid.client.asking import ANSWER_S, PATIENCE_S, URL, Asking, Heard, Listing, Way
+from pipaid.client.asking import ANSWER_S, Asking, Heard, Listing
+from pipaid.client.following import GONE, QUIET_S, READ_BYTES, Event, Following
+from pipaid.client.holder import KeyHolder
+from pipaid.model.job import TERMINAL
+
+# What the socket module calls SHUT_RDWR.
+BOTH_WAYS: Final = 2
 
 
-class Client:
-    """One key's way to the API; an operation is called by its name, such as `strategy.create`.
+@define(eq=False)
+class Events:
+    """Events, one after the other, over connections that are made anew whenever one is lost.
 
-    A daemon that is away and a budget that is spent are waited for up to `patience_s`. Each command carries an
-    idempotency key, so that one whose answer got lost is sent again, and acts once at most: where the daemon ended
-    in the midst of it, InvalidState says so. `tls` says whom to trust besides the authorities that everybody does.
+    It goes on until it is closed, which another thread may do as well. While nobody asks it for the next event the
+    server may lose its patience; that costs a connection and no event.
     """
 
-    def __init__(
-        self,
-        api_key: str,
-        secret: str,
-        url: str = URL,
-        *,
-        patience_s: float = PATIENCE_S,
-        tls: SSLContext | None = None,
+    _http: httpx2.Client
+    _following: Following
+    _answer: httpx2.Response | None = field(default=None, init=False)
+    _over: threading.Event = field(factory=threading.Event, init=False)
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Return where this is: given as `after`, it goes on behind the last event that was handed out."""
+        return dict(self._following.position)
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, trouble: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._way = Way(api_key, secret.encode(), url.rstrip("/"), patience_s)
-        self._http = httpx2.Client(timeout=ANSWER_S, verify=tls or True, trust_env=False)
+        self.close()
+
+    def __iter__(self) -> Events:
+        return self
+
+    def __next__(self) -> Event:
+        while (event := self._following.next()) is None:
+            if self._over.wait(self._following.pause()):
+                raise StopIteration
+            try:
+                self._go_on()
+            except GONE as trouble:
+                self._hang_up()
+                self._following.fail(trouble)
+        return event
+
+    def close(self) -> None:
+        """End it: whoever waits for an event gets none any more."""
+        self._over.set()
+        if self._answer is not None:
+            # Whoever reads is woken by this, and not by the end of the descriptor alone.
+            with suppress(OSError):
+                self._line.get_extra_info("socket").shutdown(BOTH_WAYS)
+        self._hang_up()
+
+    def _go_on(self) -> None:
+        """Read once, on a new connection if there is none."""
+        if self._answer is None:
+            request = self._http.build_request("GET", self._following.url, headers=self._following.headers())
+            self._answer = self._http.send(request, stream=True)
+            if not self._answer.is_informational:
+                self._answer.read()
+            due = self._following.opened(self._answer)
+        else:
+            due = self._following.received(self._line.read(READ_BYTES, QUIET_S))
+        if due:
+            self._line.write(due, QUIET_S)
+
+    @property
+    def _line(self) -> httpcore2.NetworkStream:
+        assert self._answer is not None
+        line: httpcore2.NetworkStream = self._answer.extensions["network_stream"]
+        return line
+
+    def _hang_up(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
+
+
+class Client(KeyHolder[Events]):
+    __doc__ = KeyHolder.__doc__
 
     def __enter__(self) -> Client:
         return self
@@ -57,6 +124,22 @@ class Client:
         listing = Listing(arguments)
         while listing.goes_on:
             yield from listing.rows_of(self.ask(operation, **listing.arguments))
+
+    def wait_for(self, id: str) -> dict[str, Any]:
+        """Return a backtest once it is over, however it ended."""
+        job = self.ask("backtest.get", id=id)
+        if job["status"] in TERMINAL:
+            return job
+        with self.events(id, after=0) as events:
+            while next(events)["event"] not in TERMINAL:
+                pass
+        return self.ask("backtest.get", id=id)
+
+    def _prepare(self, trusted: SSLContext | bool) -> None:
+        self._http = httpx2.Client(timeout=ANSWER_S, verify=trusted, trust_env=False)
+
+    def _events(self, following: Following) -> Events:
+        return Events(self._http, following)
 
     def _sent(self, asking: Asking) -> Heard:
         try:

@@ -8,6 +8,7 @@ import msgspec
 
 from pipaid.errors import InvalidParameter, PipaidError
 from pipaid.model.event import EventDraft, Lagged, event_frame
+from pipaid.wire.tap import WILDCARD, Resumption
 
 AUTH_CHANNEL: Final = "auth"
 IDS_MAX: Final = 200
@@ -24,6 +25,8 @@ class ClientFrame(msgspec.Struct, frozen=True, kw_only=True):
     id: _Short | Annotated[list[_Short], msgspec.Meta(min_length=1, max_length=IDS_MAX)] | None = None
     since_seq: _Seq | dict[_Short, _Seq] | None = None
     ext: bool = False
+    # Whether the acknowledgement is to say where the subscription begins.
+    position: bool = False
     req_id: _Short | int | None = None
     api_key: _Short = ""
     timestamp: _Seq | _Short = ""
@@ -49,6 +52,7 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str | None = None
     message: str | None = None
     oldest_seq: int | dict[str, int] | None = None
+    position: dict[str, int] | None = None
     ts: int | None = None
     req_id: str | int | None = None
 
@@ -79,15 +83,23 @@ def pong(req_id: str | int | None, *, now_ms: int) -> bytes:
     return _ENCODER.encode(_Answer(op="pong", ts=now_ms, req_id=req_id))
 
 
-def accepted(
-    channel: str,
-    strategy_id: str | None = None,
-    *,
-    req_id: str | int | None = None,
-    oldest_seq: int | dict[str, int] | None = None,
-) -> bytes:
+def accepted(channel: str, strategy_id: str | None = None, *, req_id: str | int | None = None) -> bytes:
     """Acknowledge a frame."""
-    answer = _Answer(op="ack", channel=channel, id=strategy_id, ok=True, oldest_seq=oldest_seq, req_id=req_id)
+    return _ENCODER.encode(_Answer(op="ack", channel=channel, id=strategy_id, ok=True, req_id=req_id))
+
+
+def begun(frame: ClientFrame, strategy_id: str, resumption: Resumption) -> bytes:
+    """Acknowledge a subscription: what of the wanted past is gone, and where it begins if that was asked for."""
+    oldest_seqs = dict(resumption.oldest_seqs)
+    answer = _Answer(
+        op="ack",
+        channel=frame.channel,
+        id=strategy_id,
+        ok=True,
+        oldest_seq=(oldest_seqs if strategy_id == WILDCARD else oldest_seqs.get(strategy_id)) or None,
+        position=resumption.position if frame.position else None,
+        req_id=frame.req_id,
+    )
     return _ENCODER.encode(answer)
 
 

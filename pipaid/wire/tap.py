@@ -77,9 +77,13 @@ class Delivery:
 
 @define(frozen=True)
 class Resumption:
-    """Where a subscription starts: the oldest retained number of each strategy whose wanted past is gone in part."""
+    """Where a subscription starts: the oldest retained number of each strategy whose wanted past is gone in part.
+
+    `position` is the number that each strategy goes on after; those that it does not name begin at their first.
+    """
 
     oldest_seqs: tuple[tuple[str, int], ...] = ()
+    position: dict[str, int] = field(factory=dict[str, int])
 
 
 @define(eq=False)
@@ -104,9 +108,18 @@ class EventSource(Protocol):
         ...
 
     async def subscribe(
-        self, tap: Tap, strategy_id: str, *, since: int | dict[str, int] | None = None, ext: bool = False
+        self,
+        tap: Tap,
+        strategy_id: str,
+        *,
+        since: int | dict[str, int] | None = None,
+        ext: bool = False,
+        located: bool = False,
     ) -> Resumption:
-        """Let the subscriber have a strategy's events, or everybody's under `*`, from now or from a number on."""
+        """Let the subscriber have a strategy's events, or everybody's under `*`, from now or from a number on.
+
+        `located` asks for the position that now is, so that the subscriber can come back to it.
+        """
         ...
 
     def unsubscribe(self, tap: Tap, strategy_id: str) -> bool:
