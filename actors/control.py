@@ -32,7 +32,7 @@ from pipaid.model.event import EventDraft, Lagged, event_frame
 from pipaid.model.ident import random_id
 from pipaid.model.job import is_job
 from pipaid.model.operation import Operation, decode_request, operation_named
-from pipaid.model.reply import Reply
+from pipaid.model.reply import Reply, wire_form
 from pipaid.model.report import TailsStopped
 from pipaid.model.request import EventsStop, EventsTail, Request
 from pipaid.seams import Clock, Ids
@@ -399,7 +399,7 @@ class ControlServer:
             if perform is None:
                 raise NotFound(f"this daemon does not offer {operation.name}")
             reply = await perform(job.caller, job.request)
-            body = _encode(reply)
+            body = _encode(wire_form(reply))
             if len(body) > RESULT_BYTES_MAX:
                 raise PayloadTooLarge(f"the answer measures {len(body)} bytes; ask for fewer at once")
             kept = _encode(msgspec.structs.replace(reply, **{operation.shown_once: None})) if operation.secret else None

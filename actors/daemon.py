@@ -40,7 +40,7 @@ from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
-from actors.surfaces import certificates_of, gate_of, stream_of
+from actors.surfaces import board_of, certificates_of, gate_of, stream_of
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -268,9 +268,10 @@ class Daemon:
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.identity.keys, self.identity.tokens)
+        board = board_of(self.feed, world.clock)
         self.control = ControlServer(
             operations=operations_of(
-                answers, self.reports, *self.identity.all, self.rehearsal, self.backtests, self.hooks.webhooks
+                answers, self.reports, *self.identity.all, self.rehearsal, self.backtests, self.hooks.webhooks, board
             ),
             events=self.hub,
             owner_of=self.hub.owners.owner_of,

@@ -38,10 +38,10 @@ OPENING_MAX: Final = 2
 
 
 class MarketDesk(Protocol):
-    """A simulated desk: it matches against what the feed shows it."""
+    """Whoever is shown what the market tells: a simulated desk matches against it."""
 
     def on_market(self, update: MarketUpdate) -> None:
-        """Match resting orders against one update."""
+        """Take one update, at once."""
         ...
 
 

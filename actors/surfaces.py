@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actors.certificates import Certificates, Watched
+from actors.feed import Feed
 from actors.front import Front
 from actors.keys import KeyRing
+from actors.market import Board
 from actors.stream import StreamLimits, StreamServer
 from actors.tokens import Tokens
 from pipaid.config.sections import RateLimit, Sections, Stream
@@ -27,6 +29,13 @@ def gate_of(wanted: RateLimit, clock: Clock, keys: KeyRing, tokens: Tokens) -> G
         addresses=Budgets(wanted.address_weight_max, float(wanted.address_weight_per_s)),
         bearers=tokens,
     )
+
+
+def board_of(feed: Feed, clock: Clock) -> Board:
+    """Return what the public sees of the market that a feed follows."""
+    board = Board(feed.market, feed.quotes, clock, lambda: feed.instruments, over=lambda: feed.over)
+    feed.desks.append(board)
+    return board
 
 
 def stream_of(

@@ -11,6 +11,7 @@ import msgspec
 from pipaid import __version__
 from pipaid.api.examples import example_of
 from pipaid.model.operation import ADMIN, OPERATIONS, PUBLIC, Operation
+from pipaid.model.reply import Bare
 from pipaid.model.route import names_in
 from pipaid.wire.envelope import KEY_CHARS_MAX, Trouble
 
@@ -81,6 +82,10 @@ def _components(offered: Iterable[Operation]) -> dict[str, Schema]:
     types = dict.fromkeys([each for operation in offered for each in (operation.request, operation.reply)])
     _, found = msgspec.json.schema_components([*types, Trouble], ref_template=REF)
     found["Error"] = {**found.pop("Trouble"), "title": "Error"}
+    for each in types:
+        if issubclass(each, Bare):
+            whole = found[each.__name__]
+            found[each.__name__] = {"description": whole["description"], **whole["properties"]["content"]}
     for schema in found.values():
         _mend(schema)
     return found
@@ -114,28 +119,39 @@ def _operation(operation: Operation, components: Mapping[str, Schema]) -> Schema
     in_path = names_in(operation.path)
     rest = {name: schema for name, schema in fields.items() if name not in in_path}
     required = [name for name in asked.get("required", []) if name not in in_path]
-    parameters = [_parameter(name, "path", fields[name], required=True) for name in in_path]
+    parameters = [_parameter(name, "path", fields[name], components) for name in in_path]
     made: Schema = {
         "operationId": operation.name,
         "tags": [tag_of(operation)],
         "summary": operation.summary,
         "description": _described(operation),
-        "security": [] if operation.scope == PUBLIC else [{name: [] for name in SIGNED}],
+        "security": _security(operation),
     }
     if operation.method == "GET":
         parameters += [
-            _parameter(name, "query", _not_null(schema), required=name in required) for name, schema in rest.items()
+            _parameter(name, "query", _not_null(schema), components, required=name in required)
+            for name, schema in rest.items()
         ]
     elif rest:
         made["requestBody"] = _body(rest, required, components)
     if operation.mutating:
         key = {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]*$"}
-        parameters.append(_parameter("Idempotency-Key", "header", key, required=False))
+        parameters.append(_parameter("Idempotency-Key", "header", key, components, required=False))
     return {**made, "parameters": parameters, "responses": _responses(operation, components)}
+
+
+def _security(operation: Operation) -> list[Schema]:
+    """Return what a request may bear: a signature, or where nobody has to sign nothing at all."""
+    signed: Schema = {name: [] for name in SIGNED}
+    if operation.scope != PUBLIC:
+        return [signed]
+    return [{}, signed] if operation.weight else []
 
 
 def _described(operation: Operation) -> str:
     told = f"Weight {operation.weight}."
+    if operation.weight_max:
+        told = f"Weight {operation.weight} to {operation.weight_max}, by what is asked for."
     if operation.scope == PUBLIC:
         return told
     if operation.daemon_wide:
@@ -143,12 +159,16 @@ def _described(operation: Operation) -> str:
     return f"{told} The key needs the scope `{operation.scope}`."
 
 
-def _parameter(name: str, place: str, schema: Schema, *, required: bool) -> Schema:
+def _parameter(
+    name: str, place: str, schema: Schema, components: Mapping[str, Schema], *, required: bool = True
+) -> Schema:
     own = dict(schema)
     described = {"description": own.pop("description")} if "description" in own and "$ref" not in own else {}
-    made: Schema = {"name": name, "in": place, "required": required, **described, "schema": own}
-    if place == "path":
-        made["example"] = example_of(schema, name=name)
+    # A list stands in a query as what it is in JSON.
+    told: Schema = {"content": {JSON: {"schema": own}}} if own.get("type") == "array" else {"schema": own}
+    made: Schema = {"name": name, "in": place, "required": required, **described, **told}
+    if place == "path" or (place == "query" and required):
+        made["example"] = example_of(schema, components, name=name)
     return made
 
 
@@ -176,7 +196,9 @@ def _responses(operation: Operation, components: Mapping[str, Schema]) -> Schema
     if operation.name == "metrics":
         content = {METRICS: {"schema": {"type": "string"}, "example": "# TYPE pipaid_up gauge\npipaid_up 1\n"}}
     codes = ["400", "401", "403", "404", "413", "429", "500", "503"]
-    if operation.scope == PUBLIC:
+    if operation.scope == PUBLIC and operation.weight:
+        codes = ["400", "401", "413", "429", "500", "502", "503"]
+    elif operation.scope == PUBLIC:
         codes = ["400", "413", "500"] if operation.name == "metrics" else ["400", "413", "500", "503"]
     if operation.mutating:
         codes += ["409", "502"]

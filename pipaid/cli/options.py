@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, Final
@@ -19,6 +20,7 @@ from pipaid.model.request import Page
 OFF: Final = "off"
 PARAM: Final = "param"
 ALL: Final = "all"
+_CAPITAL: Final = re.compile("[A-Z]")
 Reading = Callable[[Any], Any]
 Completion = Callable[[str], list[str]]
 # What the type of a field does not say.
@@ -107,7 +109,7 @@ def param_value(text: str) -> Any:
 
 
 def _asked(operation: Operation, each: inspect.Field, allowed: str) -> Asked:
-    if each.name == operation.id_field or operation.request.__struct_fields__ == (each.name,):
+    if each.name in _arguments(operation):
         return Asked(each.name, each.encode_name, _argument(operation, each, allowed), str)
     # A field without a default that may be left out stays as it is on the other side, so null can mean something else.
     liftable = not each.required and each.default is NODEFAULT and _nullable(each.type)
@@ -131,7 +133,7 @@ def _asked(operation: Operation, each: inspect.Field, allowed: str) -> Asked:
 
 def _way(each: inspect.Field, *, liftable: bool) -> tuple[Any, Reading, tuple[str, ...]]:
     """Return how a field is typed: its type for typer, how it is read, and the names of its option."""
-    dashed = each.encode_name.replace("_", "-")
+    dashed = _CAPITAL.sub(lambda found: f"-{found[0].lower()}", each.encode_name.replace("_", "-"))
     kinds = [kind for kind in _kinds(each.type) if not isinstance(kind, inspect.NoneType)]
     first = kinds[0]
     if isinstance(first, inspect.BoolType):
@@ -143,6 +145,8 @@ def _way(each: inspect.Field, *, liftable: bool) -> tuple[Any, Reading, tuple[st
         return str, lambda text: _json(text, f"--{dashed}"), (f"--{dashed}",)
     if len(kinds) > 1:
         return str, _number_or_json, (f"--{dashed}",)
+    if isinstance(first, inspect.LiteralType) and all(isinstance(value, int) for value in first.values):
+        return int, int, (f"--{dashed}",)
     if isinstance(first, inspect.IntType) and not liftable and not _is_moment(each.type):
         return int, int, (f"--{dashed}",)
     if isinstance(first, inspect.IntType):
@@ -180,6 +184,14 @@ def _choices(kind: inspect.Type) -> tuple[str, ...]:
     if isinstance(first, inspect.EnumType):
         return tuple(str(each.value) for each in first.cls)
     return tuple(map(str, first.values)) if isinstance(first, inspect.LiteralType) else ()
+
+
+def _arguments(operation: Operation) -> tuple[str, ...]:
+    """Return the fields that are typed without their names."""
+    fields = operation.request.__struct_fields__
+    if operation.name.startswith("market."):
+        return tuple(name for name in ("symbol", "interval") if name in fields)
+    return fields if len(fields) == 1 else (operation.id_field or "",)
 
 
 def _argument(operation: Operation, each: inspect.Field, allowed: str) -> Parameter:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pipaid.cli.drawing import drawn
 from pipaid.cli.explaining import explained
 from pipaid.cli.jobs import job_sheets
+from pipaid.cli.markets import MarketData, market_sheets
 from pipaid.cli.sheet import Sheet, sheets_of
 from pipaid.cli.terminal import Terminal
 from pipaid.model.account import TokenObject, TokensRotated
@@ -43,6 +44,8 @@ def _shown(reply: Reply) -> list[Sheet]:
         return _template(reply)
     if isinstance(reply, JobObject):
         return list(job_sheets(reply))
+    if isinstance(reply, MarketData):
+        return list(market_sheets(reply))
     return list(sheets_of(reply))
 
 

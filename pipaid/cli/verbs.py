@@ -33,6 +33,7 @@ GROUPS: Final = {
     "sim": "Faults on the simulated venue",
     "job": "Backtests that the daemon plays",
     "webhook": "Have events delivered to addresses of your own",
+    "market": "Look at instruments, candles, the book, tickers and market trades",
 }
 # Where the name of the group is another verb's.
 GROUP_OF: Final = {"backtest": "job"}
@@ -74,7 +75,9 @@ def add_operation(app: typer.Typer, operation: Operation) -> None:
         return carry_out(terminal, operation, typed)
 
     own = parameters_of(operation)
-    app.command(operation.name.rpartition(".")[2], help=f"{operation.summary}.")(as_command(verb, own))
+    app.command(operation.name.rpartition(".")[2].replace("_", "-"), help=f"{operation.summary}.")(
+        as_command(verb, own)
+    )
 
 
 def add_verb(app: typer.Typer, name: str, verb: Verb) -> None:
@@ -201,10 +204,10 @@ def carry_out(terminal: Terminal, operation: Operation, typed: dict[str, Any]) -
 
 def _answered(terminal: Terminal, operation: Operation, args: dict[str, Any]) -> str | None:
     """Ask once, print the answer, and return the cursor of the next page if there is one."""
-    import msgspec
+    from pipaid.model.reply import read_reply
 
     answer = terminal.call(operation.name, args)
-    reply = msgspec.json.decode(answer, type=operation.reply)
+    reply = read_reply(operation.reply, answer)
     if terminal.as_json:
         terminal.say_json(answer)
     else:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from pipaid.errors import InvalidParameter, NotFound
-from pipaid.model import account, job, reply, report, request, webhook
+from pipaid.model import account, job, market, reply, report, request, webhook
 from pipaid.model.parsing import parse_request
 from pipaid.model.reply import Reply
 from pipaid.model.request import Request
@@ -27,7 +27,8 @@ PUBLIC: Final = ""
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One operation.
 
-    `scope` is what a key needs, empty for none; `weight` is charged to its rate budget. `mutating` ones are refused on
+    `scope` is what a key needs, empty for none; `weight` is charged to its rate budget. Where `weight_max` is more than
+    that, each request has a weight of its own, and `weight` is that of the lightest. `mutating` ones are refused on
     the observing socket and may carry an idempotency key. `admin_only` ones have no signed form: the socket's file
     permissions are the authentication. `method` and `path` are empty where there is no HTTP form, `http_status` is that
     of success. `id_field` names the argument that addresses an object. The reply of a `secret` one holds, in its
@@ -43,6 +44,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     reply: type[Reply]
     scope: str
     weight: int
+    weight_max: int = 0
     mutating: bool = False
     admin_only: bool = False
     method: str = ""
@@ -64,6 +66,11 @@ def _read(name: str, summary: str, asked: type[Request], answered: type[Reply], 
 def _write(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
     common = {"scope": WRITE, "weight": 5, "method": "POST", "mutating": True}
     return _row(name, summary, asked, answered, **(common | more))
+
+
+def _public(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
+    path = f"/v1/market/{name.rpartition('.')[2].replace('_', '-')}"
+    return _read(name, summary, asked, answered, scope=PUBLIC, path=path, **more)
 
 
 def _admin(name: str, summary: str, asked: type[Request], answered: type[Reply], **more: Any) -> Operation:
@@ -217,6 +224,21 @@ _ROWS: Final = (
     _read(
         "webhook.deliveries", "List what was delivered to a webhook and what waits, newest first",
         webhook.WebhookDeliveries, webhook.DeliveryPage, scope=HOOKS_READ, path=f"{_HOOK}/deliveries",
+    ),
+    _public(
+        "market.exchange_info", "List instruments with the rules of their orders", market.MarketInstruments,
+        market.ExchangeInfo, weight=10,
+    ),
+    _public(
+        "market.klines", "Show candles of a symbol", market.MarketCandles, market.CandleRows, weight=1, weight_max=10
+    ),
+    _public("market.depth", "Show the book of a symbol", market.MarketDepth, market.DepthObject, weight_max=10),
+    _public(
+        "market.ticker", "Show the last 24 hours of symbols", market.MarketTicker, market.Tickers, weight_max=40
+    ),
+    _public(
+        "market.trades", "Show the last market trades of a symbol", market.MarketTrades, market.MarketTradeList,
+        weight=5,
     ),
     _admin("events.tail", "Follow events as they happen", request.EventsTail, Reply, streaming=True),
     _admin("events.stop", "End a tail of this connection", request.EventsStop, report.TailsStopped),

@@ -27,6 +27,7 @@ class _Field(NamedTuple):
     allowed: str
     extra: dict[str, Any]
     is_decimal: bool
+    is_list: bool
 
 
 _Mistakes = list[tuple[str, str]]
@@ -94,8 +95,10 @@ def _value(about: _Field, value: Any, *, as_text: bool) -> Any:
         if about.extra.get("moment") and isinstance(value, str) and not (as_text and value.isdecimal()):
             # Before 1970 there was nothing, and a zone may lead beyond the last day of the calendar.
             value = min(max(parse_iso(value), 0), MOMENT_MS_MAX)
+        if as_text and about.is_list and isinstance(value, str):
+            value = msgspec.json.decode(value)
         converted = msgspec.convert(value, about.hint, strict=not as_text)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, RecursionError):
         raise ValueError(refusal) from None
     if converted not in about.extra.get("among", (converted,)):
         raise ValueError(refusal)
@@ -139,6 +142,7 @@ def _field(name: str, hint: Any, *, required: bool) -> _Field:
         described[0] if described else _in_words(bare),
         extra,
         is_decimal=bare is Decimal,
+        is_list=get_origin(bare) is tuple,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,9 +15,29 @@ from pipaid.model.position import Position
 from pipaid.model.run import Evaluation, RunStep
 from pipaid.model.strategy import Fault, Run, Strategy, Tally
 
+R = TypeVar("R", bound="Reply")
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of an operation."""
+
+
+class Bare(Reply, frozen=True, kw_only=True):
+    """An answer of which nothing but the one field goes over the wire, since it is no object or one of several."""
+
+    content: Any
+
+
+def wire_form(reply: Reply) -> Any:
+    """Return what goes over the wire of an answer."""
+    return reply.content if isinstance(reply, Bare) else reply
+
+
+def read_reply(kind: type[R], data: bytes) -> R:
+    """Return the answer of a kind that came over the wire."""
+    if not issubclass(kind, Bare):
+        return msgspec.json.decode(data, type=kind)
+    return kind(content=msgspec.json.decode(data, type=get_type_hints(kind)["content"]))
 
 
 class StrategySums(msgspec.Struct, frozen=True, kw_only=True):

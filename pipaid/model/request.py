@@ -165,6 +165,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     aliases: ClassVar[dict[str, str]] = {}
 
+    @property
+    def weight(self) -> int | None:
+        """Return what this request weighs, where that is not what every one for its operation does."""
+        return None
+
 
 class Nothing(Request, frozen=True, kw_only=True):
     """An operation without arguments."""

@@ -13,6 +13,8 @@ from pipaid.errors import ExchangeError
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.fault import MEANING, QUESTION_FAULTS, REPORT_FAULTS, Fault
 from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.interval import Interval
+from pipaid.model.turnover import Print, Turnover
 from pipaid.venues.faults import HELD_MAX, STALL_MS, Faults
 from pipaid.venues.venue import Closed, Ended, Market, MarketUpdate
 
@@ -43,6 +45,18 @@ class UnreliableMarket:
         if self.faults.drawn(QUESTION_FAULTS) is not None:
             raise ExchangeError(MEANING[Fault.OUTAGE])
         return await self.market.history(symbol, timeframe, end_ms=end_ms, count=count)
+
+    async def turnover(self, symbol: str, interval: Interval, *, first_ms: int, end_ms: int) -> list[Turnover]:
+        """Return what was traded: whoever looks on asks the venue on a line of its own."""
+        return await self.market.turnover(symbol, interval, first_ms=first_ms, end_ms=end_ms)
+
+    async def trades(self, symbol: str, *, end_ms: int, count: int) -> list[Print]:
+        """Return the last market trades."""
+        return await self.market.trades(symbol, end_ms=end_ms, count=count)
+
+    def begins_ms(self, symbol: str) -> int:
+        """Return when what is told of a symbol begins."""
+        return self.market.begins_ms(symbol)
 
     async def prices(self) -> Mapping[str, Decimal]:
         """Return the last known prices."""

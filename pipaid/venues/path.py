@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
 
 TOP_LEVEL: Final = 22
 LIVELY_LEVEL_MAX: Final = 12
@@ -66,8 +67,8 @@ class PricePath:
         ratio = (1.0 + 0.5 * logarithm) / (1.0 - 0.5 * logarithm)  # exp, but for a term in the third power
         ticks = np.maximum(np.rint(self.nature.base_ticks * ratio), 1.0).astype(np.int64)
         moves = np.abs(np.diff(logarithm)) / self._per_s
-        drawn = _hash(self._volumes, np.arange(start_s, start_s + count, dtype=np.int64))
-        spread = _unit(drawn) * _unit(drawn << np.uint64(32))
+        drawn = scattered(self._volumes, np.arange(start_s, start_s + count, dtype=np.int64))
+        spread = unit(drawn) * unit(drawn << np.uint64(32))
         lots = np.floor(self.nature.lots_per_s * (0.1 + 2.0 * spread + 0.5 * moves))
         return ticks[1:], lots.astype(np.int64) + 1
 
@@ -87,7 +88,7 @@ class PricePath:
         low, high = start_s >> TOP_LEVEL, ((start_s + count - 1) >> TOP_LEVEL) + 1
         anchors = np.arange(low, high + 1, dtype=np.int64)
         # Neighbouring anchors are independent; their difference is as wide as that of a Brownian path.
-        values = _normal(_hash(self._keys[TOP_LEVEL], anchors)) * (self._per_s * sqrt(2**TOP_LEVEL / 2))
+        values = _normal(scattered(self._keys[TOP_LEVEL], anchors)) * (self._per_s * sqrt(2**TOP_LEVEL / 2))
         for level in range(TOP_LEVEL - 1, -1, -1):
             odd = np.arange(2 * low + 1, 2 * high, 2, dtype=np.int64)
             finer = np.empty(2 * (high - low) + 1)
@@ -99,17 +100,17 @@ class PricePath:
         return values[:count]
 
     def _displacement(self, level: int, odd: Integers) -> Floats:
-        wide = _normal(_hash(self._keys[level], odd)) * (self._per_s * sqrt(2**level / 2))
+        wide = _normal(scattered(self._keys[level], odd)) * (self._per_s * sqrt(2**level / 2))
         if level > LIVELY_LEVEL_MAX:
             return wide
-        drawn = _unit(_hash(self._lively, odd >> (LIVELY_BLOCK_LEVEL - level)))
+        drawn = unit(scattered(self._lively, odd >> (LIVELY_BLOCK_LEVEL - level)))
         return wide * (0.6 + 0.9 * drawn * drawn)
 
     def _add_jumps(self, logarithm: Floats, start_s: int) -> None:
         """Add the jump of each block of six hours, if it has one; it decays within a block's length."""
         end_s = start_s + len(logarithm)
         blocks = np.arange(start_s // JUMP_BLOCK_S - 1, end_s // JUMP_BLOCK_S + 1, dtype=np.int64)
-        drawn = _hash(self._jumps, blocks)
+        drawn = scattered(self._jumps, blocks)
         for block, number in zip(blocks.tolist(), drawn.tolist(), strict=True):
             if number % 3:
                 continue
@@ -139,7 +140,7 @@ def joined(parts: list[Minutes]) -> Minutes:
     return Minutes(*(np.concatenate([getattr(part, name) for part in parts]) for name in Minutes.__struct_fields__))
 
 
-def _hash(key: np.uint64, index: Integers) -> Hashes:
+def scattered(key: np.uint64, index: Integers) -> Hashes:
     """Scatter indices over 64 bits (the finish of SplitMix64)."""
     mixed = index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
     mixed ^= mixed >> np.uint64(30)
@@ -150,7 +151,7 @@ def _hash(key: np.uint64, index: Integers) -> Hashes:
     return mixed
 
 
-def _unit(drawn: Hashes) -> Floats:
+def unit(drawn: Hashes) -> Floats:
     """Return numbers from 0 to 1, made of the upper 32 bits."""
     return (drawn >> np.uint64(32)).astype(np.float64) / float(2**32)
 

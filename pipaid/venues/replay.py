@@ -13,7 +13,10 @@ from attrs import define, field
 from pipaid.errors import InvalidParameter, UnknownSymbol
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import MINUTE_MS, Instrument, Timeframe
+from pipaid.model.interval import Interval
+from pipaid.model.turnover import Print, Turnover
 from pipaid.seams import Clock
+from pipaid.venues.past import Past
 from pipaid.venues.playback import Playback
 from pipaid.venues.recorded import Recorded
 from pipaid.venues.tape import Tape
@@ -43,8 +46,10 @@ class ReplayMarket:
     listed_ms: int = 0
     ends_ms: int = field(init=False)
     _playback: Playback = field(init=False)
+    _past: Past = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._past = Past(self._minutes_of)
         tapes = self.recorded.candles.values()
         first_ms = min(tape.time_ms(0) for tape in tapes)
         last_ms = max(tape.time_ms(len(tape) - 1) for tape in tapes) + MINUTE_MS
@@ -74,9 +79,7 @@ class ReplayMarket:
 
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
         """Return up to `count` candles that end at or before `end_ms` and now, oldest first: never what is to come."""
-        tape = self.recorded.candles.get(symbol)
-        if tape is None:
-            raise UnknownSymbol(f"{symbol} was not recorded; recorded: {', '.join(self.recorded.candles)}")
+        tape = self._tape(symbol)
         candles: list[Candle] = []
         read = 0
         for candle in tape.history(timeframe, min(end_ms, self.now_ms()), count):
@@ -87,6 +90,23 @@ class ReplayMarket:
                 await trio.lowlevel.checkpoint()
         return candles
 
+    async def turnover(self, symbol: str, interval: Interval, *, first_ms: int, end_ms: int) -> list[Turnover]:
+        """Return what was traded from a moment on and before another, cut into intervals: nothing that is to come."""
+        first_ms, end_ms = max(first_ms, self.begins_ms(symbol)), min(end_ms, self.now_ms())
+        return await self._past.turnover(symbol, interval, first_ms=first_ms, end_ms=end_ms)
+
+    async def trades(self, symbol: str, *, end_ms: int, count: int) -> list[Print]:
+        """Return the last market trades before a moment, oldest first; none where candles were recorded."""
+        tape = self.recorded.trades.get(symbol)
+        if tape is None:
+            return []
+        end = tape.after(min(end_ms, self.now_ms() + 1))
+        return [Print(index + 1, tape.trade(index)) for index in range(max(0, end - count), end)]
+
+    def begins_ms(self, symbol: str) -> int:
+        """Return when what is told of a symbol begins."""
+        return self._tape(symbol).time_ms(0)
+
     def now_ms(self) -> int:
         """Return the venue's time: that of the last update."""
         return self._playback.now_ms
@@ -94,6 +114,17 @@ class ReplayMarket:
     def updates(self) -> Playback:
         """Yield what was recorded, in order; a market is followed once."""
         return self._playback
+
+    def _tape(self, symbol: str) -> Tape:
+        tape = self.recorded.candles.get(symbol)
+        if tape is None:
+            raise UnknownSymbol(f"{symbol} was not recorded; recorded: {', '.join(self.recorded.candles)}")
+        return tape
+
+    def _minutes_of(self, symbol: str, first: int, count: int) -> list[Turnover]:
+        tape = self.recorded.candles[symbol]
+        begin, end = tape.after(first * MINUTE_MS), tape.after((first + count) * MINUTE_MS)
+        return [tape.turnover(index) for index in range(begin, end)]
 
     def _steps(self, begin_ms: int) -> Iterator[MarketUpdate]:
         rates = self._rates(begin_ms)

@@ -8,14 +8,18 @@ from decimal import Decimal
 from itertools import count, islice
 from typing import Final
 
+import numpy as np
 import trio
 from attrs import define, field
 
 from pipaid.errors import UnknownSymbol
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import MINUTE_MS, Instrument, Timeframe
+from pipaid.model.interval import Interval
+from pipaid.model.turnover import Print, Turnover
 from pipaid.seams import Clock
-from pipaid.venues.path import CHUNK_MINUTES, MINUTE_S, Integers, Minutes, Nature, PricePath, minutes_of
+from pipaid.venues.past import Past
+from pipaid.venues.path import CHUNK_MINUTES, MINUTE_S, Flags, Integers, Minutes, Nature, PricePath, minutes_of
 from pipaid.venues.playback import Playback
 from pipaid.venues.symbols import NOTIONAL_MIN, base_and_quote
 from pipaid.venues.venue import Closed, Ended, MarketUpdate, Opened, Ranged
@@ -45,17 +49,40 @@ class _Listing:
         """Turn columns into candles; the first one opens `first` times its length after the epoch."""
         instrument, length_ms = self.instrument, timeframe.ms
         symbol, tick, lot = instrument.symbol, instrument.tick_size, instrument.lot_size
-        rows = zip(*(getattr(columns, name).tolist() for name in Minutes.__struct_fields__), strict=True)
+        rows = zip(*(column.tolist() for column in _fields(columns)), strict=True)
         for index, (begun, high, low, last, volume) in enumerate(rows, first):
             prices = (begun * tick, high * tick, low * tick, last * tick)
             yield Candle(symbol, timeframe, index * length_ms, *prices, volume * lot)
 
-    def trades(self, start_s: int, ticks: Integers, lots: Integers) -> Iterator[MarketTrade]:
+    def seconds(self, start_s: int, count: int) -> tuple[Integers, Integers, Flags]:
+        """Return prices, volumes, and whether who bought was resting: that is so where the price has just fallen."""
+        ticks, lots = self.path.seconds(start_s - 1, count + 1)
+        return ticks[1:], lots[1:], np.diff(ticks) < 0
+
+    def trades(self, start_s: int, ticks: Integers, lots: Integers, sold: Flags) -> Iterator[MarketTrade]:
         """Turn the columns of consecutive seconds into market trades."""
         instrument = self.instrument
         symbol, tick, lot = instrument.symbol, instrument.tick_size, instrument.lot_size
-        for second, price, quantity in zip(count(start_s), ticks.tolist(), lots.tolist(), strict=False):
-            yield MarketTrade(symbol, second * 1000, price * tick, quantity * lot)
+        rows = zip(count(start_s), ticks.tolist(), lots.tolist(), sold.tolist(), strict=False)
+        for second, price, quantity, rested in rows:
+            yield MarketTrade(symbol, second * 1000, price * tick, quantity * lot, rested)
+
+    def turnover(self, first: int, length: int) -> list[Turnover]:
+        """Return what the seconds of some minutes come to."""
+        tick, lot = self.instrument.tick_size, self.instrument.lot_size
+        ticks, lots, sold = self.seconds(first * MINUTE_S, length * MINUTE_S)
+        worth, taken = tick * lot, np.where(sold, 0, lots)
+        prices = (column.tolist() for column in _fields(minutes_of(ticks, lots)))
+        sums = (column.reshape(-1, MINUTE_S).sum(axis=1).tolist() for column in (ticks * lots, taken, ticks * taken))
+        return [
+            Turnover(
+                minute * MINUTE_MS, begun * tick, high * tick, low * tick, last * tick, volume * lot, value * worth,
+                MINUTE_S, bought * lot, paid * worth,
+            )
+            for minute, begun, high, low, last, volume, value, bought, paid in zip(
+                count(first), *prices, *sums, strict=False
+            )
+        ]  # fmt: skip
 
 
 @define(eq=False)
@@ -81,8 +108,10 @@ class SyntheticMarket:
     ends_ms: int = 0
     _listings: dict[str, _Listing] = field(init=False)
     _playback: Playback = field(init=False)
+    _past: Past = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._past = Past(lambda symbol, first, length: self._listings[symbol].turnover(first, length))
         self._listings = {symbol: _listing(self.seed, symbol) for symbol in self.symbols}
         begin_ms = self.start_ms if self.resume_ms is None else max(self.start_ms, self.resume_ms)
         lockstep = self.speed == MAX_SPEED
@@ -109,9 +138,7 @@ class SyntheticMarket:
 
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
         """Return up to `count` closed candles that end at or before `end_ms` and now, oldest first."""
-        listing = self._listings.get(symbol)
-        if listing is None:
-            raise UnknownSymbol(f"{symbol} is not listed; listed: {', '.join(self._listings)}")
+        listing = self._listed(symbol)
         minutes = timeframe.ms // MINUTE_MS
         last = min(end_ms, self.now_ms()) // timeframe.ms
         first = max(-(-self.listed_ms // timeframe.ms), last - count)
@@ -124,6 +151,24 @@ class SyntheticMarket:
             candles.extend(listing.candles(start, widened(columns, minutes), timeframe))
         return candles
 
+    async def turnover(self, symbol: str, interval: Interval, *, first_ms: int, end_ms: int) -> list[Turnover]:
+        """Return what was traded from a moment on and before another, cut into intervals: nothing that is to come."""
+        first_ms, end_ms = max(first_ms, self.begins_ms(symbol)), min(end_ms, self.now_ms())
+        return await self._past.turnover(symbol, interval, first_ms=first_ms, end_ms=end_ms)
+
+    async def trades(self, symbol: str, *, end_ms: int, count: int) -> list[Print]:
+        """Return the last market trades before a moment, oldest first; each second has one and lends it its number."""
+        listing = self._listed(symbol)
+        end_s = -(-min(end_ms, self.now_ms() + 1) // 1000)
+        first_s = max(-(-self.listed_ms // 1000), end_s - count)
+        trades = listing.trades(first_s, *listing.seconds(first_s, max(0, end_s - first_s)))
+        return [Print(trade.time_ms // 1000, trade) for trade in trades]
+
+    def begins_ms(self, symbol: str) -> int:
+        """Return when what is told of a symbol begins."""
+        self._listed(symbol)
+        return self.listed_ms
+
     def now_ms(self) -> int:
         """Return the venue's time: that of the last update."""
         return self._playback.now_ms
@@ -131,6 +176,12 @@ class SyntheticMarket:
     def updates(self) -> Playback:
         """Yield what happens, in order; a market is followed once."""
         return self._playback
+
+    def _listed(self, symbol: str) -> _Listing:
+        listing = self._listings.get(symbol)
+        if listing is None:
+            raise UnknownSymbol(f"{symbol} is not listed; listed: {', '.join(self._listings)}")
+        return listing
 
     def _candle_steps(self, begin_ms: int) -> Iterator[MarketUpdate]:
         for first, length in self._spans(begin_ms // MINUTE_MS, CANDLES_AHEAD_MINUTES):
@@ -144,18 +195,16 @@ class SyntheticMarket:
 
     def _trade_steps(self, begin_ms: int) -> Iterator[MarketUpdate]:
         for first, length in self._spans(begin_ms // MINUTE_MS, TRADES_AHEAD_MINUTES):
-            columns = [listing.path.seconds(first * MINUTE_S, length * MINUTE_S) for listing in self._listings.values()]
+            listings = self._listings.values()
+            columns = [listing.seconds(first * MINUTE_S, length * MINUTE_S) for listing in listings]
             trades = zip(
-                *(
-                    listing.trades(first * MINUTE_S, ticks, lots)
-                    for listing, (ticks, lots) in zip(self._listings.values(), columns, strict=True)
-                ),
+                *(listing.trades(first * MINUTE_S, *each) for listing, each in zip(listings, columns, strict=True)),
                 strict=True,
             )
             candles = zip(
                 *(
                     listing.candles(first, minutes_of(ticks, lots))
-                    for listing, (ticks, lots) in zip(self._listings.values(), columns, strict=True)
+                    for listing, (ticks, lots, _) in zip(listings, columns, strict=True)
                 ),
                 strict=True,
             )
@@ -175,13 +224,15 @@ class SyntheticMarket:
             first += length
 
 
+def _fields(columns: Minutes) -> Iterator[Integers]:
+    return (getattr(columns, name) for name in Minutes.__struct_fields__)
+
+
 def widened(columns: Minutes, factor: int) -> Minutes:
     """Aggregate each `factor` candles to one; their number is a multiple of it."""
     if factor == 1:
         return columns
-    opens, highs, lows, closes, volumes = (
-        getattr(columns, name).reshape(-1, factor) for name in Minutes.__struct_fields__
-    )
+    opens, highs, lows, closes, volumes = (column.reshape(-1, factor) for column in _fields(columns))
     return Minutes(opens[:, 0], highs.max(axis=1), lows.min(axis=1), closes[:, -1], volumes.sum(axis=1))
 
 

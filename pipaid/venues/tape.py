@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import MINUTE_MS, Timeframe
 from pipaid.model.money import ZERO, plain
+from pipaid.model.turnover import Turnover, guessed
 
 
 @define(eq=False)
@@ -54,8 +55,20 @@ class Tape:
 
     def candle(self, index: int) -> Candle:
         """Return a row of a tape of candles."""
-        first, high, low, last, volume = map(Decimal, self.fields(index))
+        first, high, low, last, volume = map(Decimal, self.fields(index)[:5])
         return Candle(self.symbol, Timeframe.M1, self._times[index], first, high, low, last, volume)
+
+    def turnover(self, index: int) -> Turnover:
+        """Return a row of a tape of candles with what else is known of it."""
+        _, _, _, _, _, *more = self.fields(index)
+        if not more:
+            return guessed(self.candle(index))
+        each = self.candle(index)
+        value, trades, taken, quote_taken = more
+        return Turnover(
+            each.open_time_ms, each.open, each.high, each.low, each.close, each.volume,
+            Decimal(value), int(trades), Decimal(taken), Decimal(quote_taken),
+        )  # fmt: skip
 
     def trade(self, index: int) -> MarketTrade:
         """Return a row of a tape of market trades."""
@@ -96,6 +109,11 @@ def candles_of(trades: Tape) -> Tape:
         prints = [trades.trade(index) for index in range(start, end)]
         prices = [each.price for each in prints]
         volume = sum((each.quantity for each in prints), ZERO)
-        values = (prices[0], max(prices), min(prices), prices[-1], volume)
-        tape.add(prints[0].time_ms - prints[0].time_ms % MINUTE_MS, ",".join(map(plain, values)))
+        value = sum((each.price * each.quantity for each in prints), ZERO)
+        bought = [each for each in prints if not each.buyer_is_maker]
+        taken = sum((each.quantity for each in bought), ZERO)
+        quote_taken = sum((each.price * each.quantity for each in bought), ZERO)
+        values = (prices[0], max(prices), min(prices), prices[-1], volume, value, len(prints), taken, quote_taken)
+        opened_ms = prints[0].time_ms - prints[0].time_ms % MINUTE_MS
+        tape.add(opened_ms, ",".join(plain(Decimal(each)) for each in values))
     return tape

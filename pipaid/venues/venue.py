@@ -10,7 +10,9 @@ import msgspec
 
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.interval import Interval
 from pipaid.model.order import Execution, Fill, FundingPaid, Order, OrderFact
+from pipaid.model.turnover import Print, Turnover
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,21 @@ class Market(Protocol):
 
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
         """Return up to `count` closed candles that end at or before `end_ms`, oldest first."""
+        ...
+
+    async def turnover(self, symbol: str, interval: Interval, *, first_ms: int, end_ms: int) -> list[Turnover]:
+        """Return what was traded from one moment until now or before another, cut into intervals, oldest first.
+
+        Both moments are whole minutes; an interval in which nothing was traded is left out.
+        """
+        ...
+
+    async def trades(self, symbol: str, *, end_ms: int, count: int) -> list[Print]:
+        """Return up to `count` of the market trades that came last before a moment, oldest first, if it knows any."""
+        ...
+
+    def begins_ms(self, symbol: str) -> int:
+        """Return when what it can tell of a symbol begins."""
         ...
 
     async def prices(self) -> Mapping[str, Decimal]:

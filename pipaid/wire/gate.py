@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, Protocol
 
 import msgspec
@@ -76,14 +77,12 @@ class Gate:
         standing: Standing | None = None
         try:
             caller = self._caller(operation, asked)
-            standing = self._charge(operation.weight, caller, asked.address)
+            standing = self._charge(_weight(operation, asked), caller, asked.address)
             if caller is not None:
                 objection = objection_to(operation, speaks_for=caller.account, scopes=caller.scopes)
                 if objection:
                     raise InsufficientPermission(objection)
-            if too_deep(asked.body.encode()):
-                raise InvalidParameter(f"the body is nested deeper than {NESTING_MAX}")
-            request = request_of(operation, asked.target, asked.body)
+            request = _request(operation, asked)
         except Spent as spent:
             return Refused(error=spent, standing=spent.standing)
         except (InvalidSignature, KeyExpired) as failed:
@@ -134,3 +133,17 @@ class Gate:
         except Spent as spent:
             return Refused(error=spent, standing=spent.standing)
         return Refused(error=failed, standing=standing)
+
+
+def _weight(operation: Operation, asked: Forwarded) -> int:
+    """Return what a request weighs; one that cannot be understood weighs what the lightest does."""
+    if operation.weight_max:
+        with suppress(PipaidError):
+            return _request(operation, asked).weight or operation.weight
+    return operation.weight
+
+
+def _request(operation: Operation, asked: Forwarded) -> Request:
+    if too_deep(asked.body.encode()):
+        raise InvalidParameter(f"the body is nested deeper than {NESTING_MAX}")
+    return request_of(operation, asked.target, asked.body)

@@ -35,9 +35,11 @@ from pipaid.engine.template import Template
 from pipaid.errors import UnknownSymbol
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.interval import Interval
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.strategy import Strategy
+from pipaid.model.turnover import Print, Turnover, grouped, guessed
 from pipaid.plugins import Catalogue
 from pipaid.seams import SystemRandom, World
 from pipaid.storage.sqlite import SqliteJournal
@@ -93,6 +95,16 @@ class HandMarket:
             raise UnknownSymbol(f"{symbol} is not listed")
         past = [each for each in self.candles if each.symbol == symbol and each.close_time_ms <= end_ms]
         return past[-count:]
+
+    async def turnover(self, symbol: str, interval: Interval, *, first_ms: int, end_ms: int) -> list[Turnover]:
+        past = [each for each in self.candles if each.symbol == symbol and first_ms <= each.open_time_ms < end_ms]
+        return grouped(map(guessed, past), interval)
+
+    async def trades(self, symbol: str, *, end_ms: int, count: int) -> list[Print]:
+        return []
+
+    def begins_ms(self, symbol: str) -> int:
+        return self.listed_ms
 
     async def prices(self) -> Mapping[str, Decimal]:
         return {SYMBOL: Decimal(100), OTHER: Decimal(100)}

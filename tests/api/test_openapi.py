@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from typing import Any, cast
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from pipaid.api.openapi import document
 from pipaid.api.page import page_of
 from pipaid.model.operation import OPERATIONS, Operation
+from pipaid.model.reply import read_reply
 from pipaid.model.route import names_in, request_of
 
 DOCUMENT = document()
@@ -86,6 +88,8 @@ def test_the_example_of_a_request_is_accepted(operation: Operation) -> None:
     for parameter in told["parameters"]:
         if parameter["in"] == "path":
             target = target.replace(f"{{{parameter['name']}}}", parameter["example"])
+    query = {each["name"]: each["example"] for each in told["parameters"] if each["in"] == "query" and each["required"]}
+    target += f"?{urlencode(query)}" if query else ""
 
     request_of(operation, target, "" if body is None else msgspec.json.encode(body).decode())
 
@@ -96,7 +100,7 @@ def test_the_example_of_an_answer_has_the_shape_of_one(operation: Operation) -> 
     if operation.name == "metrics":
         assert "pipaid_up 1" in content["text/plain"]["example"]
     else:
-        msgspec.convert(content["application/json"]["example"], operation.reply)
+        read_reply(operation.reply, msgspec.json.encode(content["application/json"]["example"]))
 
 
 @pytest.mark.parametrize("operation", SIGNED, ids=lambda operation: operation.name)

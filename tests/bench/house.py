@@ -19,6 +19,8 @@ from pipaid.config import sections as section
 from pipaid.logs import configure
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import MINUTE_MS, Instrument, Timeframe
+from pipaid.model.interval import Interval
+from pipaid.model.turnover import Print, Turnover
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 from pipaid.signals.series import BLOCK
@@ -51,6 +53,18 @@ class Prepared:
     async def history(self, symbol: str, timeframe: Timeframe, *, end_ms: int, count: int) -> list[Candle]:
         """Return candles of the past."""
         return await self.past.history(symbol, timeframe, end_ms=end_ms, count=count)
+
+    async def turnover(self, symbol: str, interval: Interval, *, first_ms: int, end_ms: int) -> list[Turnover]:
+        """Return what was traded in the past."""
+        return await self.past.turnover(symbol, interval, first_ms=first_ms, end_ms=end_ms)
+
+    async def trades(self, symbol: str, *, end_ms: int, count: int) -> list[Print]:
+        """Return market trades of the past."""
+        return await self.past.trades(symbol, end_ms=end_ms, count=count)
+
+    def begins_ms(self, symbol: str) -> int:
+        """Return when the past begins."""
+        return self.past.begins_ms(symbol)
 
     async def prices(self) -> Mapping[str, Decimal]:
         """Return the prices at the beginning."""

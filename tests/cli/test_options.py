@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import typer
 
-from pipaid.cli.options import args_of, asked_of, param_value, with_params
+from pipaid.cli.options import _arguments, args_of, asked_of, param_value, with_params
 from pipaid.cli.verbs import GROUP_OF, WITHOUT_VERB
 from pipaid.errors import InvalidParameter
 from pipaid.model.operation import OPERATIONS, decode_request
@@ -19,13 +20,14 @@ VERBS = [operation for operation in OPERATIONS.values() if operation.name not in
 @pytest.mark.parametrize("operation", VERBS, ids=lambda operation: operation.name)
 def test_every_operation_is_a_verb_that_explains_itself(operation: Any) -> None:
     group, _, verb = operation.name.rpartition(".")
-    ended = pipaid(*filter(None, (GROUP_OF.get(group, group), verb)), "--help")
+    ended = pipaid(*filter(None, (GROUP_OF.get(group, group), verb.replace("_", "-"))), "--help")
 
     assert ended.code == 0
     assert operation.summary.split(";", maxsplit=1)[0] in ended.out.replace("\n  ", " ")
     for name in operation.request.__struct_encode_fields__:
-        typed = name.upper() if name == operation.id_field or len(operation.request.__struct_fields__) == 1 else name
-        assert typed in ended.out or f"--{name.replace('_', '-')}" in ended.out
+        typed = name.upper() if name in _arguments(operation) else name
+        dashed = re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", name.replace("_", "-"))
+        assert typed in ended.out or f"--{dashed}" in ended.out
 
 
 @pytest.mark.parametrize("operation", VERBS, ids=lambda operation: operation.name)

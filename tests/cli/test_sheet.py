@@ -176,9 +176,10 @@ def example(kind: Any) -> Any:
 def _plain(kind: msgspec.inspect.Type) -> Any:
     inspect = msgspec.inspect
     if isinstance(kind, inspect.StructType):
-        return {
-            each.name: _plain(each.type) for each in kind.fields if each.type is not kind and each.name != "children"
-        }
+        fields = [each for each in kind.fields if each.type is not kind and each.name != "children"]
+        if kind.array_like:
+            return [_plain(each.type) for each in fields]
+        return {each.encode_name: _plain(each.type) for each in fields}
     if isinstance(kind, inspect.VarTupleType):
         return [_plain(kind.item_type)]
     if isinstance(kind, inspect.TupleType):

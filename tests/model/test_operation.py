@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.instrument import Timeframe
-from pipaid.model.operation import OPERATIONS, Operation, decode_request, objection_to, operation_named
+from pipaid.model.operation import OPERATIONS, PUBLIC, Operation, decode_request, objection_to, operation_named
 from pipaid.model.parsing import allowed_values
 from pipaid.model.request import EventsTail, KeyCreate, RiskSet, StrategyCreate, StrategyUpdate, StrategyWhy
 from pipaid.model.strategy import Status
@@ -52,6 +52,7 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "ping", "status", "health", "actors", "metrics", "reload", "drain", "shutdown", "log.level", "sim.halt",
         "condition.logs", "sim.fault", "sim.faults", "sim.calm", "backtest.create", "backtest.list", "backtest.get",
         "backtest.cancel", "account.create", "account.list", "token.create", "token.rotate",
+        "market.exchange_info", "market.klines", "market.depth", "market.ticker", "market.trades",
     }  # fmt: skip
     expected |= {f"webhook.{verb}" for verb in webhook.split()}
 
@@ -99,7 +100,11 @@ def test_a_row_is_consistent(operation: Operation) -> None:
     )
     assert bool(operation.method) == bool(operation.path)
     assert not operation.mutating or not operation.scope.endswith(":read")
-    assert operation.admin_only or operation.scope.startswith(("strategies:", "backtest:", "webhooks:"))
+    assert (
+        operation.admin_only
+        or operation.scope.startswith(("strategies:", "backtest:", "webhooks:"))
+        or (operation.scope == PUBLIC and operation.name.startswith("market.") and not operation.mutating)
+    )
     assert all(allowed_values(operation.request).values())
 
 

@@ -18,9 +18,11 @@ from pipaid.errors import ExchangeError
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.fault import REPORT_FAULTS, Fault
 from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.interval import Interval
 from pipaid.model.money import ZERO
 from pipaid.model.order import Execution, Fill, Order, OrderFact
 from pipaid.model.position import Position
+from pipaid.model.turnover import Print, Turnover, grouped, guessed
 from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.simulated import CAPABILITIES, SimulatedDesk
 from pipaid.venues.venue import (
@@ -284,6 +286,18 @@ class LifeMarket:
             raise ExchangeError("the venue does not answer")
         past = [each for each in self.prices_of[symbol].candles if each.close_time_ms <= end_ms]
         return past[-count:]
+
+    async def turnover(self, symbol: str, interval: Interval, *, first_ms: int, end_ms: int) -> list[Turnover]:
+        await trio.lowlevel.checkpoint()
+        past = [each for each in self.prices_of[symbol].candles if first_ms <= each.open_time_ms < end_ms]
+        return grouped(map(guessed, past), interval)
+
+    async def trades(self, symbol: str, *, end_ms: int, count: int) -> list[Print]:
+        await trio.lowlevel.checkpoint()
+        return []
+
+    def begins_ms(self, symbol: str) -> int:
+        return self.listed_ms
 
     async def prices(self) -> Mapping[str, Decimal]:
         await trio.lowlevel.checkpoint()

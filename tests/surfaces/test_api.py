@@ -250,7 +250,7 @@ def test_every_operation_with_a_path_is_there_and_asks_for_a_signature(api: Api)
         if operation.path:
             target = operation.path.replace("{id}", "x")
             answer = httpx2.request(operation.method, f"{api.url}{target}", trust_env=False)
-            assert answer.status_code == (401 if operation.scope else 200), operation.name
+            assert answer.status_code in ((401,) if operation.scope else (200, 400)), operation.name
 
 
 def test_a_header_that_stands_there_twice_is_read_by_nobody(api: Api) -> None:
