@@ -19,10 +19,12 @@ from pipaid.storage.store import (
     EVENTS_KEPT,
     EVENTS_KEPT_US,
     PRUNABLE_MAX,
+    CommitInDoubt,
     Committed,
     Journal,
     JournalLost,
     JournalRefused,
+    JournalTaken,
     JournalUnusable,
     Reader,
     StoredEvent,
@@ -153,7 +155,7 @@ class Recorder:
         self._enqueue(_Item(batch, then, self.clock.monotonic_s()))
 
     async def commit(self, batch: Batch) -> Committed:
-        """Wait until a batch is durable; raise JournalRefused if it is left out, JournalLost if nobody can tell.
+        """Wait until a batch is durable; raise JournalRefused if it is left out, CommitInDoubt if nobody can tell.
 
         Cancelling the wait does not cancel the commit.
         """
@@ -308,8 +310,9 @@ class Recorder:
         """Take nothing more; whoever is still in line learns that nobody knows what became of the batch."""
         self._failure = error
         self._closed = error if isinstance(error, JournalLost) else JournalLost(f"the journal is closed: {error}")
+        told = self._closed if isinstance(self._closed, JournalTaken) else CommitInDoubt(self._closed.message)
         while self._line:
-            self._settle(self._line.popleft(), self._closed)
+            self._settle(self._line.popleft(), told)
         while self._chores:
             self._chores.popleft().done.set()
 

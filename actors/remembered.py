@@ -11,6 +11,7 @@ from attrs import define, field
 
 from actors.actor import Writer
 from pipaid.errors import InvalidState, RateLimited, Unavailable
+from pipaid.logs import get_log
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.seams import Clock
 from pipaid.storage.store import Reader
@@ -114,12 +115,16 @@ class Repeats:
         self._known[key] = entry.at_us
         await self.store.put(key, entry)
         outcome = await act()
-        if outcome.lasting:
-            answer = outcome.body if outcome.kept is None else outcome.kept
-            await self.store.put(key, msgspec.structs.replace(entry, ok=outcome.ok, answer=answer.decode()))
-        else:
-            del self._known[key]
-            await self.store.drop([key])
+        try:
+            if outcome.lasting:
+                answer = outcome.body if outcome.kept is None else outcome.kept
+                await self.store.put(key, msgspec.structs.replace(entry, ok=outcome.ok, answer=answer.decode()))
+            else:
+                del self._known[key]
+                await self.store.drop([key])
+        except Unavailable as lost:
+            # What was done stays done, and is told; who asks again hears that it was begun, and looks.
+            get_log().warning("answer.unremembered", reason=lost.message)
         return outcome
 
     async def _forget_old(self) -> None:

@@ -16,6 +16,8 @@ from pipaid.wire.envelope import ANSWER_BYTES_MAX, Answer, Forwarded, forwarded_
 UNDER_WAY_MAX: Final = 256
 # A pause that closes positions may take half a minute.
 ANSWER_S: Final = 60.0
+# Who only looks whether the daemon is well has its answer when it takes longer.
+LOOK_S: Final = 5.0
 CONNECT_S: Final = 2.0
 GONE: Final = "the daemon does not answer: it is starting, ending or down; try again"
 
@@ -57,6 +59,7 @@ class Upstream:
 
     path: Path
     answer_s: float = ANSWER_S
+    look_s: float = LOOK_S
     under_way_max: int = UNDER_WAY_MAX
     under_way: int = 0
     _asked: int = 0
@@ -83,7 +86,7 @@ class Upstream:
             future = connection.waiting[asked] = asyncio.get_running_loop().create_future()
             try:
                 connection.writer.write(line)
-                return await asyncio.wait_for(future, self.answer_s)
+                return await asyncio.wait_for(future, self.answer_s if operation.weight else self.look_s)
             # A task is cancelled when this process ends and has waited for long enough.
             except (Unavailable, TimeoutError, OSError, asyncio.CancelledError) as trouble:
                 if operation.mutating:

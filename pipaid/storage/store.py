@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from pipaid.errors import InvalidState, PipaidError, Unavailable
+from pipaid.errors import ExchangeError, InvalidState, PipaidError, Unavailable
 from pipaid.model.record import Batch as Batch
 from pipaid.model.record import Kind as Kind
 from pipaid.model.record import Record as Record
@@ -31,6 +31,13 @@ class JournalRefused(InvalidState):
 
 class JournalLost(Unavailable):
     """The journal cannot be written any more: trading ends here, and the daemon starts anew from what is durable."""
+
+
+class CommitInDoubt(JournalLost):
+    """The journal was lost over this batch, or while it was in line: the next start finds it durable, or does not."""
+
+    code = ExchangeError.code
+    http_status = ExchangeError.http_status
 
 
 class JournalTaken(JournalLost):

@@ -15,6 +15,7 @@ from actors.remembered import ENTITY, KEPT_US, Entry, JournalMemory, Repeats
 from pipaid.errors import ExchangeError, InvalidState, RateLimited
 from pipaid.model.reply import Reply
 from pipaid.model.report import KeyWithSecret, Pong
+from pipaid.storage.store import JournalLost
 from pipaid.wire.caller import Caller
 from pipaid.wire.envelope import Outcome
 from tests.actors.controls import RawClient, SetClock, Steps, open_control
@@ -185,6 +186,11 @@ class Shelf:
 
     entries: dict[str, Entry] = field(factory=dict[str, Entry])
     written: list[str] = field(factory=list[str])
+    lost: bool = False
+
+    def check(self) -> None:
+        if self.lost:
+            raise JournalLost("there is no disk any more")
 
     async def load(self) -> list[tuple[str, int]]:
         return [(key, entry.at_us) for key, entry in self.entries.items()]
@@ -194,10 +200,12 @@ class Shelf:
 
     async def put(self, key: str, entry: Entry) -> None:
         await trio.lowlevel.checkpoint()
+        self.check()
         self.written.append("answer" if entry.answer is not None else "begin")
         self.entries[key] = entry
 
     async def drop(self, keys: Any) -> None:
+        self.check()
         self.written.append("drop")
         for key in keys:
             self.entries.pop(key, None)
@@ -213,6 +221,22 @@ async def test_a_request_is_noted_before_it_begins() -> None:
     await Repeats(shelf, SetClock()).once("k", b"body", act)
 
     assert shelf.written == ["begin", "act", "answer"]
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+async def test_what_became_of_a_request_is_told_even_if_it_cannot_be_remembered(lasting: bool) -> None:
+    shelf = Shelf()
+
+    async def act() -> Outcome:
+        shelf.lost = True
+        return Outcome(ok=lasting, body=b"1", lasting=lasting)
+
+    outcome = await Repeats(shelf, SetClock()).once("k", b"body", act)
+
+    assert (outcome.ok, outcome.body) == (lasting, b"1")
+    # Whoever asks again is not served by doing it twice.
+    assert shelf.written == ["begin"]
+    assert list(shelf.entries) == ["k"]
 
 
 async def test_the_memory_is_bounded_and_forgets_nothing_early() -> None:

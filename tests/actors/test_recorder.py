@@ -20,7 +20,7 @@ from pipaid.model.record import Batch
 from pipaid.seams import SystemClock
 from pipaid.storage.inspect import verify
 from pipaid.storage.sqlite import MARK_EVERY_US, SqliteJournal
-from pipaid.storage.store import Committed, JournalLost, JournalRefused, Reader, StoredEvent
+from pipaid.storage.store import CommitInDoubt, Committed, JournalLost, JournalRefused, Reader, StoredEvent
 from pipaid.wire.activity import Activity
 from tests.storage.journals import HandClock, add, committed, journal_path, numbered, open_journal, put
 
@@ -218,11 +218,13 @@ async def test_a_lost_journal_tells_everybody_and_ends_the_recorder(tmp_path: Pa
             stage.submit("behind", fill("f2"))
             await nursery.start(stage.recorder.run)
 
-    assert len(raised) == 2
-    assert stage.told == ["behind:JournalLost"]
+    assert [type(each) for each in raised] == [CommitInDoubt, CommitInDoubt]
+    assert stage.told == ["behind:CommitInDoubt"]
     assert stage.activity.count == 0
-    with pytest.raises(JournalLost):
+    # Of what comes now, everybody can tell.
+    with pytest.raises(JournalLost) as late:
         stage.recorder.submit(fill("f3"))
+    assert (type(late.value), late.value.http_status, raised[0].http_status) == (JournalLost, 503, 502)
 
 
 @both_ways
@@ -273,7 +275,7 @@ async def test_a_disk_that_never_answers_does_not_hold_the_daemon_for_ever(
         while not stage.recorder._outbox:
             await trio.lowlevel.checkpoint()
 
-    assert stage.told == ["stuck:JournalLost"]
+    assert stage.told == ["stuck:CommitInDoubt"]
     assert trio.current_time() >= recorder_module.DRAIN_S
 
 

@@ -46,8 +46,8 @@ def test_a_lost_question_may_be_asked_again(tmp_path: Path) -> None:
         ask_who_ends(tmp_path, "strategy.get", None)
 
 
-async def end_while_it_waits(operation: str, path: Path) -> BaseException | None:
-    """Ask somebody who takes the question and says nothing, and end meanwhile; return what became of that."""
+async def wait_for_nothing(operation: str, path: Path, *, end: bool) -> BaseException | None:
+    """Ask somebody who takes the question and says nothing, and `end` meanwhile or not; return what became of that."""
     taken, left = asyncio.Event(), asyncio.Event()
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,11 +58,12 @@ async def end_while_it_waits(operation: str, path: Path) -> BaseException | None
         await writer.wait_closed()
         left.set()
 
-    upstream = Upstream(path)
+    upstream = Upstream(path, look_s=0.05)
     async with await asyncio.start_unix_server(hold, path):
         asked = asyncio.create_task(upstream.ask(operation_named(operation), FORWARDED))
         await taken.wait()
-        asked.cancel()
+        if end:
+            asked.cancel()
         await asyncio.wait([asked])
         await upstream.close()
         await left.wait()
@@ -73,4 +74,10 @@ async def end_while_it_waits(operation: str, path: Path) -> BaseException | None
 def test_a_command_that_is_cut_short_may_have_been_done_and_a_question_was_not(
     tmp_path: Path, operation: str, expected: type[PipaidError]
 ) -> None:
-    assert isinstance(asyncio.run(end_while_it_waits(operation, tmp_path / "forward.sock")), expected)
+    assert isinstance(asyncio.run(wait_for_nothing(operation, tmp_path / "forward.sock", end=True)), expected)
+
+
+def test_a_daemon_that_says_nothing_is_not_well(tmp_path: Path) -> None:
+    found = asyncio.run(wait_for_nothing("health", tmp_path / "forward.sock", end=False))
+
+    assert isinstance(found, Unavailable)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,10 +128,15 @@ def send(request: httpx2.Request) -> httpx2.Response:
 
 @contextmanager
 def serving(
-    folder: Path, config: str = SEPARATE, *, variables: Mapping[str, str] | None = None
+    folder: Path,
+    config: str = SEPARATE,
+    *,
+    variables: Mapping[str, str] | None = None,
+    prepare: Callable[[Daemon], object] = bool,
 ) -> Generator[Api, None, None]:
-    """Run a daemon and its HTTP API until the block is left, and leave no process behind."""
+    """Run a daemon, made ready by `prepare`, and its HTTP API until the block is left, and leave no process behind."""
     daemon = Daemon(folder, config, {"PIPAID__HTTP__MODE": "separate", **(variables or {})})
+    prepare(daemon)
     api = Api(daemon, folder / "api.log")
     try:
         daemon.start()

@@ -10,13 +10,17 @@ from typing import Any
 
 import httpx2
 import msgspec
+import psutil
 import pytest
 from attrs import frozen
 
 from tests.surfaces.api import Api, serving
+from tests.surfaces.daemon import GRID
 
 HEAD_S = 0.5
 CONNECTIONS_MAX = 16
+# What clients that do not read may cost all together.
+GROWN_MAX = 24 * 1024 * 1024
 HEAD = b"GET /health HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -88,7 +92,7 @@ def drip(client: socket.socket, text: bytes) -> None:
 
 def flood(client: socket.socket, text: bytes) -> None:
     """Send a text again and again, and read nothing."""
-    client.settimeout(0.2)
+    client.settimeout(0.1)
     while True:
         client.sendall(text)
 
@@ -174,3 +178,33 @@ def test_a_client_that_reads_nothing_holds_up_nobody_else(api: Api) -> None:
             flood(client, HEAD.replace(b"/health", b"/openapi.json") + b"\r\n")
 
         assert httpx2.get(f"{api.url}/health", trust_env=False).status_code == 200
+
+
+def test_clients_that_read_nothing_take_no_memory(api: Api) -> None:
+    assert api.process is not None
+    process = psutil.Process(api.process.pid)
+    before = process.memory_info().rss
+    with ExitStack() as there:
+        for _ in range(CONNECTIONS_MAX - 1):
+            client = there.enter_context(connected(api))
+            with pytest.raises(TimeoutError):
+                flood(client, (HEAD.replace(b"/health", b"/openapi.json") + b"\r\n") * 100)
+        grown = process.memory_info().rss - before
+
+        assert httpx2.get(f"{api.url}/health", trust_env=False).status_code == 200
+    assert grown < GROWN_MAX
+
+
+def test_who_leaves_before_the_answer_finds_it_again_under_the_key(api: Api) -> None:
+    user = api.user()
+    key, asked = {"Idempotency-Key": "left-early"}, {"name": "left early", **GRID}
+    made = user.signed("POST", "/v1/strategies", asked, headers=key)
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**made.headers, "Host": "x"}.items() if name != "host")
+    with connected(api) as client:
+        client.sendall(f"POST /v1/strategies HTTP/1.1\r\n{head}\r\n".encode() + made.content)
+
+    found = user.send("POST", "/v1/strategies", asked, headers=key)
+    listed = user.send("GET", "/v1/strategies").json()["data"]
+
+    assert found.status_code == 201
+    assert [each["id"] for each in listed if each["name"] == "left early"] == [found.json()["id"]]
