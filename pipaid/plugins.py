@@ -147,7 +147,16 @@ def template_objections(template: Any, name: str | None = None) -> Iterator[str]
         return
     declared: dict[str, Any] = {
         attribute: getattr(template, attribute, None)
-        for attribute in ("id", "version", "description", "capital_min", "multi_symbol", "risk_defaults", "state_type")
+        for attribute in (
+            "id",
+            "version",
+            "description",
+            "capital_min",
+            "multi_symbol",
+            "reads_larger",
+            "risk_defaults",
+            "state_type",
+        )
     }
     if not isinstance(declared["id"], str) or not _ID.fullmatch(declared["id"]):
         yield f"id must be tpl_ and lower-case letters, digits and underscores, got {declared['id']!r:.60}"
@@ -161,6 +170,8 @@ def template_objections(template: Any, name: str | None = None) -> Iterator[str]
         yield "capital_min must be a Decimal from zero"
     if not isinstance(declared["multi_symbol"], bool):
         yield "multi_symbol must be a bool"
+    if not isinstance(declared["reads_larger"], bool):
+        yield "reads_larger must be a bool"
     if not isinstance(declared["risk_defaults"], RiskParams):
         yield "risk_defaults must be RiskParams"
     if not (isinstance(declared["state_type"], type) and issubclass(declared["state_type"], msgspec.Struct)):
@@ -186,7 +197,9 @@ def _param_objections(params_type: object) -> Iterator[str]:
             yield "params_type must not have a field risk, which every template takes"
         if spec.less_than and spec.less_than not in specs:
             yield f"{name} is to be below {spec.less_than}, which is no param"
-        if attribute.default is not attrs.NOTHING:
+        if spec.of is not None:
+            yield from (f"{name}: {trouble}" for trouble in _param_objections(spec.of))
+        elif attribute.default is not attrs.NOTHING and spec.kind != "free":
             try:
                 spec.parse(attribute.default)
             except ValueError as trouble:

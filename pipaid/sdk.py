@@ -5,7 +5,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pipaid.engine.params import RiskParams, choice_param, decimal_param, flag_param, integer_param
+from pipaid.engine.guards import Guards, LossPause
+from pipaid.engine.knobs import (
+    choice_param,
+    decimal_param,
+    flag_param,
+    free_param,
+    integer_param,
+    list_param,
+    object_param,
+    optional_param,
+    refused_param,
+    table_param,
+    text_param,
+)
+from pipaid.engine.params import RiskParams
 from pipaid.engine.template import (
     Alarm,
     CancelEntries,
@@ -20,12 +34,14 @@ from pipaid.engine.template import (
     View,
     Wakes,
 )
+from pipaid.errors import InvalidParameter
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Fill, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.trades import Trades
 from pipaid.signals.catalogue.lookup import Rule
+from pipaid.signals.catalogue.lookup import find as find_signal
 from pipaid.signals.catalogue.lookup import rule as signal_rule
 from pipaid.signals.series import EVERY, Condition, Feature, Series
 
@@ -52,8 +68,11 @@ __all__ = [
     "ExitAll",
     "Feature",
     "Fill",
+    "Guards",
     "Instrument",
     "Intent",
+    "InvalidParameter",
+    "LossPause",
     "MarketTrade",
     "NoState",
     "OrderType",
@@ -71,9 +90,17 @@ __all__ = [
     "Wakes",
     "choice_param",
     "decimal_param",
+    "find_signal",
     "flag_param",
+    "free_param",
     "integer_param",
+    "list_param",
+    "object_param",
+    "optional_param",
+    "refused_param",
     "signal_rule",
+    "table_param",
+    "text_param",
     "trades_from_csv",
 ]
 

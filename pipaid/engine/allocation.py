@@ -42,8 +42,8 @@ def entry_quantity(intent: Enter, *, price: Decimal, instrument: Instrument, roo
     """Return the quantity of an entry on the lot, zero if nothing worth placing is left.
 
     By `quantity` as wished; by `notional` it is notional / price; by `risk` equity x risk / |price - stop|, so that
-    the stop loses that share of the equity. The last two are clamped to the room and to what a single market order may
-    close again; the first is for the gate to judge.
+    the stop loses that share of the equity. The last two are clamped to what the wish allows, to the room and to what a
+    single market order may close again; the first is for the gate to judge.
     """
     if intent.quantity is not None:
         return instrument.quantity(intent.quantity)
@@ -56,5 +56,9 @@ def entry_quantity(intent: Enter, *, price: Decimal, instrument: Instrument, roo
         if distance == ZERO:
             return ZERO
         wanted = max(ZERO, room.equity) * intent.risk / distance
+    if intent.quantity_max is not None:
+        wanted = min(wanted, intent.quantity_max)
+    if intent.notional_max is not None:
+        wanted = min(wanted, intent.notional_max / price)
     affordable = max(ZERO, room.notional) / reserve_price(price, market=market)
     return instrument.quantity(min(wanted, affordable, instrument.quantity_max, instrument.market_quantity_max))

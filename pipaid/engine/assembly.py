@@ -64,7 +64,7 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
             template, definition.params, symbols=definition.symbols, timeframe=definition.timeframe, capital=capital
         )
         live = template(params, _state(template, memory.brain))
-        limits = limits_of(definition, template, capital=capital, leverage=leverage)
+        limits = limits_of(definition, template, params, capital=capital, leverage=leverage)
     wakes, features = _declared(live, definition.timeframe)
     return Session(
         wakes=wakes,

@@ -14,7 +14,7 @@ from pipaid.engine.risk import StrategyLimits
 from pipaid.engine.template import Template, hears
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument
-from pipaid.model.money import AMOUNT_MAX, plain
+from pipaid.model.money import AMOUNT_MAX, ONE, plain
 from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, StrategyDefinition
 
 
@@ -96,10 +96,11 @@ def _frame_mistakes(
 
 
 def limits_of(
-    definition: StrategyDefinition, template: type[Template], *, capital: Decimal, leverage: int
+    definition: StrategyDefinition, template: type[Template], params: Any, *, capital: Decimal, leverage: int
 ) -> StrategyLimits:
-    """Return the caps of one run: those of `params.risk` or the template's defaults, and the hard ceiling."""
-    risk = structure_risk(template, definition.params)
+    """Return the caps of one run: those of `params.risk`, what the template makes of its params, the hard ceiling."""
+    guards = template.guards(params, definition.timeframe)
+    risk = structure_risk(template, definition.params, guards.risk)
     return StrategyLimits(
         ceiling=capital * leverage,
         position_notional_max=risk.max_position_notional,
@@ -109,4 +110,7 @@ def limits_of(
         drawdown_pct_max=risk.max_drawdown_pct,
         cooldown_ms=(risk.cooldown_candles or 0) * definition.timeframe.ms,
         orders_per_minute_max=risk.max_order_rate,
+        loss_pct_max=ONE - guards.balance_min_pct if guards.balance_min_pct else None,
+        drawdown_pause_ms=guards.drawdown_pause_ms,
+        pauses=guards.pauses,
     )

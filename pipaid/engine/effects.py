@@ -40,11 +40,12 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a session remembers besides its orders and positions; written with every commit.
 
     `started` names the run whose `on_start` has been carried out; `evaluated` holds, by symbol, the close time of the
-    last candle decided on; `run_pnl` the realised profit of the current run by symbol; `order_times_ms` the entries of
-    the last minute, for the rate cap; `entries_until_ms` until when the pace of entries counts those made; `exits` the
-    exits that wait, for the end of the one they replace or for the next candle, by position; `alarms` the prices waited
-    for, by symbol. The figures of the day are those of the mode (dry or not) that `dry_run` tells; `other_mode` keeps
-    those of the other one.
+    last candle decided on; `run_pnl` the realised profit of the current run by symbol; `losses_ms` when the last trades
+    were closed as far as they lost in a row; `fallen_until_ms` until when a fall of the equity is waited out;
+    `order_times_ms` the entries of the last minute, for the rate cap; `entries_until_ms` until when the pace of entries
+    counts those made; `exits` the exits that wait, for the end of the one they replace or for the next candle, by
+    position; `alarms` the prices waited for, by symbol. The figures of the day are those of the mode (dry or not) that
+    `dry_run` tells; `other_mode` keeps those of the other one.
     """
 
     at_ms: int = 0
@@ -63,6 +64,8 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     day_pnl: Decimal = ZERO
     other_mode: DayFigures = DayFigures()
     cooldown_until_ms: int = 0
+    losses_ms: tuple[int, ...] = ()
+    fallen_until_ms: int = 0
     order_times_ms: tuple[int, ...] = ()
     entries_until_ms: int = 0
     exits: dict[str, Exit] = {}

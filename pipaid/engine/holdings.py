@@ -228,14 +228,19 @@ class Holdings:
                 day_pnl=today.pnl,
                 other_mode=DayFigures() if brain.dry_run is None else kept,
                 cooldown_until_ms=0,
+                losses_ms=(),
             )
-        self.brain = msgspec.structs.replace(brain, run_pnl={}, run_peak=ZERO)
+        self.brain = msgspec.structs.replace(brain, run_pnl={}, run_peak=ZERO, fallen_until_ms=0)
         self._tell_deeds()
 
     def _count_trade(self, position: Position) -> None:
-        brain, pnl = self._today(), position.pnl
+        brain, pnl, now_ms = self._today(), position.pnl, self.quotes.now_ms
         run_pnl = {**brain.run_pnl, position.symbol: brain.run_pnl.get(position.symbol, ZERO) + pnl}
         tally = brain.tally.with_trade(pnl)
+        # Those before the last ones that count are forgotten.
+        most = max((pause.losses for pause in self.limits.pauses), default=0)
+        losses_ms = (*brain.losses_ms, now_ms)[-most:] if pnl < ZERO and most else ()
+        paused = [pause.until_ms(losses_ms, now_ms) for pause in self.limits.pauses]
         self.brain = msgspec.structs.replace(
             brain,
             tally=msgspec.structs.replace(
@@ -245,7 +250,8 @@ class Holdings:
             run_peak=max(brain.run_peak, sum(run_pnl.values(), ZERO)),
             day_trades=brain.day_trades + 1,
             day_pnl=brain.day_pnl + pnl,
-            cooldown_until_ms=max(brain.cooldown_until_ms, self.quotes.now_ms + self.limits.cooldown_ms),
+            losses_ms=losses_ms,
+            cooldown_until_ms=max(brain.cooldown_until_ms, now_ms + self.limits.cooldown_ms, *paused),
         )
         self._tell_deeds()
         self._effects.book = self.book
@@ -275,8 +281,15 @@ class Holdings:
             trades_today=brain.day_trades,
             pnl_today=brain.day_pnl,
             cooldown_until_ms=brain.cooldown_until_ms,
+            loss_pct=self._lost_pct() if self.limits.loss_pct_max is not None else ZERO,
             orders_last_minute=len([at for at in brain.order_times_ms if at > now_ms - MINUTE_MS]),
         )
+
+    def _lost_pct(self) -> Decimal:
+        """Return which share of the capital is gone, at the last prices; what was gained is below zero."""
+        capital = sum(self.capital.values(), ZERO)
+        gained = sum(self.brain.run_pnl.values(), ZERO) + self.unrealised()
+        return -gained / capital if capital else ZERO
 
 
 def deeds_of(brain: Brain, run: Run | None) -> Deeds:

@@ -67,6 +67,9 @@ def _entry(intent: Enter) -> str | None:
             risk=intent.risk,
             stop_price=intent.stop_price,
             take_profit_price=intent.take_profit_price,
+            quantity_max=intent.quantity_max,
+            notional_max=intent.notional_max,
+            notional_min=intent.notional_min,
         )
         or required(intent)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -13,9 +14,10 @@ from attrs import frozen
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
+from pipaid.engine.knobs import KEY, NESTED, ParamSpec, declared, mapping_of
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument, Timeframe
-from pipaid.model.money import parse_decimal, plain
+from pipaid.model.money import plain
 
 if TYPE_CHECKING:
     from pipaid.engine.template import Template
@@ -26,106 +28,20 @@ CANDLES_MAX: Final = 10_000
 TEMPLATES_MAX: Final = 256
 MISTAKES_SHOWN_MAX: Final = 100
 NAME_SHOWN_MAX: Final = 60
-_KEY: Final = "pipaid.param"
 _DECIMAL_PATTERN: Final = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
+_LAST: Final = re.compile(r"[.\[]")
+_TYPES: Final[Mapping[str, list[str]]] = MappingProxyType(
+    {
+        "integer": ["integer"],
+        "decimal": ["string", "integer"],
+        "number": ["number", "string"],
+        "choice": ["string"],
+        "text": ["string"],
+        "flag": ["boolean"],
+        "free": ["object"],
+    }
+)
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-
-
-@frozen(kw_only=True)
-class ParamSpec:
-    """What one knob takes. Bounds are inclusive, but `above`; `less_than` names the knob that must be larger."""
-
-    kind: Literal["integer", "decimal", "choice", "flag"]
-    description: str
-    low: Decimal | None = None
-    high: Decimal | None = None
-    above: Decimal | None = None
-    choices: tuple[str, ...] = ()
-    less_than: str = ""
-    optional: bool = False
-
-    def parse(self, value: object) -> Any:
-        """Return the value a client sent, as the params class holds it; raise ValueError with what is wrong."""
-        if value is None and self.optional:
-            return None
-        if self.kind == "flag":
-            if not isinstance(value, bool):
-                raise ValueError(f"must be true or false, got {value!r:.60}")
-            return value
-        if self.kind == "choice":
-            if not isinstance(value, str) or value not in self.choices:
-                raise ValueError(f"must be one of {', '.join(self.choices)}, got {value!r:.60}")
-            return value
-        return self._number(value)
-
-    def reach(self) -> str:
-        """Say which numbers are allowed."""
-        if self.above is not None:
-            least = f"above {plain(self.above)}"
-            return least if self.high is None else f"{least}, at most {plain(self.high)}"
-        parts = [f"from {plain(self.low)}"] if self.low is not None else []
-        if self.high is not None:
-            parts.append(f"to {plain(self.high)}")
-        return " ".join(parts)
-
-    def _number(self, value: object) -> int | Decimal:
-        if self.kind == "integer":
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ValueError(f"must be a whole number, got {value!r:.60}")
-            number: int | Decimal = value
-        else:
-            try:
-                number = parse_decimal(value, field="value")
-            except InvalidParameter as refused:
-                raise ValueError(refused.details[0][1]) from None
-        too_low = (self.low is not None and number < self.low) or (self.above is not None and number <= self.above)
-        if too_low or (self.high is not None and number > self.high):
-            raise ValueError(f"must be {self.reach()}, got {value!r:.60}")
-        return number
-
-
-def integer_param(
-    description: str, *, low: int, high: int, default: int | None = None, less_than: str = "", name: str | None = None
-) -> Any:
-    """Declare a whole number; without a default it is required."""
-    spec = ParamSpec(kind="integer", description=description, low=Decimal(low), high=Decimal(high), less_than=less_than)
-    return _declared(spec, attrs.NOTHING if default is None else default, name)
-
-
-def decimal_param(
-    description: str,
-    *,
-    low: str | None = None,
-    high: str | None = None,
-    above: str | None = None,
-    default: str | None = None,
-    less_than: str = "",
-) -> Any:
-    """Declare a decimal number, its bounds and default written as strings; without a default it is required."""
-    spec = ParamSpec(
-        kind="decimal",
-        description=description,
-        low=None if low is None else Decimal(low),
-        high=None if high is None else Decimal(high),
-        above=None if above is None else Decimal(above),
-        less_than=less_than,
-    )
-    return _declared(spec, attrs.NOTHING if default is None else Decimal(default), None)
-
-
-def choice_param(description: str, *, choices: Sequence[str], default: str | None = None) -> Any:
-    """Declare one word out of a few; without a default it is required."""
-    spec = ParamSpec(kind="choice", description=description, choices=tuple(choices))
-    return _declared(spec, attrs.NOTHING if default is None else default, None)
-
-
-def flag_param(description: str, *, default: bool) -> Any:
-    """Declare a yes or no."""
-    return _declared(ParamSpec(kind="flag", description=description), default, None)
-
-
-def _declared(spec: ParamSpec, default: Any, name: str | None) -> Any:
-    return attrs.field(default=default, alias=name, metadata={_KEY: spec})
 
 
 def _cap(
@@ -145,7 +61,7 @@ def _cap(
         above=Decimal(0) if low is None else None,
         optional=True,
     )
-    return _declared(spec, None, name)
+    return declared(spec, None, name)
 
 
 @frozen(kw_only=True)
@@ -189,7 +105,7 @@ def structure_params(
     """
     own = {name: value for name, value in raw.items() if name != RISK}
     params, mistakes = _structured(template.params_type, own)
-    _, risk_mistakes = _structured_risk(template, raw)
+    _, risk_mistakes = _structured_risk(raw, template.risk_defaults)
     if params is not None and symbols:
         around = {"symbols": symbols, "timeframe": timeframe, "capital": capital, "instruments": instruments or {}}
         mistakes = {**_objections(template, params, around), **mistakes}
@@ -210,9 +126,12 @@ def _objections(template: type[Template], params: Any, around: Mapping[str, Any]
         return {"params": f"{template.id} broke while it checked them: {type(trouble).__name__}: {text[:200]}"}
 
 
-def structure_risk(template: type[Template], raw: Mapping[str, Any]) -> RiskParams:
-    """Return the caps under `risk` laid over the template's defaults; raise InvalidParameter naming every bad one."""
-    risk, mistakes = _structured_risk(template, raw)
+def structure_risk(template: type[Template], raw: Mapping[str, Any], defaults: RiskParams | None = None) -> RiskParams:
+    """Return the caps under `risk` laid over defaults, the template's if there are no others.
+
+    Raise InvalidParameter that names every bad one.
+    """
+    risk, mistakes = _structured_risk(raw, template.risk_defaults if defaults is None else defaults)
     _refuse_if_any(mistakes, f"params of {template.id}")
     return risk
 
@@ -228,6 +147,15 @@ def params_schema(template: type[Template]) -> dict[str, Any]:
     return {"$schema": _DIALECT, "title": f"Params of {template.id}", **schema}
 
 
+def filled(params: Any) -> dict[str, Any]:
+    """Return params with all their defaults as JSON values, by the names clients use."""
+    return {
+        name: _as_json(spec, getattr(params, attribute.name))
+        for name, (attribute, spec) in param_specs(params.__class__).items()
+        if spec.kind != "refused"
+    }
+
+
 @lru_cache(maxsize=TEMPLATES_MAX)
 def param_specs(params_type: type) -> Mapping[str, tuple[attrs.Attribute[Any], ParamSpec]]:
     """Return the declared knobs of a params class by the name clients use; raise TypeError for a field without one."""
@@ -235,7 +163,7 @@ def param_specs(params_type: type) -> Mapping[str, tuple[attrs.Attribute[Any], P
         raise TypeError(f"{params_type.__name__} is no attrs class")
     specs: dict[str, tuple[attrs.Attribute[Any], ParamSpec]] = {}
     for attribute in attrs.fields(params_type):
-        spec = attribute.metadata.get(_KEY)
+        spec = attribute.metadata.get(KEY)
         if not isinstance(spec, ParamSpec):
             raise TypeError(f"{params_type.__name__}.{attribute.name} is not declared with a param function of the sdk")
         specs[_wire(attribute)] = (attribute, spec)
@@ -251,7 +179,8 @@ def _structured(params_type: type, raw: object) -> tuple[Any, dict[str, str]]:
         params = _structure(params_type, sent)
     except ClassValidationError as trouble:
         mistakes = _named(trouble, param_specs(params_type))
-        good = {name: value for name, value in sent.items() if name not in mistakes}
+        wrong = {_LAST.split(name)[0] for name in mistakes}
+        good = {name: value for name, value in sent.items() if name not in wrong}
         try:
             params = _structure(params_type, good)
         except ClassValidationError:
@@ -263,8 +192,7 @@ def _structured(params_type: type, raw: object) -> tuple[Any, dict[str, str]]:
     return params, mistakes
 
 
-def _structured_risk(template: type[Template], raw: Mapping[str, Any]) -> tuple[RiskParams, dict[str, str]]:
-    defaults = template.risk_defaults
+def _structured_risk(raw: Mapping[str, Any], defaults: RiskParams) -> tuple[RiskParams, dict[str, str]]:
     sent = raw.get(RISK, {})
     known = param_specs(RiskParams)
     given, mistakes = _structured(RiskParams, sent)
@@ -294,8 +222,52 @@ def _structurer(params_type: type) -> Callable[[Mapping[str, Any], Any], Any]:
     return make(params_type, Converter(), _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides)
 
 
+class _Misfit(ValueError):
+    """What is wrong within a knob that is made of others, by the path from it."""
+
+    def __init__(self, mistakes: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{path} {reason}" for path, reason in mistakes.items()))
+        self.mistakes = mistakes
+
+
 def _hook(spec: ParamSpec) -> Callable[[Any, Any], Any]:
-    return lambda value, _: spec.parse(value)
+    return lambda value, _: _parsed(spec, value)
+
+
+def _parsed(spec: ParamSpec, value: object) -> Any:
+    """Return what a client sent for a knob; raise ValueError with what is wrong, a _Misfit if that lies deeper."""
+    if spec.kind not in NESTED:
+        return spec.parse(value)
+    assert spec.of is not None
+    if spec.kind == "object":
+        return _inner(spec.of, {"": mapping_of(value)})[0]
+    if spec.kind == "table":
+        rows = mapping_of(value)
+        unknown = {
+            f".{name}": f"is unknown; known are {', '.join(spec.choices)}" for name in rows.keys() - spec.choices
+        }
+        if unknown:
+            raise _Misfit(unknown)
+        return dict(zip(rows, _inner(spec.of, {f".{name}": row for name, row in rows.items()}), strict=True))
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list, got {value!r:.60}")
+    elements = cast("Sequence[object]", value)
+    if len(elements) > spec.most:
+        raise ValueError(f"must have at most {spec.most} elements, got {len(elements)}")
+    return tuple(_inner(spec.of, {f"[{number}]": each for number, each in enumerate(elements)}))
+
+
+def _inner(params_type: type, raws: Mapping[str, object]) -> list[Any]:
+    """Return the params of several objects; raise a _Misfit with all that is wrong, by path."""
+    made: list[Any] = []
+    mistakes: dict[str, str] = {}
+    for path, raw in raws.items():
+        params, wrong = _structured(params_type, raw)
+        made.append(params)
+        mistakes |= {f"{path}.{name}" if name else path: reason for name, reason in wrong.items()}
+    if mistakes:
+        raise _Misfit(mistakes)
+    return made
 
 
 def _named(
@@ -306,8 +278,11 @@ def _named(
     fields, others = trouble.group_exceptions()
     mistakes: dict[str, str] = {}
     for error, note in fields:
-        missing = isinstance(error, KeyError)
-        mistakes[wire[note.name]] = "is required" if missing else str(error)
+        name = wire[note.name]
+        if isinstance(error, _Misfit):
+            mistakes |= {f"{name}{path}": reason for path, reason in error.mistakes.items()}
+        else:
+            mistakes[name] = "is required" if isinstance(error, KeyError) else str(error)
     for error in others:
         assert isinstance(error, ForbiddenExtraKeysError)
         for name in sorted(error.extra_fields):
@@ -320,6 +295,8 @@ def _disorder(params_type: type, sent: Mapping[str, Any]) -> dict[str, str]:
     values: dict[str, Any] = {}
     specs = param_specs(params_type)
     for name, (attribute, spec) in specs.items():
+        if spec.kind in NESTED:
+            continue
         try:
             values[name] = spec.parse(sent[name]) if name in sent else attribute.default
         except ValueError:
@@ -345,18 +322,21 @@ def _object_schema(params_type: type, defaults: object = None) -> dict[str, Any]
     properties: dict[str, Any] = {}
     required: list[str] = []
     for name, (attribute, spec) in param_specs(params_type).items():
+        if spec.kind == "refused":
+            continue
         default = attribute.default if defaults is None else getattr(defaults, attribute.name)
         properties[name] = _knob_schema(spec)
         if default is attrs.NOTHING:
             required.append(name)
-        else:
-            properties[name]["default"] = plain(default) if isinstance(default, Decimal) else default
+        elif spec.kind not in ("object", "table", "free"):
+            properties[name]["default"] = _as_json(spec, default)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _knob_schema(spec: ParamSpec) -> dict[str, Any]:
-    types = {"integer": ["integer"], "decimal": ["string", "integer"], "choice": ["string"], "flag": ["boolean"]}
-    allowed = types[spec.kind] + (["null"] if spec.optional else [])
+    if spec.kind in NESTED:
+        return _nested_schema(spec)
+    allowed = _TYPES[spec.kind] + (["null"] if spec.optional else [])
     schema: dict[str, Any] = {"type": allowed[0] if len(allowed) == 1 else allowed}
     reach = spec.reach()
     order = f"below {spec.less_than}" if spec.less_than else ""
@@ -364,17 +344,41 @@ def _knob_schema(spec: ParamSpec) -> dict[str, Any]:
     schema["description"] = f"{spec.description} ({note})" if note else spec.description
     if spec.kind == "choice":
         schema["enum"] = list(spec.choices)
-    if spec.kind == "decimal":
+    if spec.kind in ("decimal", "number"):
         schema |= {"format": "decimal", "pattern": _DECIMAL_PATTERN}
     bounds = (("minimum", spec.low), ("maximum", spec.high), ("exclusiveMinimum", spec.above))
     for keyword, bound in bounds:
         if bound is not None:
             schema[keyword] = int(bound) if bound == int(bound) else float(bound)
-            if spec.kind == "decimal":
+            if spec.kind in ("decimal", "number"):
                 schema[f"x-{keyword}"] = plain(bound)
     if spec.less_than:
         schema["x-less-than"] = spec.less_than
     return schema
+
+
+def _nested_schema(spec: ParamSpec) -> dict[str, Any]:
+    assert spec.of is not None
+    inner, described = _object_schema(spec.of), {"description": spec.description}
+    if spec.kind == "object":
+        return {**described, **inner}
+    if spec.kind == "list":
+        return {"type": "array", **described, "items": inner, "maxItems": spec.most}
+    rows = dict.fromkeys(spec.choices, inner)
+    return {"type": "object", **described, "properties": rows, "additionalProperties": False}
+
+
+def _as_json(spec: ParamSpec, value: Any) -> Any:
+    """Return a knob's value as a client may write it."""
+    if isinstance(value, Decimal) and spec.kind == "number":
+        return int(value) if value == int(value) else float(value)
+    if isinstance(value, Decimal):
+        return plain(value)
+    if spec.kind == "object":
+        return filled(value)
+    if spec.kind == "list":
+        return [filled(each) for each in value]
+    return {name: filled(each) for name, each in value.items()} if spec.kind == "table" else value
 
 
 def _wire(attribute: attrs.Attribute[Any]) -> str:

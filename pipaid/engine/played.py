@@ -79,7 +79,8 @@ class Piece:
 
 
 def _is_of_time(condition: Condition) -> bool:
-    return condition.kind == "at_least" and condition.left.name == "period" and condition.timeframe is None
+    of_period = condition.left.name == "period" and condition.timeframe is None
+    return of_period and condition.kind == "at_least" and not condition.edge
 
 
 _NOTHING: Final = np.empty(0)
@@ -180,7 +181,7 @@ class PlayedSeries:
     _last_index: int = -1
     _piece: Piece | None = None
     _features: dict[Feature, PlayedFeature] = field(factory=dict[Feature, PlayedFeature])
-    _borrowed: dict[Feature, BorrowedFeature] = field(factory=dict[Feature, BorrowedFeature])
+    _borrowed: dict[Feature, PlayedFeature | BorrowedFeature] = field(factory=dict[Feature, Any])
 
     @property
     def last(self) -> Candle | None:
@@ -203,7 +204,7 @@ class PlayedSeries:
             if timeframe is None:
                 played = self._features[feature] = PlayedFeature(self, feature)
             elif timeframe is self.candles.timeframe:
-                played = self.feature(feature.bare)
+                played = self._borrowed[feature] = self.feature(feature.bare)
             else:
                 assert self.lender is not None, "a series of a larger timeframe borrows nothing"
                 played = self._borrowed[feature] = BorrowedFeature(self.lender.standing, timeframe, feature.bare)

@@ -13,11 +13,13 @@ from attrs import frozen
 from pipaid.engine.book import Book as Book
 from pipaid.engine.book import Caps as Caps
 from pipaid.engine.book import StrategyExposure as StrategyExposure
+from pipaid.engine.guards import LossPause
 from pipaid.engine.stakes import direction_of
 from pipaid.model.instrument import Instrument
 from pipaid.model.money import ZERO, plain
 from pipaid.model.order import Order, OrderType
 
+FALLEN: Final = "max_drawdown"
 MINUTE_MS: Final = 60_000
 SECOND_MS: Final = 1_000
 # How far any price is away from none.
@@ -58,6 +60,9 @@ class StrategyLimits:
     drawdown_pct_max: Decimal | None = None
     cooldown_ms: int = 0
     orders_per_minute_max: int | None = None
+    loss_pct_max: Decimal | None = None
+    drawdown_pause_ms: int = 0
+    pauses: tuple[LossPause, ...] = ()
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +77,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     limits: StrategyLimits
     room: Decimal
     equity_drawdown_pct: Decimal
+    loss_pct: Decimal = ZERO
     trades_today: int
     pnl_today: Decimal
     cooldown_until_ms: int
@@ -201,7 +207,8 @@ def _strategy_caps(notional: Decimal, situation: Situation, own: StrategyExposur
         ("max_positions", limits.open_positions_max, count),
         ("daily_limit", limits.trades_per_day_max, situation.trades_today + count),
         ("daily_loss", limits.daily_loss_max, -situation.pnl_today),
-        ("max_drawdown", limits.drawdown_pct_max, situation.equity_drawdown_pct),
+        (FALLEN, limits.drawdown_pct_max, situation.equity_drawdown_pct),
+        ("min_balance", limits.loss_pct_max, situation.loss_pct),
         ("order_rate", limits.orders_per_minute_max, situation.orders_last_minute + 1),
     )
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
+from pipaid.engine.guards import Guards
 from pipaid.engine.params import RiskParams
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
@@ -27,8 +28,9 @@ class Enter(msgspec.Struct, frozen=True, kw_only=True):
     """Wish to open a position.
 
     Exactly one of `quantity` (base), `notional` (quote) and `risk` (share of the symbol's capital lost if the stop is
-    hit; needs `stop_price`) says how much. A limit entry needs `price`. `tag` is the template's own word for the
-    position; while an entry or position with a tag is alive on a symbol, the same tag is not entered again.
+    hit; needs `stop_price`) says how much; the last two are cut down to `quantity_max` and `notional_max`, and an entry
+    that comes to less than `notional_min` is refused. A limit entry needs `price`. `tag` is the template's own word for
+    the position; while an entry or position with a tag is alive on a symbol, the same tag is not entered again.
     """
 
     symbol: str
@@ -41,6 +43,9 @@ class Enter(msgspec.Struct, frozen=True, kw_only=True):
     risk: Decimal | None = None
     stop_price: Decimal | None = None
     take_profit_price: Decimal | None = None
+    quantity_max: Decimal | None = None
+    notional_max: Decimal | None = None
+    notional_min: Decimal | None = None
     reason: str = ""
 
 
@@ -237,6 +242,11 @@ class Template:
         `instruments` holds the symbols' filters as far as they are known.
         """
         return {}
+
+    @classmethod
+    def guards(cls, params: Any, timeframe: Timeframe) -> Guards:
+        """Return what holds a strategy of some params back, on top of which come the caps of `params.risk`."""
+        return Guards(risk=cls.risk_defaults)
 
     def features(self) -> tuple[Feature, ...]:
         """Return the features of the strategy's series that `on_candle` reads."""

@@ -12,7 +12,7 @@ from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.allocation import Room, entry_quantity, reserve_price
 from pipaid.engine.holdings import MINUTE_MS, Holdings, reserve_of
 from pipaid.engine.intents import levels_objection
-from pipaid.engine.risk import Approved, Gate, Refused, gates, review
+from pipaid.engine.risk import FALLEN, Approved, Gate, Refused, gates, review
 from pipaid.engine.telling import blocked_event, placed_event
 from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.engine.tracing import Trace
@@ -79,10 +79,15 @@ class Wishes(Holdings):
             return
         # Others of the account, and the one before of the same decision, are judged by what the book says.
         self._expose()
+        self._rebase()
         room = Room(self._room(intent.symbol), ZERO if intent.risk is None else self.equity(intent.symbol))
         quantity = entry_quantity(intent, price=price, instrument=instrument, room=room, market=market)
         if quantity == ZERO:
             self._refuse(intent.symbol, Refused("size", f"at least {instrument.lot_size} on the lot", "0"))
+            return
+        if intent.notional_min is not None and quantity * price < intent.notional_min:
+            refused = Refused("min_trade_amount", plain(intent.notional_min), plain(quantity * price))
+            self._refuse(intent.symbol, refused)
             return
         order = self._entry_order(intent, quantity, price)
         reserve = reserve_price(price, market=market)
@@ -91,6 +96,14 @@ class Wishes(Holdings):
             self._trace.gates.extend(gates(order, reserve=reserve, situation=situation, book=self.book))
         verdict = review(order, reserve=reserve, instrument=instrument, situation=situation, book=self.book)
         self._settle_verdict(order.symbol, verdict, reserve)
+
+    def _rebase(self) -> None:
+        """Reckon a fall from here on once the pause that it led to is over."""
+        brain = self.brain
+        if 0 < brain.fallen_until_ms <= self.quotes.now_ms:
+            here = sum(brain.run_pnl.values(), ZERO) + min(ZERO, self.unrealised())
+            self.brain = msgspec.structs.replace(brain, run_peak=here, fallen_until_ms=0)
+            self._dirty = True
 
     def _flooded_ms(self) -> int:
         """Return how long it takes until the entries made so far count no more."""
@@ -333,6 +346,14 @@ class Wishes(Holdings):
     def _refuse(self, symbol: str, refused: Refused) -> None:
         self._refusals += 1
         self.book.refusals[refused.rule] += 1
+        if refused.rule == FALLEN and self.limits.drawdown_pause_ms:
+            until_ms = self.quotes.now_ms + self.limits.drawdown_pause_ms
+            self.brain = msgspec.structs.replace(
+                self.brain,
+                fallen_until_ms=until_ms,
+                cooldown_until_ms=max(self.brain.cooldown_until_ms, until_ms),
+            )
+            self._dirty = True
         if self._trace is not None:
             self._trace.refused(refused)
         key = (symbol, refused.rule)

@@ -9,7 +9,8 @@ import pytest
 from attrs import frozen
 
 from pipaid.engine.definition import check_definition, limits_of
-from pipaid.engine.params import RiskParams, integer_param
+from pipaid.engine.knobs import integer_param
+from pipaid.engine.params import RiskParams
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Timeframe
@@ -123,7 +124,7 @@ def test_the_caps_are_the_template_s_where_the_params_are_silent() -> None:
         timeframe=Timeframe.M5,
     )
 
-    caps = limits_of(definition, TEMPLATE, capital=Decimal(300), leverage=4)
+    caps = limits_of(definition, TEMPLATE, None, capital=Decimal(300), leverage=4)
 
     assert caps.ceiling == 1200
     assert (caps.open_positions_max, caps.drawdown_pct_max, caps.daily_loss_max) == (7, Decimal("0.2"), Decimal(50))
@@ -134,7 +135,7 @@ def test_the_caps_are_the_template_s_where_the_params_are_silent() -> None:
 def test_null_switches_a_cap_off() -> None:
     definition = make_definition(params={"levels": 5, "risk": {"max_open_positions": None}})
 
-    assert limits_of(definition, TEMPLATE, capital=Decimal(300), leverage=1).open_positions_max is None
+    assert limits_of(definition, TEMPLATE, None, capital=Decimal(300), leverage=1).open_positions_max is None
 
 
 def test_a_template_that_hears_of_market_trades_is_refused_where_nobody_tells_of_them() -> None:

@@ -13,13 +13,15 @@ import attrs
 import msgspec
 
 from pipaid.engine.definition import check_definition
-from pipaid.engine.params import RISK, ParamSpec, RiskParams, param_specs
+from pipaid.engine.knobs import NESTED, ParamSpec
+from pipaid.engine.params import RISK, RiskParams, param_specs
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Timeframe
 from pipaid.model.order import OrderType
 from pipaid.model.strategy import StrategyDefinition
 from pipaid.plugins import load_templates
+from pipaid.signals.catalogue.lookup import SIGNALS
 from tests.builders import OTHER, SYMBOL, Bench, make_bench, make_definition, make_instrument, make_strategy
 from tests.fuzz.literals import WORDS, damaged, json_text, nested, object_text, quoted
 from tests.fuzz.target import Target
@@ -100,6 +102,12 @@ def _members(chance: Random, params_type: type) -> Iterator[tuple[bytes, bytes]]
 def _within(chance: Random, spec: ParamSpec) -> bytes:
     if spec.optional and chance.random() < 0.2:
         return b"null"
+    if spec.kind in NESTED:
+        return _nested_within(chance, spec)
+    if spec.kind == "text":
+        return quoted(chance.choice(tuple(SIGNALS)))
+    if spec.kind in ("free", "refused"):
+        return b"{}" if spec.kind == "free" else b"null"
     if spec.kind == "flag":
         return chance.choice((b"true", b"false"))
     if spec.kind == "choice":
@@ -112,6 +120,15 @@ def _within(chance: Random, spec: ParamSpec) -> bytes:
     places = chance.choice((0, 1, 2, 4, 8, 18))
     number = chance.choice((low, high)) if chance.random() < 0.2 else _between(chance, low, high)
     return b'"%b"' % f"{number:.{places}f}".encode()
+
+
+def _nested_within(chance: Random, spec: ParamSpec) -> bytes:
+    assert spec.of is not None
+    some = chance.choice((2, 2, 2, 1, 0)) if spec.kind == "list" else 1
+    made = [object_text(dict(_members(chance, spec.of))) for _ in range(some)]
+    if spec.kind == "list":
+        return b"[%b]" % b",".join(made)
+    return made[0] if spec.kind == "object" else object_text({chance.choice(spec.choices).encode(): made[0]})
 
 
 def _some(chance: Random, low: int, high: int) -> int:
@@ -128,7 +145,7 @@ def _told_by_field(refused: InvalidParameter, kind: type[Template], sent: set[st
     assert refused.details, refused.message
     for name, reason in refused.details:
         assert reason, name
-        top = name.partition(".")[0]
+        top = name.partition(".")[0].partition("[")[0]
         assert name in known or top in known or any(name == each[:60] for each in sent), name
     assert len(refused.message) < 100_000
 

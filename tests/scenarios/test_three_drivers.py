@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -29,6 +29,9 @@ MINUTES = 2_000
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 # What the paper desk charges, which a backtest matches.
 MAKER_BPS, TAKER_BPS, SLIPPAGE_BPS = Decimal(2), Decimal(5), Decimal(1)
+CROSSED = {"name": "sma_cross_up", "signal_type": "TRIGGER", "params": {"window_fast": 1, "window_slow": 3}}
+ABOVE = {"name": "price_above_ema", "signal_type": "FILTER", "params": {"window": 2}}
+WEAK = {"name": "rsi_overbought", "signal_type": "TRIGGER", "params": {"window": 3, "threshold": 60}}
 CASES: dict[str, dict[str, Any]] = {
     "momentum": {"template_id": "tpl_momentum", "symbols": SYMBOLS[:1], "timeframe": "1m"},
     "momentum of many": {"template_id": "tpl_momentum", "symbols": SYMBOLS, "timeframe": "5m", "leverage": 3},
@@ -45,6 +48,36 @@ CASES: dict[str, dict[str, Any]] = {
         "symbols": SYMBOLS[2:],
         "timeframe": "1m",
         "params": {"grid_levels": 12, "lower_price": "154", "upper_price": "166"},
+    },
+    "rules": {
+        "template_id": "tpl_rules",
+        "symbols": SYMBOLS[1:],
+        "timeframe": "5m",
+        "params": {
+            "entry": [{**CROSSED, "timeframe": "5m"}, {**ABOVE, "timeframe": "M15"}],
+            "exit": [{**WEAK, "timeframe": "30m"}],
+            "execution_config": {"cooldown_bars": 1, "max_hold_bars": 20, "exit_on_loss_after_bars": 9},
+        },
+    },
+    "rules above minutes": {
+        "template_id": "tpl_rules",
+        "symbols": SYMBOLS[:1],
+        "timeframe": "1m",
+        "leverage": 3,
+        "params": {
+            "entry": [{**CROSSED, "timeframe": "15m"}, {**ABOVE, "timeframe": "5m"}],
+            "execution_config": {
+                "cooldown_bars": 0,
+                "stop_loss_calculation": "fixed",
+                "stop_loss_pct": "0.003",
+                "exit_on_profit_after_bars": 3,
+                "profit_threshold_pct": "0.0005",
+                "enable_volatility_adjustment": True,
+                "volatility_mode": "atr",
+                "target_volatility": "0.0005",
+                "cooldown_config": {"5m": {"short_loss_limit": 3, "short_window_bars": 12}},
+            },
+        },
     },
 }
 
@@ -64,7 +97,6 @@ def definition_of(name: str) -> StrategyDefinition:
 
 def declared(name: str) -> str:
     definition = definition_of(name)
-    params = ", ".join(f"{key} = {msgspec.json.encode(value).decode()}" for key, value in definition.params.items())
     return f"""
 [[strategy]]
 name = "{name}"
@@ -74,8 +106,18 @@ timeframe = "{definition.timeframe}"
 capital = "{definition.capital}"
 leverage = {definition.leverage}
 deploy = true
-params = {{ {params} }}
+params = {inline(definition.params)}
 """
+
+
+def inline(value: object) -> str:
+    """Write a value as TOML does on one line."""
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value).items()
+        return "{ " + ", ".join(f"{key} = {inline(each)}" for key, each in members) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(inline, cast('list[object]', value)))}]"
+    return msgspec.json.encode(value).decode()
 
 
 def with_gaps(path: Path) -> None:

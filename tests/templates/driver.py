@@ -221,7 +221,9 @@ class Driver:
                 self.series.unwatch(condition, "template")
             self._watched = conditions
         every = self.every or wakes.every or (wakes.holding_every and bool(self._held))
-        return every or "template" in self.series.due()
+        opened_ms = min((lot.opened_at_ms for lot in self._held.values()), default=None)
+        aged = opened_ms is not None and wakes.aged_ms is not None and self.now_ms - opened_ms >= wakes.aged_ms
+        return every or aged or "template" in self.series.due()
 
     def _ask(self, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
         for intent in list(callback(self, *facts)):

@@ -68,8 +68,8 @@ def backtest(kind: type[Template], raw: Mapping[str, Any], candles: Sequence[Can
 def test_what_is_skipped_changes_nothing(kind: type[Template], data: st.DataObject) -> None:
     raw = data.draw(DRAWN[kind])
     candles = data.draw(walks(count=COUNT, gap_max=3))
-    # An interval of one hour does not go with larger candles.
-    larger = [Timeframe.H4] if raw.get("interval") != "1h" else []
+    # An interval of one hour does not go with larger candles, and neither do rules of one hour.
+    larger = [Timeframe.H4] if raw.get("interval") != "1h" and "entry" not in raw else []
     timeframe = data.draw(st.sampled_from([Timeframe.H1, *larger]))
     start = data.draw(st.sampled_from([None, candles[20].open_time_ms]))
     plan = backtest(kind, raw, candles, timeframe=timeframe, start=start).plan()

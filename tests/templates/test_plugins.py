@@ -65,7 +65,14 @@ def point(folder: Path, text: str, *, name: str = "tpl_mine") -> EntryPoint:
 def test_the_built_in_templates_are_found() -> None:
     catalogue = load_templates()
 
-    assert set(catalogue.templates) == {"tpl_grid", "tpl_dca", "tpl_momentum", "tpl_meanrev", "tpl_breakout"}
+    assert set(catalogue.templates) == {
+        "tpl_grid",
+        "tpl_dca",
+        "tpl_momentum",
+        "tpl_meanrev",
+        "tpl_breakout",
+        "tpl_rules",
+    }
     assert catalogue.broken == {}
     assert catalogue.get("tpl_grid") is Grid
 

@@ -20,10 +20,11 @@ from templates.dca import Dca
 from templates.grid import Grid
 from templates.meanrev import MeanReversion
 from templates.momentum import Momentum
+from templates.rules import Rules
 from tests.signals.candles import eurusd_hours, walks
 from tests.templates.driver import Driver
 
-BUILT_IN: tuple[type[Template], ...] = (Grid, Dca, Momentum, MeanReversion, Breakout)
+BUILT_IN: tuple[type[Template], ...] = (Grid, Dca, Momentum, MeanReversion, Breakout, Rules)
 
 
 def make_template(kind: type[Template], raw: Mapping[str, Any]) -> Template:
@@ -91,6 +92,58 @@ DRAWN: dict[type[Template], st.SearchStrategy[dict[str, Any]]] = {
     ),
 }
 
+
+def drawn_rules(timeframes: Sequence[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw rules of signals with small windows, so that they hold now and then within few candles."""
+
+    def rule(signal_type: str, *signals: tuple[str, dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+        made = [
+            {"name": name, "signal_type": signal_type, "timeframe": timeframe, "params": params}
+            for name, params in signals
+            for timeframe in timeframes
+        ]
+        return st.sampled_from(made)
+
+    average = {"window": 3}
+    triggers = rule(
+        "TRIGGER",
+        ("rsi_oversold", {"window": 2, "threshold": 40}),
+        ("sma_cross_up", {"window_fast": 1, "window_slow": 3}),
+        ("price_above_ema", average),
+        ("rsi_cross_down", {"window": 3, "threshold": 60}),
+    )
+    filters = rule("FILTER", ("is_above_sma", average), ("natr_low_volatility", {"window": 5, "threshold": 5}))
+    execution = st.fixed_dictionaries(
+        {
+            "atr_period": st.integers(2, 4),
+            "atr_volatility_factor": st.sampled_from([0.5, 1.5, "3"]),
+            "stop_loss_calculation": st.sampled_from(["dynamic_atr", "fixed"]),
+            "stop_loss_pct": st.just(0.01),
+            "max_open_positions": st.integers(1, 3),
+            "cooldown_bars": st.integers(0, 2),
+            "max_hold_bars": st.sampled_from([3, 9, 1_000]),
+            "exit_on_loss_after_bars": st.sampled_from([2, 6, 1_000]),
+            "exit_on_profit_after_bars": st.sampled_from([1, 4]),
+            "profit_threshold_pct": st.just(0.001),
+            "enable_volatility_adjustment": st.booleans(),
+            "volatility_window": st.just(4),
+            "target_volatility": st.just(0.01),
+            "cooldown_config": st.just({"1h": {"short_loss_limit": 2, "short_window_bars": 4}}),
+            "max_drawdown_limit": st.sampled_from([0.01, 0.9]),
+        }
+    )
+    return st.fixed_dictionaries(
+        {
+            "entry": st.tuples(triggers, filters).map(list),
+            "exit": st.one_of(st.just([]), triggers.map(lambda one: [one]), st.tuples(triggers, filters).map(list)),
+            "reward_factor": st.sampled_from([0.9, 2, "3.5"]),
+            "execution_config": execution,
+        }
+    )
+
+
+DRAWN[Rules] = drawn_rules(["1h"])
+
 # Params that trade the real hours of 2017 and 2018, which run from 1.04 to 1.25.
 CHOSEN: list[tuple[type[Template], dict[str, Any]]] = [
     (Grid, {"grid_levels": 41, "lower_price": "1.05", "upper_price": "1.25"}),
@@ -104,6 +157,9 @@ CHOSEN: list[tuple[type[Template], dict[str, Any]]] = [
     (MeanReversion, {"window": 50, "stop_z": "0", "max_hold_bars": 0}),
     (Breakout, {"allow_short": True}),
     (Breakout, {"lookback": 100, "exit_lookback": 50}),
+    (Rules, {"entry": [{"name": "ema_cross_up", "signal_type": "TRIGGER", "timeframe": "1h", "params": {}},
+                       {"name": "is_above_sma", "signal_type": "FILTER", "timeframe": "1h", "params": {"window": 50}}],
+             "exit": [{"name": "rsi_cross_up", "signal_type": "TRIGGER", "timeframe": "1h", "params": {}}]}),
 ]  # fmt: skip
 
 
