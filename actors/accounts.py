@@ -67,6 +67,10 @@ class Accounts:
         found = [each for each in self._accounts.values() if each.organisation == organisation]
         return [each.id for each in sorted(found, key=lambda each: (each.created_at_us, each.id))]
 
+    def mode_of(self, account: str) -> Mode:
+        """Return how an account trades."""
+        return self._accounts[account].mode
+
     def permit(self, account: str, *, dry_run: bool) -> None:
         """Refuse a run that the mode of its account rules out."""
         known = self._accounts.get(account)

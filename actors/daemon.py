@@ -13,6 +13,7 @@ from attrs import define, field
 from actors.actor import Employed, Intensity, Phase
 from actors.answers import Answers
 from actors.backtests import Backtests
+from actors.callers import Callers, callers_of
 from actors.certificates import Certificates
 from actors.conditions import WORD, Conditions
 from actors.control import ControlServer, Door
@@ -23,7 +24,6 @@ from actors.front import Front
 from actors.gauges import Gauges
 from actors.hooks import Hooks, hooks_of
 from actors.hub import Hub
-from actors.identity import Identity, identity_of
 from actors.jobs import Owners, backtests_of
 from actors.lifecycle import Lifecycle
 from actors.lookout import Lookout
@@ -40,7 +40,7 @@ from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
-from actors.surfaces import board_of, certificates_of, gate_of, stream_of
+from actors.surfaces import board_of, certificates_of, dialect_of, gate_of, stream_of
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -100,7 +100,7 @@ class Daemon:
     portfolio: Portfolio = field(init=False)
     lifecycle: Lifecycle = field(init=False)
     backtests: Backtests = field(init=False)
-    identity: Identity = field(init=False)
+    callers: Callers = field(init=False)
     hooks: Hooks = field(init=False)
     control: ControlServer = field(init=False)
     stream: StreamServer | None = field(init=False, default=None)
@@ -150,7 +150,7 @@ class Daemon:
         self._build_commands()
         await self.portfolio.load()
         await self.backtests.load()
-        await self.identity.load()
+        await self.callers.load()
         await self.hooks.load()
         await self._build_surfaces()
         self.supervisor = Supervisor(self._tree(), world, Intensity.of(config), stop_s=float(config.daemon.shutdown_s))
@@ -225,13 +225,13 @@ class Daemon:
             guard=self.guard,
             stalled_checks=stalled(self.journal, Phase.CHECKING),
             short=lambda: self.conditions.holds(Condition.MEMORY),
-            permit=lambda account, dry_run: self.identity.accounts.permit(account, dry_run=dry_run),
+            permit=lambda account, dry_run: self.callers.accounts.permit(account, dry_run=dry_run),
         )
         self.backtests = backtests_of(self)
         master = master_key(self.config.daemon.state_dir, self.world).reveal()
         self.hooks = hooks_of(self, master)
         self.hub = Hub(self.recorder, Owners(roster, self.backtests), self.hooks.notice)
-        self.identity = identity_of(self.recorder, self.world, master, self._expel)
+        self.callers = callers_of(self.recorder, self.world, master, self._expel)
 
     def _expel(self, api_key: str) -> None:
         if self.stream is not None:
@@ -267,12 +267,10 @@ class Daemon:
         self.rehearsal = Rehearsal(desks, self.feed.market)
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
-        gate = gate_of(config.ratelimit, world.clock, self.identity.keys, self.identity.tokens)
-        board = board_of(self.feed, world.clock)
+        gate = gate_of(config.ratelimit, world.clock, self.callers.keys, self.callers.tokens)
+        surfaces = (dialect_of(self, answers), self.reports, self.rehearsal, board_of(self.feed, world.clock))
         self.control = ControlServer(
-            operations=operations_of(
-                answers, self.reports, *self.identity.all, self.rehearsal, self.backtests, self.hooks.webhooks, board
-            ),
+            operations=operations_of(answers, *surfaces, *self.callers.all, self.backtests, self.hooks.webhooks),
             events=self.hub,
             owner_of=self.hub.owners.owner_of,
             repeats=repeats,
@@ -284,7 +282,7 @@ class Daemon:
         self._build_doors()
         if config.stream.enabled:
             known = self.hub.owners.owner_of
-            self.stream = stream_of(config.stream, world, self.hub, self.identity.keys, gate=gate, owner_of=known)
+            self.stream = stream_of(config.stream, world, self.hub, self.callers.keys, gate=gate, owner_of=known)
 
     def _build_doors(self) -> None:
         config, world = self.config, self.world

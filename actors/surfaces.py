@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
+from actors.answers import Answers
+from actors.callers import Callers
 from actors.certificates import Certificates, Watched
+from actors.dialect import Dialect
 from actors.feed import Feed
 from actors.front import Front
 from actors.keys import KeyRing
+from actors.lifecycle import Lifecycle
 from actors.market import Board
+from actors.recorder import Recorder
+from actors.roster import Roster
 from actors.stream import StreamLimits, StreamServer
 from actors.tokens import Tokens
 from pipaid.config.sections import RateLimit, Sections, Stream
@@ -18,6 +25,28 @@ from pipaid.wire.budget import Budgets
 from pipaid.wire.gate import Gate
 from pipaid.wire.identity import Identity
 from pipaid.wire.tap import EventSource
+
+
+class Parts(Protocol):
+    """The parts of a daemon that the dialect depends on."""
+
+    lifecycle: Lifecycle
+    roster: Roster
+    callers: Callers
+    recorder: Recorder
+    feed: Feed
+
+
+def dialect_of(parts: Parts, answers: Answers) -> Dialect:
+    """Return the dialect in front of the operations that everybody has."""
+    return Dialect(
+        operations=answers,
+        lifecycle=parts.lifecycle,
+        roster=parts.roster,
+        organisations=parts.callers.accounts,
+        writer=parts.recorder,
+        instruments=lambda: parts.feed.instruments,
+    )
 
 
 def gate_of(wanted: RateLimit, clock: Clock, keys: KeyRing, tokens: Tokens) -> Gate:

@@ -22,6 +22,8 @@ from pipaid import errors
 from pipaid.api.openapi import document
 from pipaid.api.page import page_of
 from pipaid.api.upstream import Upstream
+from pipaid.dialect.refusing import code_of
+from pipaid.dialect.shapes import Refusal
 from pipaid.errors import InvalidParameter, MethodNotAllowed, NotFound, PayloadTooLarge, PipaidError, Unavailable
 from pipaid.logs import get_log
 from pipaid.model.ident import random_id
@@ -29,13 +31,14 @@ from pipaid.model.moment import iso_millis
 from pipaid.model.operation import OPERATIONS, Operation
 from pipaid.model.report import Health, Metrics
 from pipaid.seams import World
-from pipaid.wire.envelope import BODY_BYTES_MAX, KEY_CHARS_MAX, Answer, Forwarded, Standing, Trouble, error_body
+from pipaid.wire.envelope import BODY_BYTES_MAX, KEY_CHARS_MAX, Answer, Forwarded, Standing, Trouble, trouble_of
 from pipaid.wire.identity import Identity
 
 RETRY_AFTER_S: Final = 1
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 REQUEST_ID: Final = "X-Request-Id"
+DIALECT: Final = "/api/v1/"
 # What a daemon says of itself that can be asked for anything.
 AT_WORK: Final = ("healthy", "degraded", "draining")
 
@@ -104,7 +107,8 @@ class Api:
     async def _answer(self, operation: Operation, request: Request) -> Response:
         request_id = self._request_id()
         try:
-            forwarded = _forwarded(request, await _body(request, self.body_s), request_id)
+            body = await _body(request, self.body_s)
+            forwarded = _forwarded(request, body, request_id, bearing=operation.dialect)
             key = _idempotency_key(request) if operation.mutating else None
             answer = await self.upstream.ask(operation, forwarded, key)
         except PipaidError as trouble:
@@ -112,12 +116,12 @@ class Api:
                 return self._unhealthy(trouble, request_id)
             if operation.name == "metrics" and isinstance(trouble, Unavailable):
                 return self._figures(None, request_id)
-            return self._refused(trouble, request_id)
+            return self._refused(trouble, request_id, spoken=operation.dialect)
         if not answer.ok:
             trouble_told = answer.error or Trouble(PipaidError.code, "the daemon refused without a reason")
             status = _STATUS_OF.get(trouble_told.code, PipaidError.http_status)
             headers = self._headers(request_id, answer.budget, trouble_told.retry_after_ms, status)
-            return self._said(_encode(trouble_told), status, headers)
+            return self._said(_told(trouble_told, spoken=operation.dialect), status, headers)
         return self._done(operation, answer, request_id)
 
     def _done(self, operation: Operation, answer: Answer, request_id: str) -> Response:
@@ -128,10 +132,10 @@ class Api:
             status = HTTPStatus.SERVICE_UNAVAILABLE
         return self._said(bytes(answer.result), status, self._headers(request_id, answer.budget))
 
-    def _refused(self, trouble: PipaidError, request_id: str, **headers: str) -> Response:
+    def _refused(self, trouble: PipaidError, request_id: str, *, spoken: bool = False, **headers: str) -> Response:
         status = trouble.http_status
         made = self._headers(request_id, status=status)
-        return self._said(error_body(trouble, request_id), status, {**made, **headers})
+        return self._said(_told(trouble_of(trouble, request_id), spoken=spoken), status, {**made, **headers})
 
     def _headers(
         self, request_id: str, budget: Standing | None = None, retry_after_ms: int = 0, status: int = HTTPStatus.OK
@@ -178,19 +182,33 @@ class Api:
         if trouble.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = (trouble.headers or {}).get("Allow", "")
             refusal = MethodNotAllowed(f"{request.method[:16]} is not for this path; {allowed} may be asked of it")
-            return self._refused(refusal, self._request_id(), Allow=allowed)
-        return self._refused(
-            NotFound("there is nothing at this path; /openapi.json lists what there is"), self._request_id()
-        )
+            return self._refused(refusal, self._request_id(), spoken=_is_spoken(request), Allow=allowed)
+        nothing = NotFound("there is nothing at this path; /openapi.json lists what there is")
+        return self._refused(nothing, self._request_id(), spoken=_is_spoken(request))
 
     async def _broken(self, request: Request, trouble: Exception) -> Response:
         request_id = self._request_id()
         get_log().error("http.failed", request_id=request_id, path=request.url.path, exc_info=trouble)
         answer = PipaidError(f"this failed inside the HTTP process; its log has the cause under {request_id}")
-        return self._refused(answer, request_id)
+        return self._refused(answer, request_id, spoken=_is_spoken(request))
 
     def _request_id(self) -> str:
         return random_id("req", self.world.ids.entropy(6))
+
+
+def _is_spoken(request: Request) -> bool:
+    """Tell whether a path is where the dialect is spoken, whether or not anything is there."""
+    path: str = request.scope["path"]
+    return path.startswith(DIALECT)
+
+
+def _told(trouble: Trouble, *, spoken: bool) -> bytes:
+    """Return a refusal as JSON, in the words of the dialect where that is spoken."""
+    if not spoken:
+        return _encode(trouble)
+    code = code_of(trouble.code, [detail.reason for detail in trouble.details])
+    told = {name: getattr(trouble, name) for name in ("message", "details", "request_id", "retry_after_ms", "repeat")}
+    return _encode(Refusal(success=False, code=code, **told))
 
 
 def exposition(figures: Mapping[str, float]) -> str:
@@ -204,7 +222,7 @@ def exposition(figures: Mapping[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _forwarded(request: Request, body: str, request_id: str) -> Forwarded:
+def _forwarded(request: Request, body: str, request_id: str, *, bearing: bool) -> Forwarded:
     query: bytes = request.scope["query_string"]
     path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     try:
@@ -220,6 +238,8 @@ def _forwarded(request: Request, body: str, request_id: str) -> Forwarded:
         api_key=_header(request, "X-PipAI-API-Key"),
         timestamp=_header(request, "X-PipAI-Timestamp"),
         signature=_header(request, "X-PipAI-Signature"),
+        # Where it opens nothing it goes no further.
+        authorization=_header(request, "Authorization") if bearing else "",
     )
 
 

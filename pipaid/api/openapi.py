@@ -10,6 +10,7 @@ import msgspec
 
 from pipaid import __version__
 from pipaid.api.examples import example_of
+from pipaid.dialect.shapes import Refusal
 from pipaid.model.operation import ADMIN, OPERATIONS, PUBLIC, Operation
 from pipaid.model.reply import Bare
 from pipaid.model.route import names_in
@@ -20,6 +21,8 @@ Schema = dict[str, Any]
 REF: Final = "#/components/schemas/{name}"
 JSON: Final = "application/json"
 METRICS: Final = "text/plain"
+ERROR: Final = "Error"
+BEARER: Final = "Bearer"
 DECIMAL: Final = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
 SIGNED: Final = {"ApiKey": "X-PipAI-API-Key", "Timestamp": "X-PipAI-Timestamp", "Signature": "X-PipAI-Signature"}
 MEANINGS: Final = {
@@ -66,7 +69,8 @@ def document(operations: Iterable[Operation] = OPERATIONS.values()) -> Schema:
         "components": {
             "schemas": kept,
             "securitySchemes": {
-                name: {"type": "apiKey", "in": "header", "name": header} for name, header in SIGNED.items()
+                **{name: {"type": "apiKey", "in": "header", "name": header} for name, header in SIGNED.items()},
+                BEARER: {"type": "http", "scheme": "bearer", "description": "a token, or KEY:SECRET"},
             },
         },
     }
@@ -80,8 +84,8 @@ def tag_of(operation: Operation) -> str:
 def _components(offered: Iterable[Operation]) -> dict[str, Schema]:
     """Return the schemas of all types that the operations name."""
     types = dict.fromkeys([each for operation in offered for each in (operation.request, operation.reply)])
-    _, found = msgspec.json.schema_components([*types, Trouble], ref_template=REF)
-    found["Error"] = {**found.pop("Trouble"), "title": "Error"}
+    _, found = msgspec.json.schema_components([*types, Trouble, Refusal], ref_template=REF)
+    found[ERROR] = {**found.pop("Trouble"), "title": ERROR}
     for each in types:
         if issubclass(each, Bare):
             whole = found[each.__name__]
@@ -141,10 +145,10 @@ def _operation(operation: Operation, components: Mapping[str, Schema]) -> Schema
 
 
 def _security(operation: Operation) -> list[Schema]:
-    """Return what a request may bear: a signature, or where nobody has to sign nothing at all."""
+    """Return what a request may bear: a signature, a token, or where nobody has to say who it is, nothing."""
     signed: Schema = {name: [] for name in SIGNED}
     if operation.scope != PUBLIC:
-        return [signed]
+        return [{BEARER: []}, signed] if operation.dialect else [signed]
     return [{}, signed] if operation.weight else []
 
 
@@ -202,9 +206,9 @@ def _responses(operation: Operation, components: Mapping[str, Schema]) -> Schema
         codes = ["400", "413", "500"] if operation.name == "metrics" else ["400", "413", "500", "503"]
     if operation.mutating:
         codes += ["409", "502"]
-    refusals = {code: _refusal(code) for code in sorted(codes)}
+    refusals = {code: _refusal(code, Refusal.__name__ if operation.dialect else ERROR) for code in sorted(codes)}
     if operation.name == "health":
-        either = {"anyOf": [{"$ref": REF.format(name=name)}, {"$ref": REF.format(name="Error")}]}
+        either = {"anyOf": [{"$ref": REF.format(name=name)}, {"$ref": REF.format(name=ERROR)}]}
         refusals["503"]["content"] = {JSON: {"schema": either}}
     headers = {"X-Request-Id": _text("the number under which the daemon's log knows the request")}
     budget = {header: _text(meaning, "integer") for header, meaning in _BUDGET.items()}
@@ -212,11 +216,11 @@ def _responses(operation: Operation, components: Mapping[str, Schema]) -> Schema
     return {str(operation.http_status): done, **refusals}
 
 
-def _refusal(code: str) -> Schema:
+def _refusal(code: str, name: str) -> Schema:
     headers = {"X-Request-Id": _text("the number under which the daemon's log knows the request")}
     if code in ("429", "503"):
         headers["Retry-After"] = _text("seconds", "integer")
-    content = {JSON: {"schema": {"$ref": REF.format(name="Error")}}}
+    content = {JSON: {"schema": {"$ref": REF.format(name=name)}}}
     return {"description": MEANINGS[code], "headers": headers, "content": content}
 
 

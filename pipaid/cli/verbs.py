@@ -55,7 +55,7 @@ def add_operations(app: typer.Typer) -> None:
     for name in ALIASES:
         add_operation(app, OPERATIONS[f"strategy.{name}"])
     for operation in OPERATIONS.values():
-        if operation.name in WITHOUT_VERB:
+        if operation.name in WITHOUT_VERB or operation.dialect:
             continue
         prefix = operation.name.rpartition(".")[0]
         if not prefix:

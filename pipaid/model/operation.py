@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pipaid.dialect import shapes
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model import account, job, market, reply, report, request, webhook
 from pipaid.model.parsing import parse_request
@@ -87,6 +88,8 @@ _STRATEGY: Final = "/v1/strategies/{id}"
 _JOBS: Final = "/v1/backtest/jobs"
 _HOOKS: Final = "/v1/webhooks"
 _HOOK: Final = "/v1/webhooks/{id}"
+_SPOKEN: Final = "/api/v1/strategies"
+_SPOKEN_ONE: Final = "/api/v1/strategies/{id}"
 
 _ROWS: Final = (
     _write(
@@ -305,8 +308,53 @@ _ROWS: Final = (
         weight=5, mutating=True,
     ),
 )  # fmt: skip
+_DIALECT: Final = (
+    _read(
+        "dialect.list", "List strategies, newest first", shapes.ListAsked, shapes.Listing, dialect=True, path=_SPOKEN
+    ),
+    _write(
+        "dialect.create", "Create a strategy out of rules, or out of a question to a model", shapes.CreateAsked,
+        shapes.Told, dialect=True, path=_SPOKEN, http_status=201,
+    ),
+    _read(
+        "dialect.registry", "List templates", request.Nothing, shapes.Registry, dialect=True, path=f"{_SPOKEN}/registry"
+    ),
+    _read("dialect.get", "Show a strategy", request.Addressed, shapes.Told, weight=1, dialect=True, path=_SPOKEN_ONE),
+    _write(
+        "dialect.update", "Change a strategy that does not trade", shapes.UpdateAsked, shapes.Told,
+        dialect=True, method="PATCH", path=_SPOKEN_ONE,
+    ),
+    _write(
+        "dialect.delete", "Delete a strategy, for who made it", request.Addressed, shapes.Gone,
+        dialect=True, method="DELETE", path=_SPOKEN_ONE,
+    ),
+    _write(
+        "dialect.status", "Bring a strategy to a status", shapes.StatusAsked, shapes.Told,
+        weight=10, dialect=True, method="PATCH", path=f"{_SPOKEN_ONE}/status",
+    ),
+    _write(
+        "dialect.activate_all", "Deploy a strategy on every account", shapes.ActivateAsked, shapes.Told,
+        weight=10, dialect=True, path=f"{_SPOKEN_ONE}/activate-all",
+    ),
+    _write(
+        "dialect.deactivate_all", "Pause a strategy on every account", request.Addressed, shapes.Told,
+        dialect=True, path=f"{_SPOKEN_ONE}/deactivate-all",
+    ),
+    _write(
+        "dialect.trigger", "Evaluate on the last closed candle now", request.Addressed, shapes.Evaluated,
+        dialect=True, path=f"{_SPOKEN_ONE}/trigger", http_status=202,
+    ),
+    _read(
+        "dialect.runs", "List the newest evaluations that decided something", shapes.RunsAsked, shapes.Runs,
+        dialect=True, path=f"{_SPOKEN_ONE}/runs",
+    ),
+    _read(
+        "dialect.stats", "Show a strategy's win rate, profit and costs", shapes.StatsAsked, shapes.Stats,
+        dialect=True, path=f"{_SPOKEN_ONE}/stats",
+    ),
+)  # fmt: skip
 
-OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType({row.name: row for row in _ROWS})
+OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType({row.name: row for row in (*_ROWS, *_DIALECT)})
 
 
 def objection_to(operation: Operation, *, speaks_for: str, scopes: Collection[str]) -> str:

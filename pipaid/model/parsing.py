@@ -17,6 +17,8 @@ from pipaid.model.request import MOMENT_MS_MAX, Request
 
 DETAILS_MAX: Final = 100
 SHOWN_MAX: Final = 60
+# How the reason begins of a field that is not there.
+REQUIRED: Final = "is required"
 
 
 class _Field(NamedTuple):
@@ -57,7 +59,7 @@ def parse_request(request: type[Request], args: object, *, as_text: bool = False
             except ValueError as wrong:
                 mistakes.append((name, str(wrong)))
         elif about.required:
-            mistakes.append((name, f"is required: {about.allowed}"))
+            mistakes.append((name, f"{REQUIRED}: {about.allowed}"))
     for name in sent:
         if name not in fields:
             known = ", ".join(fields) or "none"

@@ -195,9 +195,14 @@ def error_line(id: RequestId | None, trouble: PipaidError, request_id: str = "")
 
 def error_body(trouble: PipaidError, request_id: str = "") -> bytes:
     """Return a refusal as JSON, the same on every surface."""
+    return _encode(trouble_of(trouble, request_id))
+
+
+def trouble_of(trouble: PipaidError, request_id: str = "") -> Trouble:
+    """Return a refusal as it goes over the wire."""
     details = tuple(Detail(field, reason) for field, reason in trouble.details)
     retry_after_ms = trouble.retry_after_ms if isinstance(trouble, RateLimited) else 0
-    return _encode(Trouble(trouble.code, trouble.message, details, request_id, retry_after_ms, trouble.repeat))
+    return Trouble(trouble.code, trouble.message, details, request_id, retry_after_ms, trouble.repeat)
 
 
 def event_prefix(id: RequestId) -> bytes:

@@ -266,7 +266,7 @@ class Home:
             activity=self.activity,
             load=load,
             carriers=lambda _: self.gateway,
-            on_interest=lambda actor, symbol: self.feed.seat(actor, symbol, Timeframe.M1),
+            on_interest=lambda actor, symbol: self.feed.seat(actor, symbol, actor.session.strategy.in_effect.timeframe),
             on_become=self.roster.became,
             on_stray=lambda stray: self.bucket.take(stray),
         )

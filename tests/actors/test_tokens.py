@@ -15,7 +15,7 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.identity import Identity, identity_of
+from actors.callers import Callers, callers_of
 from actors.recorder import Recorder
 from pipaid.errors import InvalidParameter, InvalidSignature, KeyExpired
 from pipaid.model.account import AccountCreate, TokenCreate, TokenObject
@@ -50,7 +50,7 @@ class Operator:
 class Office:
     """The parts that know who is who, with the clock they go by."""
 
-    identity: Identity
+    callers: Callers
     clock: HandClock
     recorder: Recorder
 
@@ -60,21 +60,22 @@ class Office:
         asked = TokenCreate(
             user=user, organisation=organisation, scopes=scopes or ("strategies:read",), ttl_seconds=ttl_s
         )
-        return await self.identity.tokens.token_create(Operator(), asked)
+        return await self.callers.tokens.token_create(Operator(), asked)
 
     async def account(self, name: str, organisation: str) -> str:
+        self.clock.at_us += 1
         asked = AccountCreate(name=name, organisation=organisation)
-        return (await self.identity.accounts.account_create(Operator(), asked)).id
+        return (await self.callers.accounts.account_create(Operator(), asked)).id
 
     async def key(self, *, account: str = "acct_main", expires_at: int | None = None) -> tuple[str, str]:
         asked = KeyCreate(name="desk", scopes=("read-only",), expires_at=expires_at)
-        made = await self.identity.keys.create(asked, account=account)
+        made = await self.callers.keys.create(asked, account=account)
         assert isinstance(made.secret, str)
         return made.api_key, made.secret
 
     def refusal(self, authorization: str) -> str:
         with pytest.raises((InvalidSignature, KeyExpired)) as refused:
-            self.identity.tokens.bear(authorization)
+            self.callers.tokens.bear(authorization)
         return refused.value.code
 
 
@@ -87,9 +88,9 @@ async def open_office(folder: Path, *, master_key: bytes = MASTER_KEY) -> AsyncG
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(recorder.run)
-            identity = identity_of(recorder, World(clock=clock), master_key, lambda _: None)
-            await identity.load()
-            yield Office(identity, clock, recorder)
+            callers = callers_of(recorder, World(clock=clock), master_key, lambda _: None)
+            await callers.load()
+            yield Office(callers, clock, recorder)
             nursery.cancel_scope.cancel()
     finally:
         journal.close()
@@ -98,9 +99,9 @@ async def open_office(folder: Path, *, master_key: bytes = MASTER_KEY) -> AsyncG
 async def test_a_token_stands_for_its_user_with_the_scopes_it_was_made_with(tmp_path: Path) -> None:
     async with open_office(tmp_path) as office:
         made = await office.token("alice@example.com", "read-only", "strategies:write")
-        caller = office.identity.tokens.bear(f"Bearer {made.token}")
+        caller = office.callers.tokens.bear(f"Bearer {made.token}")
         # A scheme is the same in small letters and in capitals.
-        assert office.identity.tokens.bear(f"bEARER {made.token}") == caller
+        assert office.callers.tokens.bear(f"bEARER {made.token}") == caller
 
     assert (caller.user, caller.organisation, caller.account) == ("alice@example.com", "main", "acct_main")
     assert caller.api_key == ""
@@ -118,7 +119,7 @@ async def test_what_a_user_makes_belongs_to_the_oldest_account_of_their_organisa
         made = await office.token("bob", organisation="acme")
 
         assert made.account_id == first
-        assert office.identity.tokens.bear(f"Bearer {made.token}").account == first
+        assert office.callers.tokens.bear(f"Bearer {made.token}").account == first
 
 
 async def test_an_organisation_without_an_account_has_no_tokens(tmp_path: Path) -> None:
@@ -136,16 +137,16 @@ async def test_a_token_outlives_a_restart_and_neither_its_end_nor_a_rotation(tmp
     async with open_office(tmp_path) as office:
         made = await office.token(ttl_s=60)
     async with open_office(tmp_path) as office:
-        assert office.identity.tokens.bear(f"Bearer {made.token}").user == "alice"
+        assert office.callers.tokens.bear(f"Bearer {made.token}").user == "alice"
         office.clock.at_us += 60_000_000
         assert office.refusal(f"Bearer {made.token}") == "KEY_EXPIRED"
         office.clock.at_us -= 60_000_000
-        assert (await office.identity.tokens.token_rotate(Operator(), Nothing())).version == 2
+        assert (await office.callers.tokens.token_rotate(Operator(), Nothing())).version == 2
         assert office.refusal(f"Bearer {made.token}") == "INVALID_SIGNATURE"
         after = await office.token()
     async with open_office(tmp_path) as office:
         assert office.refusal(f"Bearer {made.token}") == "INVALID_SIGNATURE"
-        assert office.identity.tokens.bear(f"Bearer {after.token}").user == "alice"
+        assert office.callers.tokens.bear(f"Bearer {after.token}").user == "alice"
 
 
 async def test_the_tokens_of_another_daemon_open_nothing(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ async def test_the_tokens_of_another_daemon_open_nothing(tmp_path: Path) -> None
 async def test_nothing_of_a_token_is_kept(tmp_path: Path) -> None:
     async with open_office(tmp_path) as office:
         made = await office.token()
-        await office.identity.tokens.token_rotate(Operator(), Nothing())
+        await office.callers.tokens.token_rotate(Operator(), Nothing())
 
     kept = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
     assert made.token is not None
@@ -169,7 +170,7 @@ async def test_nothing_of_a_token_is_kept(tmp_path: Path) -> None:
 async def test_a_key_is_borne_with_its_secret_and_never_alone(tmp_path: Path) -> None:
     async with open_office(tmp_path) as office:
         api_key, secret = await office.key(account="acct_two")
-        caller = office.identity.tokens.bear(f"Bearer {api_key}:{secret}")
+        caller = office.callers.tokens.bear(f"Bearer {api_key}:{secret}")
 
         for shown in (
             api_key,
@@ -196,15 +197,15 @@ async def test_a_borne_key_ends_as_a_signing_one_does(tmp_path: Path) -> None:
         now_ms = office.clock.now_us() // 1_000
         api_key, secret = await office.key()
         short, short_secret = await office.key(expires_at=now_ms + 60_000)
-        rotated = await office.identity.keys.rotate(KeyRotate(id=api_key, grace_s=60))
-        bear = office.identity.tokens.bear
+        rotated = await office.callers.keys.rotate(KeyRotate(id=api_key, grace_s=60))
+        bear = office.callers.tokens.bear
 
         assert bear(f"Bearer {api_key}:{secret}").api_key == bear(f"Bearer {api_key}:{rotated.secret}").api_key
         office.clock.at_us += 60_000_000
         assert office.refusal(f"Bearer {api_key}:{secret}") == "KEY_EXPIRED"
         assert office.refusal(f"Bearer {short}:{short_secret}") == "KEY_EXPIRED"
         assert bear(f"Bearer {api_key}:{rotated.secret}").api_key == api_key
-        await office.identity.keys.revoke(api_key)
+        await office.callers.keys.revoke(api_key)
         assert office.refusal(f"Bearer {api_key}:{rotated.secret}") == "KEY_EXPIRED"
 
 
@@ -223,7 +224,7 @@ async def test_an_unknown_key_costs_the_work_of_a_known_one_and_reads_the_same(
         monkeypatch.setattr("actors.keys.derive_secret", count)
         for each in (api_key, "pk_unknown"):
             with pytest.raises(InvalidSignature) as refused:
-                office.identity.tokens.bear(f"Bearer {each}:{'x' * 40}")
+                office.callers.tokens.bear(f"Bearer {each}:{'x' * 40}")
             told.append(refused.value.message)
 
     assert derived == [api_key] * 2 + ["pk_unknown"] * 2
@@ -254,11 +255,11 @@ async def test_a_header_that_is_none_is_refused_as_nobodys(tmp_path: Path) -> No
 @given(st.text(max_size=300))
 def test_whatever_is_shown_is_refused_and_breaks_nothing(shown: str) -> None:
     clock = HandClock()
-    identity = identity_of(None, World(clock=clock), MASTER_KEY, lambda _: None)  # type: ignore[arg-type]  # It is not written to.
+    callers = callers_of(None, World(clock=clock), MASTER_KEY, lambda _: None)  # type: ignore[arg-type]  # It is not written to.
 
     for authorization in (shown, f"Bearer {shown}"):
         with pytest.raises(InvalidSignature):
-            identity.tokens.bear(authorization)
+            callers.tokens.bear(authorization)
 
 
 @pytest.mark.parametrize(
@@ -281,4 +282,4 @@ async def test_the_longest_token_there_can_be_is_within_the_bound(tmp_path: Path
 
         assert made.token is not None
         assert len(made.token) <= TOKEN_CHARS_MAX
-        assert len(office.identity.tokens.bear(f"Bearer {made.token}").scopes) == len(Scope)
+        assert len(office.callers.tokens.bear(f"Bearer {made.token}").scopes) == len(Scope)

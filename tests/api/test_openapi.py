@@ -107,7 +107,8 @@ def test_the_example_of_an_answer_has_the_shape_of_one(operation: Operation) -> 
 def test_what_is_signed_says_so_with_scope_weight_and_refusals(operation: Operation) -> None:
     told = described(operation)
 
-    assert told["security"] == [{"ApiKey": [], "Timestamp": [], "Signature": []}]
+    signed: dict[str, list[str]] = {"ApiKey": [], "Timestamp": [], "Signature": []}
+    assert told["security"] == ([{"Bearer": []}, signed] if operation.dialect else [signed])
     assert f"Weight {operation.weight}." in told["description"]
     assert f"`{operation.scope}`" in told["description"]
     assert {"400", "401", "403", "404", "413", "429", "500", "503"} <= set(told["responses"])

@@ -14,7 +14,7 @@ from pipaid.errors import InvalidParameter
 from pipaid.model.operation import OPERATIONS, decode_request
 from tests.cli.answering import pipaid
 
-VERBS = [operation for operation in OPERATIONS.values() if operation.name not in WITHOUT_VERB]
+VERBS = [operation for operation in OPERATIONS.values() if operation.name not in WITHOUT_VERB and not operation.dialect]
 
 
 @pytest.mark.parametrize("operation", VERBS, ids=lambda operation: operation.name)

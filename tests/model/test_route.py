@@ -19,7 +19,9 @@ def test_every_path_and_method_asks_for_one_operation() -> None:
     assert len(set(places)) == len(places)
     for operation in WITH_PATH:
         path = operation.path.replace("{id}", "strat_5e07c1d9")
-        assert [each.name for each in WITH_PATH if is_addressed(each, operation.method, path)] == [operation.name]
+        found = [each for each in WITH_PATH if is_addressed(each, operation.method, path)]
+        # A path without a name in it is meant before one in which anything may stand.
+        assert min(found, key=lambda each: "{" in each.path).name == operation.name
 
 
 def test_names_in_a_path_are_arguments_of_its_operation() -> None:

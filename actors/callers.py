@@ -14,7 +14,7 @@ from pipaid.seams import World
 
 
 @define(eq=False)
-class Identity:
+class Callers:
     """The parts that know whom a request speaks for."""
 
     accounts: Accounts
@@ -33,7 +33,7 @@ class Identity:
         await self.tokens.load()
 
 
-def identity_of(writer: Writer, world: World, master_key: bytes, on_revoked: Callable[[str], None]) -> Identity:
+def callers_of(writer: Writer, world: World, master_key: bytes, on_revoked: Callable[[str], None]) -> Callers:
     """Return the parts of a daemon with this master key."""
     accounts = Accounts(writer, world.clock, world.ids)
     keys = KeyRing(
@@ -44,4 +44,4 @@ def identity_of(writer: Writer, world: World, master_key: bytes, on_revoked: Cal
         on_revoked=on_revoked,
         is_account=accounts.knows,
     )
-    return Identity(accounts, keys, Tokens(writer, world.clock, world.ids, master_key, keys, accounts))
+    return Callers(accounts, keys, Tokens(writer, world.clock, world.ids, master_key, keys, accounts))

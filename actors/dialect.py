@@ -1,0 +1,279 @@
+"""The dialect in the daemon: each of its operations is one command here, made of those that everybody else has.
+
+Who may do what is decided where it always is. What is added is whom a user's organisation lets them see, and that a
+strategy which a user made is deleted by that user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from heapq import nlargest
+from typing import Any, Final, Protocol
+
+import msgspec
+from attrs import define, frozen
+
+from actors.actor import Asker, Writer
+from pipaid.dialect import shapes
+from pipaid.dialect.showing import Figures, row_of, strategy_told
+from pipaid.dialect.status import Spoken, Step, standing_of, way
+from pipaid.dialect.writing import changes_of, definition_of
+from pipaid.errors import InsufficientPermission, PipaidError
+from pipaid.model import reply, report, request
+from pipaid.model.account import Mode
+from pipaid.model.instrument import Instrument
+from pipaid.model.position import Position
+from pipaid.model.strategy import Strategy, StrategyDefinition, Tally
+from pipaid.storage.store import Reader
+
+OPEN: Final = "open"
+
+
+class Speaker(Asker, Protocol):
+    """Who asks in the dialect: a key's account, or a user who speaks for an organisation."""
+
+    @property
+    def user(self) -> str:
+        """Return the user, or nothing."""
+        ...
+
+    @property
+    def organisation(self) -> str:
+        """Return what a user speaks for."""
+        ...
+
+
+@frozen
+class Owner:
+    """Whoever asks, as the account to which a strategy belongs."""
+
+    account: str
+    who: str
+
+
+class Listed(Protocol):
+    """One strategy as the dialect sees it."""
+
+    strategy: Strategy
+
+    def figures(self) -> tuple[Tally, int, Decimal]:
+        """Return the tally, the number of open positions and their unrealised profit."""
+        ...
+
+
+class Listing(Protocol):
+    """The roster as the dialect sees it."""
+
+    @property
+    def members(self) -> Mapping[str, Listed]:
+        """Return all strategies by id."""
+        ...
+
+    def member(self, account: str | None, strategy_id: str) -> Listed:
+        """Return one that belongs to the account."""
+        ...
+
+    def owner_of(self, strategy_id: str) -> str | None:
+        """Return the account that owns a strategy."""
+        ...
+
+
+class Creating(Protocol):
+    """The lifecycle as the dialect sees it."""
+
+    async def create(
+        self, account: str | None, definition: StrategyDefinition, *, source: str = "", user: str = ""
+    ) -> Strategy:
+        """Store a draft."""
+        ...
+
+
+class Organisations(Protocol):
+    """The accounts as the dialect sees them."""
+
+    def of(self, organisation: str) -> list[str]:
+        """Return the accounts of an organisation, oldest first."""
+        ...
+
+    def mode_of(self, account: str) -> Mode:
+        """Return how an account trades."""
+        ...
+
+
+class Operations(Protocol):
+    """The operations that everybody has, as far as the dialect is made of them."""
+
+    async def strategy_update(self, caller: Asker, asked: request.StrategyUpdate) -> reply.StrategyObject: ...
+
+    async def strategy_deploy(self, caller: Asker, asked: request.StrategyDeploy) -> reply.StrategyObject: ...
+
+    async def strategy_pause(self, caller: Asker, asked: request.StrategyLeave) -> reply.StrategyObject: ...
+
+    async def strategy_stop(self, caller: Asker, asked: request.StrategyLeave) -> reply.StrategyObject: ...
+
+    async def strategy_reset(self, caller: Asker, asked: request.Addressed) -> reply.StrategyObject: ...
+
+    async def strategy_delete(self, caller: Asker, asked: request.Addressed) -> reply.Deleted: ...
+
+    async def strategy_trigger(self, caller: Asker, asked: request.Addressed) -> reply.Triggered: ...
+
+    async def strategy_runs(self, caller: Asker, asked: request.StrategyRuns) -> reply.RunPage: ...
+
+    async def strategy_stats(self, caller: Asker, asked: request.StrategyStats) -> report.StrategyStatistics: ...
+
+    async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList: ...
+
+
+@define(eq=False)
+class Dialect:
+    """Answer what is asked in the dialect; each method is named after its operation."""
+
+    operations: Operations
+    lifecycle: Creating
+    roster: Listing
+    organisations: Organisations
+    writer: Writer
+    instruments: Callable[[], Mapping[str, Instrument]]
+
+    async def dialect_list(self, caller: Speaker, asked: shapes.ListAsked) -> shapes.Listing:
+        """List what the caller sees, newest first."""
+        seen = self._seen(caller)
+        found = [
+            each.strategy for each in self.roster.members.values() if seen is None or each.strategy.account in seen
+        ]
+        first = nlargest(asked.skip + asked.limit, found, key=lambda strategy: (strategy.created_at_us, strategy.id))
+        return shapes.Listing(
+            strategies=tuple(row_of(strategy, self.instruments()) for strategy in first[asked.skip :]),
+            total=len(found),
+            skip=asked.skip,
+            limit=asked.limit,
+        )
+
+    async def dialect_create(self, caller: Speaker, asked: shapes.CreateAsked) -> shapes.Told:
+        """Create a draft out of either form."""
+        definition = definition_of(asked, self.instruments())
+        strategy = await self.lifecycle.create(caller.account, definition, user=caller.user)
+        return await self._told(strategy.id)
+
+    async def dialect_get(self, caller: Speaker, asked: request.Addressed) -> shapes.Told:
+        """Show one."""
+        self._member(caller, asked.id)
+        return await self._told(asked.id)
+
+    async def dialect_update(self, caller: Speaker, asked: shapes.UpdateAsked) -> shapes.Told:
+        """Change one."""
+        strategy = self._member(caller, asked.id).strategy
+        changes = changes_of(strategy.definition, asked, self.instruments())
+        change = request.StrategyUpdate(id=asked.id, **changes)
+        await self.operations.strategy_update(_owner(caller, strategy), change)
+        return await self._told(asked.id)
+
+    async def dialect_delete(self, caller: Speaker, asked: request.Addressed) -> shapes.Gone:
+        """Delete one, for the user who made it or for whoever has a key of its account."""
+        strategy = self._member(caller, asked.id).strategy
+        if caller.user and caller.user != strategy.user:
+            raise InsufficientPermission(f"only {strategy.user or 'its account'}, who made it, may delete it")
+        await self.operations.strategy_delete(_owner(caller, strategy), asked)
+        return shapes.Gone(id=asked.id)
+
+    async def dialect_status(self, caller: Speaker, asked: shapes.StatusAsked) -> shapes.Told:
+        """Bring one to another status."""
+        return await self._bring(caller, asked.id, asked.status)
+
+    async def dialect_activate_all(self, caller: Speaker, asked: shapes.ActivateAsked) -> shapes.Told:
+        """Deploy one on every account: as is said, else as in its last run, else as its account trades."""
+        strategy = self._member(caller, asked.id).strategy
+        dry_run = asked.dry_run
+        if dry_run is None and strategy.run is not None:
+            dry_run = strategy.run.dry_run
+        if dry_run is None:
+            dry_run = self.organisations.mode_of(strategy.account) is Mode.PAPER
+        return await self._bring(caller, asked.id, Spoken.PAPER if dry_run else Spoken.LIVE)
+
+    async def dialect_deactivate_all(self, caller: Speaker, asked: request.Addressed) -> shapes.Told:
+        """Pause one on every account."""
+        return await self._bring(caller, asked.id, Spoken.INACTIVE)
+
+    async def dialect_trigger(self, caller: Speaker, asked: request.Addressed) -> shapes.Evaluated:
+        """Evaluate one now."""
+        strategy = self._member(caller, asked.id).strategy
+        triggered = await self.operations.strategy_trigger(_owner(caller, strategy), asked)
+        return shapes.Evaluated(run_ids=triggered.run_ids)
+
+    async def dialect_runs(self, caller: Speaker, asked: shapes.RunsAsked) -> shapes.Runs:
+        """List its newest evaluations."""
+        strategy = self._member(caller, asked.id).strategy
+        wanted = request.StrategyRuns(id=asked.id, limit=asked.limit)
+        return shapes.Runs(**_fields(await self.operations.strategy_runs(_owner(caller, strategy), wanted)))
+
+    async def dialect_stats(self, caller: Speaker, asked: shapes.StatsAsked) -> shapes.Stats:
+        """Show its figures."""
+        strategy = self._member(caller, asked.id).strategy
+        wanted = request.StrategyStats(id=asked.id, mode=asked.mode)
+        return shapes.Stats(**_fields(await self.operations.strategy_stats(_owner(caller, strategy), wanted)))
+
+    async def dialect_registry(self, caller: Speaker, asked: request.Nothing) -> shapes.Registry:
+        """List the templates."""
+        return shapes.Registry(**_fields(await self.operations.template_list(caller, asked)))
+
+    # What they share.
+
+    def _seen(self, caller: Speaker) -> Sequence[str] | None:
+        """Return the accounts whose strategies a caller sees; nothing stands for all."""
+        if caller.user:
+            return self.organisations.of(caller.organisation)
+        return None if caller.account is None else [caller.account]
+
+    def _member(self, caller: Speaker, id: str) -> Listed:
+        """Return a strategy that the caller sees; what they do not see is not there."""
+        seen, owner = self._seen(caller), self.roster.owner_of(id)
+        return self.roster.member(owner if seen is None or owner in seen else caller.account, id)
+
+    async def _told(self, id: str) -> shapes.Told:
+        positions = await self.writer.read(lambda reader: _open_positions(reader, id))
+        member = self.roster.member(None, id)
+        tally, _, unrealised = member.figures()
+        figures = Figures(tally=tally, positions=positions, unrealised=unrealised)
+        return shapes.Told(strategy=strategy_told(member.strategy, figures, self.instruments()))
+
+    async def _bring(self, caller: Speaker, id: str, wanted: Spoken) -> shapes.Told:
+        """Take the steps to a status; if one fails, those before it stand, and the refusal says so."""
+        strategy = self._member(caller, id).strategy
+        dry_run = strategy.run.dry_run if strategy.run is not None else None
+        taken: list[Step] = []
+        for step in way(standing_of(strategy.status, dry_run=dry_run), wanted):
+            try:
+                await self._take(_owner(caller, strategy), id, step)
+            except PipaidError as trouble:
+                if not taken:
+                    raise
+                trouble.message += f"; done before that: {', '.join(step.value for step in taken)}"
+                raise
+            taken.append(step)
+        return await self._told(id)
+
+    async def _take(self, owner: Asker, id: str, step: Step) -> None:
+        match step:
+            case Step.DEPLOY | Step.DEPLOY_DRY:
+                asked = request.StrategyDeploy(id=id, dry_run=step is Step.DEPLOY_DRY)
+                await self.operations.strategy_deploy(owner, asked)
+            case Step.PAUSE:
+                await self.operations.strategy_pause(owner, request.StrategyLeave(id=id))
+            case Step.STOP:
+                await self.operations.strategy_stop(owner, request.StrategyLeave(id=id))
+            case Step.RESET:
+                await self.operations.strategy_reset(owner, request.Addressed(id=id))
+
+
+def _owner(caller: Speaker, strategy: Strategy) -> Owner:
+    return Owner(strategy.account, caller.who)
+
+
+def _fields(answer: reply.Reply) -> dict[str, Any]:
+    return msgspec.structs.asdict(answer)
+
+
+def _open_positions(reader: Reader, id: str) -> tuple[Position, ...]:
+    rows = reader.rows("position", owner=id, state=OPEN)
+    return tuple(msgspec.json.decode(row.data, type=Position) for row in rows)

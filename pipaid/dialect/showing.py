@@ -1,0 +1,131 @@
+"""A strategy as the dialect shows it: the fields of both forms, whatever template it has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from pipaid.dialect.shapes import ExecutionState, Row, RuleSet, StrategyTold
+from pipaid.dialect.status import SPOKEN, Spoken, standing_of
+from pipaid.dialect.writing import ANALYST, REWARD_FACTOR, RULES
+from pipaid.model.instrument import Instrument
+from pipaid.model.moment import iso_seconds
+from pipaid.model.money import ZERO, exact_sum
+from pipaid.model.position import Position
+from pipaid.model.reply import fault_summary
+from pipaid.model.strategy import Status, Strategy, Tally
+
+# What is in force where an execution config says nothing.
+EXECUTION: Final[Mapping[str, Any]] = {
+    "max_risk_per_trade": 0.01,
+    "reward_factor": 2,
+    "stop_loss_calculation": "dynamic_atr",
+    "atr_period": 14,
+    "atr_volatility_factor": 2.0,
+}
+_BREAKS: Final = re.compile(r"[^0-9a-z]+")
+
+
+def spoken_status(strategy: Strategy) -> Spoken:
+    """Return the status of a strategy in the words of the dialect."""
+    return SPOKEN[standing_of(strategy.status, dry_run=None if strategy.run is None else strategy.run.dry_run)]
+
+
+def row_of(strategy: Strategy, instruments: Mapping[str, Instrument]) -> Row:
+    """Return a strategy as listings show it."""
+    return Row(
+        id=strategy.id,
+        name=strategy.definition.name,
+        asset=asset_of(strategy, instruments),
+        status=spoken_status(strategy).value,
+        created_at=iso_seconds(strategy.created_at_us // 1_000),
+    )
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a strategy comes to: its closed trades, what is open, and what that gained so far."""
+
+    tally: Tally
+    positions: tuple[Position, ...]
+    unrealised: Decimal
+
+
+def strategy_told(strategy: Strategy, figures: Figures, instruments: Mapping[str, Instrument]) -> StrategyTold:
+    """Return a strategy whole."""
+    definition = strategy.definition
+    rules, asked = definition.template_id == RULES, definition.params if definition.template_id == ANALYST else {}
+    kind = "config" if rules else "prompt" if definition.template_id == ANALYST else "code"
+    return StrategyTold(
+        id=strategy.id,
+        name=definition.name,
+        asset=asset_of(strategy, instruments),
+        status=spoken_status(strategy).value,
+        rules=_rules(strategy, instruments) if rules else None,
+        execution_config=_execution(definition.params) if rules else None,
+        execution_state=_state(strategy, figures),
+        strategy_type=str(asked.get("strategy_type", kind)),
+        execution_mode=str(asked.get("execution_mode", "rule_only")),
+        primary_tf=definition.timeframe.value,
+        symbols=definition.symbols,
+        is_active=strategy.status is Status.DEPLOYED,
+        maintenance_enabled=bool(asked.get("maintenance_enabled", False)),
+        llm_provider=_text(asked.get("llm_provider")),
+        llm_model=_text(asked.get("llm_model")),
+        template_id=definition.template_id,
+        account_id=strategy.account,
+        owner=strategy.user or None,
+        error=None if strategy.fault is None else fault_summary(strategy.fault),
+        created_at=iso_seconds(strategy.created_at_us // 1_000),
+        updated_at=iso_seconds(strategy.updated_at_us // 1_000),
+    )
+
+
+def asset_of(strategy: Strategy, instruments: Mapping[str, Instrument]) -> str:
+    """Return what a strategy trades first: the symbol itself where it is not listed any more."""
+    symbol = strategy.definition.symbols[0]
+    return instruments[symbol].base if symbol in instruments else symbol
+
+
+def _rules(strategy: Strategy, instruments: Mapping[str, Instrument]) -> RuleSet:
+    params = strategy.definition.params
+    return RuleSet(
+        name=_BREAKS.sub("_", strategy.definition.name.lower()).strip("_"),
+        asset=asset_of(strategy, instruments),
+        entry=tuple(params.get("entry", ())),
+        exit=tuple(params.get("exit", ())),
+        reward_factor=float(params.get("reward_factor", REWARD_FACTOR)),
+    )
+
+
+def _execution(params: Mapping[str, Any]) -> dict[str, Any]:
+    factor = float(params.get("reward_factor", REWARD_FACTOR))
+    whole = int(factor) if factor.is_integer() else factor
+    return {**EXECUTION, **params.get("execution_config", {}), "reward_factor": whole}
+
+
+def _state(strategy: Strategy, figures: Figures) -> ExecutionState:
+    capital = strategy.definition.capital if strategy.run is None else strategy.run.capital
+    earned = exact_sum(capital, figures.tally.pnl)
+    bound = _sum(position.margin() for position in figures.positions)
+    return ExecutionState(
+        cash_balance=_number(earned - bound),
+        account_value=_number(exact_sum(earned, figures.unrealised)),
+        total_trades=figures.tally.trades,
+        num_open_positions=len(figures.positions),
+    )
+
+
+def _sum(values: Iterable[Decimal]) -> Decimal:
+    return sum(values, ZERO)
+
+
+def _number(value: Decimal) -> float:
+    return round(float(value), 2)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
