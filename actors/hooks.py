@@ -6,8 +6,10 @@ from typing import Protocol
 
 from attrs import define
 
+from actors.balances import Balances
 from actors.courier import Courier
 from actors.recorder import Recorder
+from actors.roster import Roster
 from actors.supervisor import ChildSpec
 from actors.webhooks import Webhooks
 from pipaid.config import Config
@@ -22,6 +24,7 @@ class Parts(Protocol):
     config: Config
     world: World
     recorder: Recorder
+    roster: Roster
 
 
 @define(eq=False)
@@ -30,6 +33,7 @@ class Hooks:
 
     webhooks: Webhooks
     courier: Courier
+    balances: Balances
 
     async def load(self) -> None:
         """Read what the journal knows."""
@@ -46,7 +50,10 @@ class Hooks:
 
     def children(self) -> list[ChildSpec]:
         """Return what runs."""
-        return [ChildSpec(name="courier", start=self.courier.run)]
+        return [
+            ChildSpec(name="courier", start=self.courier.run),
+            ChildSpec(name="balances", start=self.balances.run),
+        ]
 
 
 def hooks_of(parts: Parts, master_key: bytes) -> Hooks:
@@ -69,5 +76,8 @@ def hooks_of(parts: Parts, master_key: bytes) -> Hooks:
         send=Post(world.net, world.clock, private=wanted.allow_private_targets).send,
         per_s_max=float(wanted.attempts_per_second_max),
     )
-    webhooks.courier, webhooks.attempt = courier, courier.post
-    return Hooks(webhooks, courier)
+    balances = Balances(
+        webhooks=webhooks, members=lambda: parts.roster.members.values(), writer=recorder, clock=world.clock
+    )
+    webhooks.courier, webhooks.attempt, webhooks.on_change = courier, courier.post, balances.notice
+    return Hooks(webhooks, courier, balances)

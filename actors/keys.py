@@ -24,6 +24,7 @@ from pipaid.errors import (
 from pipaid.logs import register_secret
 from pipaid.model import paging, report
 from pipaid.model.account import OWNER
+from pipaid.model.event import EventDraft, KeyRotated, notice
 from pipaid.model.moment import iso_seconds
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.request import Addressed, KeyCreate, KeyRotate, Page
@@ -45,6 +46,8 @@ ENTITY: Final = "apikey"
 KEYS_MAX: Final = 10_000
 GRACE_S: Final = 86_400
 COMMIT_S: Final = 5.0
+# So much of a key tells its owner which one it is, and nobody else what it is.
+KEY_PREFIX_CHARS: Final = 11
 MASTER_KEY_BYTES_MIN: Final = 32
 _KEY_ENTROPY_BYTES: Final = 12
 
@@ -246,7 +249,12 @@ class KeyRing:
             key = msgspec.structs.replace(
                 key, version=key.version + 1, rotated_at_ms=now_ms, previous_until_ms=now_ms + grace_s * 1000
             )
-            await self._store(key, Kind.PUT)
+            rotated = KeyRotated(
+                key_prefix=key.api_key[:KEY_PREFIX_CHARS],
+                rotated_at=iso_seconds(now_ms),
+                grace_until=iso_seconds(now_ms + grace_s * 1000),
+            )
+            await self._store(key, Kind.PUT, notice(key.account, rotated, now_ms))
         return self._shown(key, with_secret=True)
 
     async def revoke(self, api_key: str) -> KeyObject:
@@ -266,7 +274,7 @@ class KeyRing:
             raise InvalidState(f"the key {api_key} is revoked")
         return key
 
-    async def _store(self, key: ApiKey, kind: Kind) -> None:
+    async def _store(self, key: ApiKey, kind: Kind, *events: EventDraft) -> None:
         record = Record(
             entity=ENTITY,
             key=key.api_key,
@@ -287,7 +295,7 @@ class KeyRing:
             outcomes.append(outcome)
             told.set()
 
-        self.writer.submit(Batch(records=[record]), settle)
+        self.writer.submit(Batch(records=[record], events=list(events)), settle)
         with trio.move_on_after(COMMIT_S, shield=True):
             await told.wait()
         if not outcomes:

@@ -24,6 +24,7 @@ from actors.actor import (
     ended_in,
     told_cause,
 )
+from pipaid.engine.announcing import created, deleted, updated
 from pipaid.engine.claim import Claim
 from pipaid.engine.definition import check_definition, definition_number
 from pipaid.engine.effects import Brain, Effects, encode, name_record, remains_of, strategy_record
@@ -38,7 +39,7 @@ from pipaid.model.instrument import Instrument
 from pipaid.model.moment import iso_seconds
 from pipaid.model.position import CloseReason
 from pipaid.model.record import Batch, Kind, Record
-from pipaid.model.strategy import Action, Run, Status, Strategy, StrategyDefinition, advance
+from pipaid.model.strategy import Action, Run, Status, Strategy, StrategyDefinition, Tally, advance
 from pipaid.seams import World
 from pipaid.storage.store import Reader
 
@@ -53,6 +54,10 @@ class Membership(Protocol):
     strategy: Strategy
     actor: Employed | None
     abandoned: int
+
+    def figures(self) -> tuple[Tally, int, Decimal]:
+        """Return its tally, the number of its open positions and their unrealised profit."""
+        ...
 
 
 class Membering(Protocol):
@@ -151,7 +156,7 @@ class Lifecycle:
                 user=user,
             )
             records = [name_record(account, definition.name, Kind.ADD, fresh), strategy_record(strategy)]
-            await self._commit(Batch(records=records))
+            await self._commit(Batch(records=records, events=[created(strategy)]))
             claim.keep(fresh)
         self.roster.enlist(strategy)
         return strategy
@@ -170,14 +175,14 @@ class Lifecycle:
             self.checked(definition)
             self._check_held(member, definition)
             after = msgspec.structs.replace(before, definition=definition, updated_at_us=self.world.clock.now_us())
-            records = [strategy_record(after)]
+            records, events = [strategy_record(after)], [updated(after, member.figures())]
             if definition.name == before.definition.name:
-                await self._replace(member, after, Batch(records=records))
+                await self._replace(member, after, Batch(records=records, events=events))
                 return after
             with Claim(self.roster.names, account, definition.name) as claim:
                 records.append(name_record(account, before.definition.name, Kind.DROP))
                 records.append(name_record(account, definition.name, Kind.ADD, id))
-                await self._replace(member, after, Batch(records=records))
+                await self._replace(member, after, Batch(records=records, events=events))
                 claim.keep(id)
             self.roster.names.pop((account, before.definition.name), None)
             return after
@@ -329,7 +334,7 @@ class Lifecycle:
                 records.append(Record("brain", id, Kind.PUT, encode(remains_of(brain)), id))
             if dry:
                 records.extend(Record("position", key, Kind.DROP) for key in rows)
-            await self._commit(Batch(records=records))
+            await self._commit(Batch(records=records, events=[deleted(after, member.figures())]))
             if dry:
                 self.forget_lots(True, rows)
             self.roster.strike(member)

@@ -20,6 +20,7 @@ from pipaid.engine.effects import Effects, encode
 from pipaid.engine.loosening import loosened
 from pipaid.engine.session import Session
 from pipaid.errors import InvalidState, PipaidError, Unavailable
+from pipaid.model.event import KillSwitched, notice
 from pipaid.model.ident import random_id
 from pipaid.model.moment import iso_millis
 from pipaid.model.money import ZERO, plain
@@ -355,7 +356,12 @@ class Portfolio:
             Record("kill_log", entry.id, Kind.ADD, encode(entry), sort=entry.at_us),
             *more,
         ]
-        await self.writer.commit(Batch(records=records))
+        switched = KillSwitched(
+            is_active=kill.is_active,
+            reason=reason,
+            activated_at=iso_millis(kill.activated_at_us // 1000) if kill.is_active else None,
+        )
+        await self.writer.commit(Batch(records=records, events=[notice(None, switched, entry.at_us // 1000)]))
 
 
 async def _release(actor: Employed) -> None:

@@ -98,6 +98,8 @@ class Webhooks:
     owner: str
     last_n: Callable[[], int]
     private: bool
+    # Told of every change, once it counts.
+    on_change: Callable[[], object] = field(default=lambda: None)
     courier: Carrying = field(init=False)
     attempt: Attempt = field(init=False)
     hooks: dict[str, Webhook] = field(factory=dict[str, Webhook], init=False)
@@ -306,6 +308,7 @@ class Webhooks:
             await self.writer.commit(Batch(records=[record]))
         self.hooks[webhook.id] = webhook
         self.courier.heed(webhook, forgive=forgive)
+        self.on_change()
 
     def _shown(self, webhook: Webhook) -> WebhookObject:
         return webhook_object(webhook, self.courier.standing_of(webhook.id))

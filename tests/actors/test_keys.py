@@ -336,3 +336,20 @@ async def test_a_mutation_that_the_process_before_may_have_heard_is_refused(tmp_
             ring.authenticate(command, mutating=True)
         assert ring.authenticate(command).api_key == key.api_key
         assert ring.authenticate(signed(key, clock), mutating=True).api_key == key.api_key
+
+
+async def test_a_rotation_is_told_to_the_account_with_no_more_than_the_beginning_of_the_key(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with open_ring(tmp_path, clock) as ring:
+        key = await ring.create(new_key(), account="acct_1")
+        await ring.rotate(KeyRotate(id=key.api_key, grace_s=60))
+        (event,) = await ring.writer.read(lambda reader: reader.events("account/acct_1", after_seq=0, limit=9))
+
+    frame = msgspec.json.decode(event.frame)
+    assert (frame["channel"], frame["event"]) == ("account.status", "api_key_rotated")
+    assert frame["data"] == {
+        "key_prefix": key.api_key[:11],
+        "rotated_at": "2026-01-01T00:00:00Z",
+        "grace_until": "2026-01-01T00:01:00Z",
+    }
+    assert key.api_key.encode() not in event.frame

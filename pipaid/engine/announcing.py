@@ -1,0 +1,43 @@
+"""Notices of strategies that come, change and go, as their account's webhooks hear of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pipaid.model.event import (
+    EventDraft,
+    StrategyCreated,
+    StrategyDeleted,
+    StrategyNotice,
+    StrategyUpdated,
+    notice,
+)
+from pipaid.model.money import ZERO
+from pipaid.model.reply import strategy_object
+from pipaid.model.strategy import Strategy, Tally
+
+# A strategy's tally, the number of its open positions and their unrealised profit.
+Figures = tuple[Tally, int, Decimal]
+_NONE_YET: Figures = (Tally(), 0, ZERO)
+
+
+def created(strategy: Strategy) -> EventDraft:
+    """Tell that there is a new draft."""
+    return _noticed(StrategyCreated, strategy, _NONE_YET)
+
+
+def updated(strategy: Strategy, figures: Figures) -> EventDraft:
+    """Tell that a definition was changed, to this."""
+    return _noticed(StrategyUpdated, strategy, figures)
+
+
+def deleted(strategy: Strategy, figures: Figures) -> EventDraft:
+    """Tell that a strategy is gone, and how it was."""
+    return _noticed(StrategyDeleted, strategy, figures)
+
+
+def _noticed(kind: type[StrategyNotice], strategy: Strategy, figures: Figures) -> EventDraft:
+    tally, held, unrealised = figures
+    told = strategy_object(strategy, tally, open_positions=held, unrealised=unrealised)
+    data = kind(strategy_id=strategy.id, name=strategy.definition.name, strategy=told)
+    return notice(strategy.account, data, strategy.updated_at_us // 1000)
