@@ -174,8 +174,7 @@ async def test_a_low_balance_needs_a_threshold_where_it_is_named(tmp_path: Path,
 
 async def test_an_account_has_fifty_at_most(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with Postroom(tmp_path).open() as room:
-        for _ in range(WEBHOOKS_PER_ACCOUNT_MAX):
-            webhook = await room.create()
+        webhook, *_ = [await room.create() for _ in range(WEBHOOKS_PER_ACCOUNT_MAX)]
         with pytest.raises(InvalidState, match="50 webhooks"):
             await room.create()
         await room.create(account="acct_2")
