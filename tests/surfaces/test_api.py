@@ -22,7 +22,7 @@ from pipaid.model.operation import OPERATIONS
 from pipaid.sdk import Client
 from pipaid.wire.envelope import BODY_BYTES_MAX
 from tests.certificates import make_pair
-from tests.surfaces.api import Api, User, curl, send, serving
+from tests.surfaces.api import Api, User, send, serving
 from tests.surfaces.daemon import GRID
 from tests.surfaces.daemons import ROOT
 
@@ -260,22 +260,6 @@ def test_a_header_that_stands_there_twice_is_read_by_nobody(api: Api) -> None:
     )
 
     assert send(asked).status_code == 400
-
-
-def test_the_line_of_the_published_page_runs(api: Api) -> None:
-    user = api.user()
-    one = user.send("POST", "/v1/strategies", {"name": "for curl", **GRID}).json()["id"]
-    signed = user.send("GET", f"/v1/strategies/{one}").request.headers
-
-    status, body = curl(
-        f"{api.url}/v1/strategies/{one}",
-        *("-H", f"X-PipAI-API-Key: {signed['X-PipAI-API-Key']}"),
-        *("-H", f"X-PipAI-Timestamp: {signed['X-PipAI-Timestamp']}"),
-        *("-H", f"X-PipAI-Signature: {signed['X-PipAI-Signature']}"),
-    )
-
-    assert (status, body["id"], body["name"]) == (200, one, "for curl")
-    assert body.keys() >= STRATEGY_FIELDS
 
 
 @pytest.mark.parametrize(
