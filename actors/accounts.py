@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -47,12 +47,15 @@ class Accounts:
     ids: Ids
     venues: Mapping[str, tuple[Mode, ...]] = field(factory=lambda: SIMULATED)
     _accounts: dict[str, Account] = field(factory=dict[str, Account], init=False)
+    _of: dict[str, list[str]] = field(factory=dict[str, list[str]], init=False)
     # One change at a time: each starts from what the one before it has made durable.
     _changing: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def load(self) -> None:
         """Read the accounts from the journal."""
-        self._accounts = {account.id: account for account in await self.writer.read(_stored)}
+        self._accounts, self._of = {}, {}
+        for account in sorted(await self.writer.read(_stored), key=lambda each: (each.created_at_us, each.id)):
+            self._enter(account)
 
     def knows(self, account: str) -> bool:
         """Tell whether there is such an account."""
@@ -62,10 +65,9 @@ class Accounts:
         """Return the organisation of an account that there is."""
         return self._accounts[account].organisation
 
-    def of(self, organisation: str) -> list[str]:
+    def of(self, organisation: str) -> Sequence[str]:
         """Return the accounts of an organisation, oldest first."""
-        found = [each for each in self._accounts.values() if each.organisation == organisation]
-        return [each.id for each in sorted(found, key=lambda each: (each.created_at_us, each.id))]
+        return self._of.get(organisation, ())
 
     def mode_of(self, account: str) -> Mode:
         """Return how an account trades."""
@@ -101,7 +103,7 @@ class Accounts:
             # Even if whoever asked is cut off: memory must not fall behind.
             with trio.CancelScope(shield=True):
                 await self.writer.commit(Batch(records=[_record(account)]))
-            self._accounts[account.id] = account
+            self._enter(account)
         return account_object(account)
 
     async def account_list(self, caller: Asker, asked: Page) -> AccountPage:
@@ -115,6 +117,10 @@ class Accounts:
         if len(found) > asked.limit:
             cursor = paging.encode_cursor(page[-1].created_at_us, page[-1].id, filters=filters)
         return AccountPage(data=tuple(map(account_object, page)), next_cursor=cursor)
+
+    def _enter(self, account: Account) -> None:
+        self._accounts[account.id] = account
+        self._of.setdefault(account.organisation, []).append(account.id)
 
     def _all(self) -> list[Account]:
         return list(self._accounts.values())
@@ -148,4 +154,4 @@ def _stored(reader: Reader) -> list[Account]:
     named = dict.fromkeys(row.owner for entity in _NAMING for row in reader.rows(entity))
     implied = [Account(id=name, name=name, organisation=name) for name in named if name not in ("", OWNER)]
     recorded = [msgspec.json.decode(row.data, type=Account) for row in reader.rows(ENTITY)]
-    return [Account(id=OWNER, name=ORGANISATION), *implied, *recorded]
+    return list({each.id: each for each in (Account(id=OWNER, name=ORGANISATION), *implied, *recorded)}.values())

@@ -92,7 +92,7 @@ class Creating(Protocol):
 class Organisations(Protocol):
     """The accounts as the dialect sees them."""
 
-    def of(self, organisation: str) -> list[str]:
+    def of(self, organisation: str) -> Sequence[str]:
         """Return the accounts of an organisation, oldest first."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -45,7 +46,7 @@ class Keys(Protocol):
 class Organisations(Protocol):
     """The accounts as the tokens see them."""
 
-    def of(self, organisation: str) -> list[str]:
+    def of(self, organisation: str) -> Sequence[str]:
         """Return the accounts of an organisation, oldest first."""
         ...
 
@@ -60,12 +61,16 @@ class Tokens:
     master_key: bytes = field(repr=False)
     keys: Keys
     organisations: Organisations
-    _signing: SigningKey = field(factory=SigningKey, init=False)
+    _signing: SigningKey = field(init=False)
+    _key: bytes = field(init=False, repr=False)
     _changing: trio.Lock = field(factory=trio.Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._take(SigningKey())
 
     async def load(self) -> None:
         """Read from the journal which version of the key is in force."""
-        self._signing = await self.writer.read(_stored)
+        self._take(await self.writer.read(_stored))
 
     def bear(self, authorization: str) -> Caller:
         """Return who an `Authorization` header stands for; raise InvalidSignature or KeyExpired."""
@@ -83,7 +88,7 @@ class Tokens:
             return self.keys.bear(api_key, secret)
         if "." not in shown:
             raise InvalidSignature("a key alone is never enough; send Authorization: Bearer KEY:SECRET")
-        claims = read_token(shown, self._key(), self._signing.version, now_s=self.clock.now_us() // 1_000_000)
+        claims = read_token(shown, self._key, self._signing.version, now_s=self.clock.now_us() // 1_000_000)
         accounts = self.organisations.of(claims.org)
         if not accounts:
             raise InvalidSignature(f"the organisation {claims.org} has no account any more")
@@ -108,7 +113,7 @@ class Tokens:
             exp=now_s + asked.ttl_seconds,
             jti=random_id("tok", self.ids.entropy(6)),
         )
-        token = made_token(claims, self._key(), self._signing.version)
+        token = made_token(claims, self._key, self._signing.version)
         register_secret(token)
         return TokenObject(
             token=token,
@@ -127,12 +132,13 @@ class Tokens:
             # Even if whoever asked is cut off: memory must not fall behind.
             with trio.CancelScope(shield=True):
                 await self.writer.commit(Batch(records=[Record(ENTITY, SIGNING, Kind.PUT, msgspec.json.encode(fresh))]))
-            self._signing = fresh
+            self._take(fresh)
         return TokensRotated(version=fresh.version)
 
-    def _key(self) -> bytes:
+    def _take(self, signing: SigningKey) -> None:
+        self._signing = signing
         # No API key has a blank in its name, so none has this secret.
-        return derive_secret(self.master_key, SIGNING, self._signing.version).encode()
+        self._key = derive_secret(self.master_key, SIGNING, signing.version).encode()
 
 
 def _stored(reader: Reader) -> SigningKey:

@@ -87,7 +87,7 @@ async def test_accounts_of_an_organisation_come_oldest_first(tmp_path: Path) -> 
         assert office.accounts.of("acme") == made
         assert office.accounts.of("other") == [other]
         assert office.accounts.of("main") == ["acct_main"]
-        assert office.accounts.of("nobody") == []
+        assert list(office.accounts.of("nobody")) == []
         assert office.accounts.organisation_of(other) == "other"
 
 
@@ -162,6 +162,17 @@ async def test_an_account_that_only_a_key_names_is_one_of_its_own(tmp_path: Path
 
         assert office.accounts.of("main") == ["acct_main"]
         assert office.accounts.of("acct_old") == ["acct_old"]
+        assert len((await office.accounts.account_list(Operator(), Page())).data) == 2
+
+
+async def test_an_account_with_keys_is_one_account_after_a_restart(tmp_path: Path) -> None:
+    async with open_office(tmp_path) as office:
+        first, second = await office.create("first", "acme"), await office.create("second", "acme")
+        for each in (second, first):
+            await office.keys.create(KeyCreate(name="x", scopes=("trade",), account_id=each), account="acct_main")
+    async with open_office(tmp_path) as office:
+        assert office.accounts.of("acme") == [first, second]
+        assert len((await office.accounts.account_list(Operator(), Page())).data) == 3
 
 
 async def test_pages_hold_each_account_once(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from actors.answers import Answers
 from actors.dialect import Dialect
 from pipaid.dialect import shapes
-from pipaid.engine.params import ParamSpec
+from pipaid.engine.knobs import ParamSpec
 from pipaid.errors import (
     DuplicateName,
     ExchangeError,
