@@ -7,19 +7,20 @@ strategy which a user made is deleted by that user.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from heapq import nlargest
 from typing import Any, Final, Protocol
 
 import msgspec
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from actors.actor import Asker, Writer
 from pipaid.dialect import shapes
-from pipaid.dialect.showing import Figures, row_of, strategy_told
+from pipaid.dialect.showing import Figures, defaults_of, row_of, strategy_told
 from pipaid.dialect.status import Spoken, Step, standing_of, way
-from pipaid.dialect.writing import changes_of, definition_of
-from pipaid.errors import InsufficientPermission, PipaidError
+from pipaid.dialect.writing import RULES, changes_of, definition_of
+from pipaid.errors import InsufficientPermission, NotFound, PipaidError
 from pipaid.model import reply, report, request
 from pipaid.model.account import Mode
 from pipaid.model.instrument import Instrument
@@ -50,6 +51,9 @@ class Owner:
 
     account: str
     who: str
+
+
+ANYBODY: Final = Owner("", "the dialect")
 
 
 class Listed(Protocol):
@@ -122,6 +126,8 @@ class Operations(Protocol):
 
     async def strategy_stats(self, caller: Asker, asked: request.StrategyStats) -> report.StrategyStatistics: ...
 
+    async def template_get(self, caller: Asker, asked: request.Addressed) -> report.TemplateObject: ...
+
     async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList: ...
 
 
@@ -135,6 +141,7 @@ class Dialect:
     organisations: Organisations
     writer: Writer
     instruments: Callable[[], Mapping[str, Instrument]]
+    _defaults: Mapping[str, Any] | None = field(default=None, init=False)
 
     async def dialect_list(self, caller: Speaker, asked: shapes.ListAsked) -> shapes.Listing:
         """List what the caller sees, newest first."""
@@ -232,10 +239,17 @@ class Dialect:
 
     async def _told(self, id: str) -> shapes.Told:
         positions = await self.writer.read(lambda reader: _open_positions(reader, id))
+        if self._defaults is None:
+            # Templates are found once, at the start.
+            with suppress(NotFound):
+                rules = await self.operations.template_get(ANYBODY, request.Addressed(id=RULES))
+                self._defaults = defaults_of(rules.params_schema)
+            self._defaults = self._defaults or {}
         member = self.roster.member(None, id)
         tally, _, unrealised = member.figures()
         figures = Figures(tally=tally, positions=positions, unrealised=unrealised)
-        return shapes.Told(strategy=strategy_told(member.strategy, figures, self.instruments()))
+        told = strategy_told(member.strategy, figures, self.instruments(), self._defaults)
+        return shapes.Told(strategy=told)
 
     async def _bring(self, caller: Speaker, id: str, wanted: Spoken) -> shapes.Told:
         """Take the steps to a status; if one fails, those before it stand, and the refusal says so."""

@@ -19,14 +19,6 @@ from pipaid.model.position import Position
 from pipaid.model.reply import fault_summary
 from pipaid.model.strategy import Status, Strategy, Tally
 
-# What is in force where an execution config says nothing.
-EXECUTION: Final[Mapping[str, Any]] = {
-    "max_risk_per_trade": 0.01,
-    "reward_factor": 2,
-    "stop_loss_calculation": "dynamic_atr",
-    "atr_period": 14,
-    "atr_volatility_factor": 2.0,
-}
 _BREAKS: Final = re.compile(r"[^0-9a-z]+")
 
 
@@ -54,8 +46,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     unrealised: Decimal
 
 
-def strategy_told(strategy: Strategy, figures: Figures, instruments: Mapping[str, Instrument]) -> StrategyTold:
-    """Return a strategy whole."""
+def strategy_told(
+    strategy: Strategy, figures: Figures, instruments: Mapping[str, Instrument], defaults: Mapping[str, Any]
+) -> StrategyTold:
+    """Return a strategy whole; `defaults` are in force where an execution config says nothing."""
     definition = strategy.definition
     rules, asked = definition.template_id == RULES, definition.params if definition.template_id == ANALYST else {}
     kind = "config" if rules else "prompt" if definition.template_id == ANALYST else "code"
@@ -65,7 +59,7 @@ def strategy_told(strategy: Strategy, figures: Figures, instruments: Mapping[str
         asset=asset_of(strategy, instruments),
         status=spoken_status(strategy).value,
         rules=_rules(strategy, instruments) if rules else None,
-        execution_config=_execution(definition.params) if rules else None,
+        execution_config=_execution(definition.params, defaults) if rules else None,
         execution_state=_state(strategy, figures),
         strategy_type=str(asked.get("strategy_type", kind)),
         execution_mode=str(asked.get("execution_mode", "rule_only")),
@@ -101,10 +95,17 @@ def _rules(strategy: Strategy, instruments: Mapping[str, Instrument]) -> RuleSet
     )
 
 
-def _execution(params: Mapping[str, Any]) -> dict[str, Any]:
+def defaults_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the schema of a template of rules says is in force where an execution config says nothing."""
+    execution: Mapping[str, Any] = schema.get("properties", {}).get("execution_config", {})
+    found = {name: each.get("default") for name, each in execution.get("properties", {}).items()}
+    return {name: default for name, default in found.items() if default is not None}
+
+
+def _execution(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     factor = float(params.get("reward_factor", REWARD_FACTOR))
     whole = int(factor) if factor.is_integer() else factor
-    return {**EXECUTION, **params.get("execution_config", {}), "reward_factor": whole}
+    return {**defaults, **params.get("execution_config", {}), "reward_factor": whole}
 
 
 def _state(strategy: Strategy, figures: Figures) -> ExecutionState:

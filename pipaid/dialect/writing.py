@@ -32,12 +32,12 @@ _CODE: Final = "names a template that is installed: POST /v1/strategies takes it
 # In which candles a strategy with such a rule decides: none has half an hour, and two quarters are one.
 CANDLES: Final[Mapping[str, Timeframe]] = {
     "5m": Timeframe.M5, "15m": Timeframe.M15, "30m": Timeframe.M15, "1h": Timeframe.H1, "4h": Timeframe.H4,
-    "1D": Timeframe.D1, "1d": Timeframe.D1, "M5": Timeframe.M5, "M15": Timeframe.M15, "M30": Timeframe.M15,
-    "H1": Timeframe.H1, "H4": Timeframe.H4, "D1": Timeframe.D1,
+    "1D": Timeframe.D1, "1d": Timeframe.D1, "M15": Timeframe.M15, "H1": Timeframe.H1,
+    "H4": Timeframe.H4, "D1": Timeframe.D1,
 }  # fmt: skip
 _PRIMARY: Final[Mapping[str, Timeframe]] = {
-    "1m": Timeframe.M1, "M1": Timeframe.M1,
-    **{name: candles for name, candles in CANDLES.items() if name not in ("30m", "M30")},
+    "1m": Timeframe.M1, "M1": Timeframe.M1, "M5": Timeframe.M5,
+    **{name: candles for name, candles in CANDLES.items() if name != "30m"},
 }  # fmt: skip
 
 _Mistakes = list[tuple[str, str]]

@@ -157,10 +157,8 @@ async def test_the_published_body_answers_the_published_shape(tmp_path: Path, au
         "rules": {
             "name": "btc_rsi_strategy", "asset": "BTC", "entry": (TRIGGER, FILTER), "exit": (), "reward_factor": 2.0,
         },
-        "execution_config": {
-            "max_risk_per_trade": 0.01, "reward_factor": 2, "stop_loss_calculation": "dynamic_atr", "atr_period": 14,
-            "atr_volatility_factor": 2.0,
-        },
+        # What is in force besides is known to the template that there is.
+        "execution_config": {"reward_factor": 2},
         "execution_state": {
             "cash_balance": 10000.0, "account_value": 10000.0, "total_trades": 0, "num_open_positions": 0,
         },
@@ -177,8 +175,7 @@ async def test_what_was_given_stands_over_the_defaults(tmp_path: Path, autojump_
         )
 
     assert told.execution_config == {
-        "max_risk_per_trade": 0.01, "reward_factor": 2.5, "stop_loss_calculation": "dynamic_atr", "atr_period": 7,
-        "atr_volatility_factor": 2.0, "initial_balance": 500, "cooldown_bars": 3,
+        "reward_factor": 2.5, "atr_period": 7, "initial_balance": 500, "cooldown_bars": 3,
     }  # fmt: skip
     assert told.execution_state.cash_balance == told.execution_state.account_value == 500.0
 

@@ -118,7 +118,7 @@ def test_an_asset_is_traded_against_the_usual_quote_if_it_is(asset: str, symbol:
         (["1D", "4h"], ["15m"], "15m"),
         (["1D", "1D"], [], "1d"),
         (["30m", "1h"], [], "15m"),
-        (["H4", "M5"], [], "5m"),
+        (["H4", "M15"], [], "15m"),
     ],
 )
 def test_rules_are_decided_on_in_the_shortest_candles_that_one_of_them_needs(

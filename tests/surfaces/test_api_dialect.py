@@ -106,6 +106,68 @@ def test_the_published_listing_line_answers_the_published_shape(place: Place) ->
     assert bare["limit"] == 100
 
 
+def test_the_published_creating_line_answers_the_published_shape(place: Place) -> None:
+    published = {"name": "BTC RSI Strategy", "asset": "BTC", "entry": ENTRY, "exit": [], "reward_factor": 2.0}
+    bearer = f"Authorization: Bearer {place.token}"
+
+    status, body = curl(
+        "-X", "POST", place.url, "-H", bearer, "-H", "Content-Type: application/json",
+        "-d", msgspec.json.encode(published).decode(),
+    )  # fmt: skip
+    told = body["strategy"]
+    again = curl("-X", "POST", place.url, "-H", bearer, "-d", msgspec.json.encode(published).decode())
+    shown = place.get(told["id"])
+    core = place.user.send("GET", f"/v1/strategies/{told['id']}").json()
+    gone = curl("-X", "DELETE", f"{place.url}/{told['id']}", "-H", bearer)
+
+    assert (status, body["success"]) == (201, True)
+    assert (told["name"], told["asset"], told["status"], told["owner"]) == (
+        "BTC RSI Strategy",
+        "BTC",
+        "inactive",
+        "alice",
+    )
+    assert told["rules"] == {
+        "name": "btc_rsi_strategy", "asset": "BTC", "entry": ENTRY, "exit": [], "reward_factor": 2.0,
+    }  # fmt: skip
+    assert told["execution_config"].items() >= {
+        "max_risk_per_trade": 0.01, "reward_factor": 2, "stop_loss_calculation": "dynamic_atr", "atr_period": 14,
+        "atr_volatility_factor": 2.0,
+    }.items()  # fmt: skip
+    assert told["execution_config"]["max_open_positions"] == 10
+    assert told["execution_state"] == {
+        "cash_balance": 10000.0, "account_value": 10000.0, "total_trades": 0, "num_open_positions": 0,
+    }  # fmt: skip
+    assert (again[0], again[1]["code"]) == (409, "DUPLICATE_NAME")
+    assert shown == told
+    assert (core["template_id"], core["symbols"], core["timeframe"], core["capital"]) == (
+        "tpl_rules", ["BTCUSDT"], "1h", "10000.00",
+    )  # fmt: skip
+    # Who made it may delete it.
+    assert gone == (200, {"success": True, "id": told["id"], "deleted": True})
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"entry": [ENTRY[0]]}, "entry"),
+        ({"entry": [ENTRY[0], {**ENTRY[1], "name": "no_such_signal"}]}, "entry[1].name"),
+        ({"entry": [{**ENTRY[0], "params": {"window": 1_000}}, ENTRY[1]]}, "entry[0].params"),
+        ({"execution_config": {"atr_period": 0}}, "execution_config.atr_period"),
+        ({"execution_config": {"no_such_field": 1}}, "execution_config"),
+    ],
+)
+def test_what_the_template_has_against_rules_is_told_by_its_place(place: Place, changes: Any, field: str) -> None:
+    body = {"name": "refused", "asset": "BTC", "entry": ENTRY, **changes}
+
+    status, answer = curl(
+        "-X", "POST", place.url, "-H", f"Authorization: Bearer {place.token}", "-d", msgspec.json.encode(body).decode()
+    )
+
+    assert (status, answer["code"]) == (400, "VALIDATION_ERROR"), answer
+    assert any(each["field"].startswith(field) for each in answer["details"]), answer
+
+
 def test_one_is_shown_with_the_fields_of_both_forms(place: Place) -> None:
     shown = place.get(place.create())
 
