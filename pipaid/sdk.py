@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pipaid.backtesting import Backtest, Candles, Result, trades_from_csv
     from pipaid.client.awaiting import AsyncClient
     from pipaid.client.blocking import Client
+    from pipaid.signals.catalogue.asking import signal
 
 __all__ = [
     "EVERY",
@@ -98,6 +99,7 @@ __all__ = [
     "object_param",
     "optional_param",
     "refused_param",
+    "signal",
     "signal_rule",
     "table_param",
     "text_param",
@@ -110,6 +112,7 @@ _LATE = {
     "Candles": "pipaid.backtesting",
     "Client": "pipaid.client.blocking",
     "Result": "pipaid.backtesting",
+    "signal": "pipaid.signals.catalogue.asking",
     "trades_from_csv": "pipaid.backtesting",
 }
 

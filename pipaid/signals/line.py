@@ -32,7 +32,6 @@ WINDOWED: Final = frozenset(
         "lowest",
         "ramp",
         "oldest_highest",
-        "spread",
     }
 )
 
@@ -268,7 +267,10 @@ def _reach(line: Line, known: dict[Line, int | None]) -> int | None:
         known[line] = None
         return None
     longest = max((each for each in reaches if each is not None), default=1)
-    if line.operation == "shift":
+    if line.operation == "spread":
+        # Of the middle, only the newest counts.
+        longest = max(longest, (reaches[0] or 0) + int(line.params[0]) - 1)
+    elif line.operation == "shift":
         longest += int(line.params[0])
     elif line.operation == "weighted":
         longest += len(line.params) - 1

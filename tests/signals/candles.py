@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 from hypothesis import strategies as st
 
@@ -100,3 +101,29 @@ def storms(draw: st.DrawFn, *, decimals_min: int = 0) -> Sequence[Candle]:
             )
             index += 1
     return candles
+
+
+def restless(count: int, *, seed: int = 1) -> list[Candle]:
+    """Return hours of all kinds: calm, trending and wild ones, flat stretches, gaps, and hours without any volume."""
+    chance = Random(seed)
+    cent = Decimal("0.01")
+    close, index = Decimal(100), 24 * 11
+    candles: list[Candle] = []
+    while len(candles) < count:
+        kind = chance.choice(["calm", "calm", "up", "down", "wild", "wild", "flat", "still"])
+        drift = {"up": 0.004, "down": -0.004}.get(kind, 0.0)
+        reach = {"wild": 0.05, "flat": 0.0, "still": 0.0}.get(kind, 0.006)
+        for _ in range(chance.randint(3, 60 if reach else 25)):
+            opened = close
+            if reach and chance.random() < 0.2:
+                opened *= Decimal(1 + chance.gauss(0.0, reach))
+            drawn = close * Decimal(1 + drift + chance.gauss(0.0, reach) * (reach > 0))
+            close = min(max(drawn, Decimal(20)), Decimal(900)).quantize(cent)
+            opened = opened.quantize(cent)
+            wicks = [Decimal(abs(chance.gauss(0.0, reach)) * chance.choice([0, 0.2, 1])) * close for _ in range(2)]
+            high, low = max(opened, close) + wicks[0].quantize(cent), min(opened, close) - wicks[1].quantize(cent)
+            volume = Decimal(0 if kind == "still" or chance.random() < 0.03 else chance.randint(1, 5_000))
+            low = max(low, Decimal(1))
+            candles.append(Candle("EURUSD", Timeframe.H1, index * Timeframe.H1.ms, opened, high, low, close, volume))
+            index += 1 if chance.random() < 0.98 else chance.randint(2, 30)
+    return candles[:count]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipaid import sdk
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Timeframe
 from pipaid.signals.catalogue.declare import SignalType
@@ -158,3 +159,40 @@ def test_no_signal_is_true_without_candles_and_none_raises(name: str) -> None:
     asked = rule(name, given, timeframe=Timeframe.H1, anchor=1.0 if signal.anchored else None)
 
     assert not Columns(columns_of(candles_of([1])).between(10**13, 10**14)).holds(asked.condition).any()
+
+
+def test_scripts_ask_a_signal_of_a_column() -> None:
+    candles = columns_of(candles_of([1, 2, 3, 2, 2, 3, 4, 1]))
+
+    assert sdk.signal("is_above_sma", candles, window=2).nonzero()[0].tolist() == [1, 2, 5, 6]
+    assert sdk.signal("is_above_sma", candles, window=2, as_trigger=True).nonzero()[0].tolist() == [1, 5]
+    assert sdk.signal("cumulative_return_positive", candles, threshold=100).nonzero()[0].tolist() == [2, 5, 6]
+    with pytest.raises(InvalidParameter, match="windw is no param"):
+        sdk.signal("is_above_sma", candles, windw=2)
+
+
+def test_a_longer_period_counts_from_the_close_of_its_last_candle_on() -> None:
+    # Days close at 1, 2, 3 and so on; the average of one day turns at once.
+    closes = [1.0 + max(0, hour) // 24 if hour % 24 == 23 else 50.0 for hour in range(24 * 40)]
+    candles = columns_of(candles_of(closes))
+    held = sdk.signal("multi_tf_trend_bullish", candles, higher_tf="1D", window=2)
+
+    assert held.nonzero()[0].tolist() == list(range(24 * 3 - 1, len(closes)))
+    begun = sdk.signal("multi_tf_trend_bullish", candles, higher_tf="1D", window=2, as_trigger=True)
+    assert begun.nonzero()[0].tolist() == [24 * 3 - 1]
+
+
+def test_a_week_begins_on_monday() -> None:
+    # The epoch was a Thursday, so the first week is one of four days.
+    candles = columns_of(candles_of(range(100, 100 + 24 * 7 * 8)))
+    held = sdk.signal("multi_tf_trend_bullish", candles, window=2)
+
+    assert held.argmax() == 24 * (4 + 7 * 2) - 1
+
+
+def test_a_longer_period_is_made_of_whole_candles() -> None:
+    assert rule("multi_tf_trend_bullish", timeframe=Timeframe.H1).timeframe is Timeframe.D1
+    assert rule("multi_tf_trend_bullish", {"higher_tf": "4H"}, timeframe=Timeframe.H1).timeframe is Timeframe.H4
+    assert rule("multi_tf_trend_bullish", {"higher_tf": "15min"}, timeframe=Timeframe.M5).timeframe is Timeframe.M15
+    assert "must be made of whole 1h candles, got 15m" in refusal("multi_tf_trend_bullish", {"higher_tf": "15m"})
+    assert "must be one of 1m, 5m" in refusal("multi_tf_trend_bullish", {"higher_tf": "1M"})

@@ -63,26 +63,26 @@ def _typical_moves() -> tuple[Line, Line]:
     return moved > least, moved < 0.0 - least
 
 
-def _since(added: Line, window: int) -> Line:
-    """Return by how much a running total has grown since the oldest candle of a window."""
-    begun = added[-(window - 1)]
-    return where(defined(begun), total(added, window - 1), NOTHING)
+def _since(added: Line, begun: Line, window: int) -> Line:
+    """Return by how much a running total has grown since the oldest candle of a window, where it had begun by then."""
+    return where(defined(begun[-(window - 1)]), total(added, window - 1), NOTHING)
 
 
 def adi_growth(window: int) -> Line:
     """Return by how much accumulation and distribution has grown over a window."""
-    return _since(FLOW, window)
+    return _since(FLOW, FLOW, window)
 
 
 def obv_growth(window: int) -> Line:
     """Return by how much the balance of volume has grown over a window."""
     up, down = CLOSE[-1] < CLOSE, CLOSE[-1] > CLOSE
-    return _since(where(up, VOLUME, where(down, 0.0 - VOLUME, 0.0)), window)
+    return _since(where(up, VOLUME, where(down, 0.0 - VOLUME, 0.0)), CLOSE, window)
 
 
 def vpt_growth(window: int) -> Line:
     """Return by how much the trend of price times volume has grown over a window."""
-    return _since(VOLUME * (CLOSE / CLOSE[-1] - 1.0), window)
+    added = VOLUME * (CLOSE / CLOSE[-1] - 1.0)
+    return _since(added, added, window)
 
 
 def cmf(window: int) -> Line:

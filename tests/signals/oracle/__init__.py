@@ -1,0 +1,1 @@
+"""What signals should say, worked out from their definitions with nothing of the product's."""
