@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Generator
@@ -31,6 +32,8 @@ EXIT_TEMPORARY: Final = 75
 EXIT_CONFIGURATION: Final = 78
 HEAD_BYTES_MAX: Final = 32 * 1024
 KEEP_ALIVE_S: Final = 30
+# What this process has open besides its clients.
+OWN_DESCRIPTORS: Final = 64
 # What is under way may go on for so long once the process was told to end.
 GRACE_S: Final = 8
 # Whoever holds the other end of standard input may have said something so often before it is heard.
@@ -60,7 +63,18 @@ def run() -> None:
         identity = identity_of(config, world)
     except InvalidParameter as trouble:
         parser.exit(EXIT_CONFIGURATION, f"{trouble.message}\n")
+    have_descriptors(config.http.connections_max)
     raise SystemExit(asyncio.run(serve(config, world, identity, child=asked.child)))
+
+
+def have_descriptors(connections_max: int) -> None:
+    """Raise the limit of open files to what clients may need, those who are turned away included, as far as allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections_max + OWN_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def concerns(mistake: Mistake) -> bool:

@@ -146,7 +146,7 @@ _ROWS: Final = (
     ),
     _read(
         "strategy.why", "Explain what a strategy did at a moment, and why", request.StrategyWhy, report.Why,
-        path=f"{_STRATEGY}/why",
+        weight=10, path=f"{_STRATEGY}/why",
     ),
     _read(
         "strategy.stats", "Show a strategy's win rate, profit and costs", request.StrategyStats,

@@ -52,7 +52,7 @@ def _examined(api: Api, user: User, folder: Path, *, seed: int, examples: int, s
     command = [
         str(Path(sys.executable).with_name("st")), "run", f"{api.url}/openapi.json", "--seed", str(seed),
         "--max-examples", str(examples), "--checks", "all", "--max-response-time", str(ANSWER_S_MAX),
-        "--continue-on-failure", "--output-truncate", "false",
+        "--request-timeout", str(ANSWER_S_MAX), "--continue-on-failure", "--output-truncate", "false",
         "--report", "json,ndjson", "--report-json-path", str(report), "--report-ndjson-path", str(told),
     ]  # fmt: skip
     variables = {

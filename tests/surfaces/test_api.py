@@ -284,6 +284,20 @@ def test_the_shell_function_of_the_page_signs(api: Api, line: str, status: int) 
     assert int(done.stdout.rpartition("\n")[2]) == status, done.stdout
 
 
+def test_a_head_is_what_a_get_would_be_without_its_body(api: Api) -> None:
+    user = api.user()
+    path = f"/v1/strategies/{user.send('POST', '/v1/strategies', {'name': 'head alone', **GRID}).json()['id']}"
+
+    whole, head = user.send("GET", path), user.send("HEAD", path)
+    unsigned = httpx2.head(f"{api.url}{path}", trust_env=False)
+    command = user.send("HEAD", f"{path}/deploy")
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == whole.headers["Content-Length"] == str(len(whole.content))
+    assert (unsigned.status_code, unsigned.content) == (401, b"")
+    assert (command.status_code, command.headers["Allow"], command.content) == (405, "POST", b"")
+
+
 def test_health_and_figures_are_for_everybody(api: Api) -> None:
     health = httpx2.get(f"{api.url}/health", trust_env=False)
     head = httpx2.head(f"{api.url}/health", trust_env=False)

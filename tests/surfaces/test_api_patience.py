@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -208,3 +210,16 @@ def test_who_leaves_before_the_answer_finds_it_again_under_the_key(api: Api) -> 
 
     assert found.status_code == 201
     assert [each["id"] for each in listed if each["name"] == "left early"] == [found.json()["id"]]
+
+
+def test_as_many_are_served_as_may_be_whatever_limit_it_was_started_under(tmp_path: Path) -> None:
+    def begin() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    with serving(tmp_path, variables={"PIPAID__HTTP__CONNECTIONS_MAX": "200"}) as api, ExitStack() as there:
+        api.end()
+        api.start(preexec_fn=begin)
+        kept = [there.enter_context(connected(api)) for _ in range(200)]
+        for each in kept:
+            each.sendall(HEAD + b"\r\n")
+        assert all(answer_to(each).startswith(b"HTTP/1.1 200") for each in kept)
