@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipaid import errors
+from pipaid.api.asyncapi import stream_document
 from pipaid.api.openapi import document
 from pipaid.api.page import page_of
 from pipaid.api.upstream import Upstream
@@ -73,6 +74,7 @@ class Api:
         described = document()
         own = [
             Route("/openapi.json", self._fixed(_encode(described), JSON)),
+            Route("/asyncapi.json", self._fixed(_encode(stream_document()), JSON)),
             Route("/docs", self._fixed(page_of(described).encode(), "text/html")),
         ]
         app = Starlette(routes=[*own, *self._routes()], exception_handlers=handlers)

@@ -36,7 +36,8 @@ def page_of(document: Mapping[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>"
         f"<h1>{escape(info['title'])} API {escape(info['version'])}</h1><p>{escape(info['description'])} "
-        'Programs read <a href="/openapi.json">/openapi.json</a>.</p>'
+        'Programs read <a href="/openapi.json">/openapi.json</a>, and of the event stream '
+        '<a href="/asyncapi.json">/asyncapi.json</a>.</p>'
         "<h2>Signing</h2><p>The signature is an HMAC-SHA256 with the secret over timestamp, method, path with query "
         f"and body, one after the other.</p><pre>{escape(_SIGNING)}</pre>"
         f"{''.join(_groups(document))}</body></html>"

@@ -329,7 +329,9 @@ def account_told(id: str) -> str | None:
     return None if id == EVERYBODY else id.removeprefix(_ACCOUNT)
 
 
-class _Frame(msgspec.Struct, frozen=True, kw_only=True):
+class EventFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it leaves the process."""
+
     channel: str
     event: str
     id: str
@@ -354,7 +356,7 @@ def event_frame(draft: EventDraft, *, seq: int, ordinal: int) -> bytes:
     opt_in = draft.opt_in
     event_id = derived_id("evt", draft.strategy_id, seq, ordinal if opt_in else 0)
     return _ENCODER.encode(
-        _Frame(
+        EventFrame(
             channel=draft.channel,
             event=draft.name,
             id=draft.strategy_id,

@@ -44,7 +44,9 @@ class _ReqId(msgspec.Struct, frozen=True):
     req_id: _Short | int | None = None
 
 
-class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ServerFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Anything but an event that the server says."""
+
     op: str
     channel: str | None = None
     id: str | None = None
@@ -80,18 +82,18 @@ def parse_frame(text: str) -> ClientFrame:
 
 def pong(req_id: str | int | None, *, now_ms: int) -> bytes:
     """Answer a ping frame."""
-    return _ENCODER.encode(_Answer(op="pong", ts=now_ms, req_id=req_id))
+    return _ENCODER.encode(ServerFrame(op="pong", ts=now_ms, req_id=req_id))
 
 
 def accepted(channel: str, strategy_id: str | None = None, *, req_id: str | int | None = None) -> bytes:
     """Acknowledge a frame."""
-    return _ENCODER.encode(_Answer(op="ack", channel=channel, id=strategy_id, ok=True, req_id=req_id))
+    return _ENCODER.encode(ServerFrame(op="ack", channel=channel, id=strategy_id, ok=True, req_id=req_id))
 
 
 def begun(frame: ClientFrame, strategy_id: str, resumption: Resumption) -> bytes:
     """Acknowledge a subscription: what of the wanted past is gone, and where it begins if that was asked for."""
     oldest_seqs = dict(resumption.oldest_seqs)
-    answer = _Answer(
+    answer = ServerFrame(
         op="ack",
         channel=frame.channel,
         id=strategy_id,
@@ -105,7 +107,7 @@ def begun(frame: ClientFrame, strategy_id: str, resumption: Resumption) -> bytes
 
 def refused(frame: ClientFrame, error: PipaidError, *, strategy_id: str | None = None) -> bytes:
     """Acknowledge a frame that is not followed."""
-    answer = _Answer(
+    answer = ServerFrame(
         op="ack",
         channel=frame.channel if frame.op != "auth" else AUTH_CHANNEL,
         id=strategy_id,
@@ -119,7 +121,7 @@ def refused(frame: ClientFrame, error: PipaidError, *, strategy_id: str | None =
 
 def not_understood(error: PipaidError, req_id: str | int | None) -> bytes:
     """Answer a frame that cannot be understood."""
-    return _ENCODER.encode(_Answer(op="error", code=error.code, message=error.message, req_id=req_id))
+    return _ENCODER.encode(ServerFrame(op="error", code=error.code, message=error.message, req_id=req_id))
 
 
 def lagged(strategy_id: str, from_seq: int, to_seq: int, *, at_ms: int) -> bytes:

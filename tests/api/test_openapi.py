@@ -128,7 +128,7 @@ def test_the_page_names_every_operation_and_loads_nothing() -> None:
     page = page_of(DOCUMENT)
 
     assert all(f"<code>{operation.path}</code> {operation.summary}" in unescape(page) for operation in OFFERED)
-    assert set(re.findall(r"(?:src|href)=.([^\"\']*)", page)) == {"/openapi.json"}
+    assert set(re.findall(r"(?:src|href)=.([^\"\']*)", page)) == {"/asyncapi.json", "/openapi.json"}
     assert "<script" not in page
     assert "url(" not in page
     assert "@import" not in page

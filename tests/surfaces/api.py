@@ -83,6 +83,11 @@ class Api:
         known = {each["name"]: each["id"] for each in self.daemon.ask("account.list", limit=100)["data"]}
         return str(known.get(name) or self.daemon.ask("account.create", name=name, organisation=organisation)["id"])
 
+    @property
+    def stream(self) -> str:
+        """Return where the event stream is."""
+        return f"ws://127.0.0.1:{self.daemon.stream_port}/v1/ws"
+
     def user(self, *scopes: str, account: str | None = None) -> User:
         """Return somebody with a new key, of the owner's account or of the one with that name."""
         more = {} if account is None else {"account_id": self.account(account)}
