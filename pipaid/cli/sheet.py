@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import msgspec
 from attrs import frozen
 
+from pipaid.model.account import AccountObject
 from pipaid.model.job import ListedJob
 from pipaid.model.reply import OrderObject, PositionObject, Reply, RunObject, StrategyObject, TradeObject
 from pipaid.model.report import (
@@ -373,6 +374,14 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("EXPIRES", _at("expires_at")),
         Column("ROTATED", _at("rotated_at")),
         Column("GRACE UNTIL", _at("grace_until")),
+    ),
+    AccountObject: (
+        Column("ACCOUNT", lambda item: item.id, rank=0),
+        Column("NAME", lambda item: item.name, Kind.LABEL, 0),
+        Column("ORGANISATION", lambda item: item.organisation, Kind.LABEL, 0),
+        Column("VENUE", lambda item: item.venue),
+        Column("MODE", lambda item: item.mode, rank=0),
+        Column("CREATED", _at("created_at")),
     ),
     KillLog: (
         Column("AT", _at("timestamp"), rank=0),

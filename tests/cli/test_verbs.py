@@ -12,6 +12,7 @@ import pytest
 from pipaid import errors
 from pipaid.cli.terminal import Terminal
 from pipaid.cli.verbs import ended
+from pipaid.model.account import Account, AccountPage, Mode, TokenObject, TokensRotated, account_object
 from pipaid.model.reply import StrategyObject
 from pipaid.model.report import GateVerdict, KeyWithSecret, KillSwitch, Pong, Reloaded, StrategyState, Why
 from pipaid.model.request import Request
@@ -202,6 +203,36 @@ def test_a_secret_is_shown_with_a_warning_that_it_is_the_only_time(tmp_path: Pat
 
     assert "s3cret" in ended.out
     assert "this once" in ended.out
+
+
+def test_a_token_stands_alone_on_its_line_and_a_repeated_answer_says_that_it_is_gone(tmp_path: Path) -> None:
+    token = TokenObject(
+        token="one.two.three", token_id="tok_1", user="alice", organisation="acme", account_id="acct_1",
+        scopes=("strategies:read",), expires_at="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    told = iter([token, msgspec.structs.replace(token, token=None), TokensRotated(version=2)])
+    with control(tmp_path, {"token.create": lambda _: next(told), "token.rotate": lambda _: next(told)}) as served:
+        words = ("token", "create", "--user", "alice", "--organisation", "acme", "--scope", "read-only")
+        shown, again = (pipaid(*words, socket_path=served.path) for _ in range(2))
+        rotated = pipaid("token", "rotate", socket_path=served.path)
+
+    assert shown.out.splitlines()[0] == "one.two.three"
+    assert "of alice in acme, good until 2026-01-01T00:00:00Z; it is shown this once" in shown.out
+    assert "three" not in again.out
+    assert "tok_1" in again.out
+    assert "every token made so far is void" in rotated.out
+
+
+def test_accounts_are_listed_with_what_they_may(tmp_path: Path) -> None:
+    page = AccountPage(
+        data=(account_object(Account(id="acct_1", name="desk", organisation="acme", mode=Mode.PAPER)),),
+        next_cursor=None,
+    )
+    with control(tmp_path, {"account.list": lambda _: page}) as served:
+        ended = pipaid("account", "list", socket_path=served.path)
+
+    assert ended.out.splitlines()[0].split() == ["ACCOUNT", "NAME", "ORGANISATION", "VENUE", "MODE"]
+    assert ended.out.splitlines()[2].split() == ["acct_1", "desk", "acme", "simulated", "paper"]
 
 
 def test_events_are_printed_one_a_line(tmp_path: Path) -> None:
