@@ -9,6 +9,7 @@ from heapq import nlargest
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
+import structlog
 from attrs import define
 
 from actors.actor import Asker, Employed, Failures, Guard, Writer, told_cause, without_cancelled
@@ -16,6 +17,7 @@ from pipaid.engine.assembly import Memory, larger_timeframes
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
 from pipaid.engine.explanation import Past, explain, memory_at
+from pipaid.engine.foretelling import notes_on
 from pipaid.engine.holdings import reserve_of, seniority
 from pipaid.engine.params import params_schema
 from pipaid.engine.quotes import Quotes
@@ -24,6 +26,7 @@ from pipaid.engine.stakes import exposure_of
 from pipaid.engine.statistics import strategy_statistics
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError
+from pipaid.foretelling import pasts_of
 from pipaid.model import paging, reply, report, request
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_millis
@@ -36,6 +39,7 @@ from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
 
+log = structlog.get_logger()
 T = TypeVar("T", bound=msgspec.Struct)
 # A strategy that commits every minute for ten days; beyond, the oldest that is known has to do.
 VERSIONS_MAX: Final = 15_000
@@ -118,7 +122,26 @@ class Answers:
         """Create a draft."""
         fields = msgspec.structs.asdict(asked)
         strategy = await self.lifecycle.create(caller.account, StrategyDefinition(**fields))
-        return self._object(strategy.id, caller)
+        made, template = self._object(strategy.id, caller), self.catalogue.get(strategy.definition.template_id)
+        notes = await self._notes(strategy, template) if template.foretells else ()
+        return msgspec.structs.replace(made, notes=notes) if notes else made
+
+    async def _notes(self, strategy: Strategy, template: type[Template]) -> tuple[str, ...]:
+        """Return what to know of a strategy that was just made; nothing if that cannot be found out."""
+        definition = strategy.definition
+        try:
+            read = self.guard.run(0, larger_timeframes, definition, template)
+            timeframes = (definition.timeframe, *read)
+            pasts = await pasts_of(self.past, definition.symbols, timeframes, self.quotes.now_ms)
+            return self.guard.run(0, notes_on, definition, template, pasts)
+        except (PipaidError, OSError) as trouble:
+            reason = str(trouble)
+        except BaseException as trouble:  # a template's code runs in there, with all it may do
+            if without_cancelled(trouble) is None:
+                raise
+            reason = told_cause(trouble)
+        log.warning("strategy.unforetold", strategy_id=strategy.id, reason=reason)
+        return ()
 
     async def strategy_list(self, caller: Asker, asked: request.StrategyList) -> reply.StrategyPage:
         """List strategies, newest first."""

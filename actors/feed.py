@@ -17,6 +17,7 @@ from pipaid.engine.alarms import Alarms
 from pipaid.engine.effects import Effects, encode
 from pipaid.engine.quotes import Quotes
 from pipaid.errors import Unavailable
+from pipaid.foretelling import series_at
 from pipaid.model.candle import Candle, CandleBuilder, MarketTrade
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import market_step
@@ -172,14 +173,7 @@ class Feed:
 
     async def past(self, symbol: str, timeframe: Timeframe, at_ms: int) -> Series:
         """Return a series of its own as it stood at a moment of the past, for looking back."""
-        end_ms = at_ms - at_ms % timeframe.ms
-        anchor_ms = Series.anchor_ms(end_ms, timeframe)
-        count = (end_ms - anchor_ms) // timeframe.ms
-        series = Series(symbol, timeframe)
-        for candle in await self.market.history(symbol, timeframe, end_ms=end_ms, count=count):
-            if candle.open_time_ms >= anchor_ms:
-                series.append(candle)
-        return series
+        return await series_at(self.market, symbol, timeframe, at_ms)
 
     async def _forming(self, symbol: str, timeframe: Timeframe, now_ms: int) -> list[Candle]:
         begun_ms = now_ms - now_ms % timeframe.ms

@@ -153,6 +153,7 @@ def template_objections(template: Any, name: str | None = None) -> Iterator[str]
             "description",
             "capital_min",
             "multi_symbol",
+            "foretells",
             "reads_larger",
             "risk_defaults",
             "state_type",
@@ -170,8 +171,9 @@ def template_objections(template: Any, name: str | None = None) -> Iterator[str]
         yield "capital_min must be a Decimal from zero"
     if not isinstance(declared["multi_symbol"], bool):
         yield "multi_symbol must be a bool"
-    if not isinstance(declared["reads_larger"], bool):
-        yield "reads_larger must be a bool"
+    for flag in ("foretells", "reads_larger"):
+        if not isinstance(declared[flag], bool):
+            yield f"{flag} must be a bool"
     if not isinstance(declared["risk_defaults"], RiskParams):
         yield "risk_defaults must be RiskParams"
     if not (isinstance(declared["state_type"], type) and issubclass(declared["state_type"], msgspec.Struct)):

@@ -25,6 +25,7 @@ from pipaid.sdk import (
 
 DAY_MS: Final = 86_400_000
 CANDLES_MAX: Final = 1_000_000
+INITIAL_BALANCE: Final = Decimal(10_000)
 BLEND: Final = "is not implemented: how several ATRs are blended was never published; use atr_period"
 # What rules may call their timeframe, and what that is here.
 TIMEFRAMES: Final[Mapping[str, Timeframe]] = MappingProxyType(
@@ -144,7 +145,7 @@ class ExecutionConfig:
         "Largest notional of an entry, in quote currency", above="0", default="10000000", floats=True
     )
     initial_balance: Decimal = decimal_param(
-        "Capital of strategies that are created without one", above="0", default="10000", floats=True
+        "Capital of strategies that are created without one", above="0", default=str(INITIAL_BALANCE), floats=True
     )
     volatility_window: int = integer_param("Candles of the volatility that sizes go by", low=2, high=500, default=24)
     target_volatility: Decimal = decimal_param(
@@ -201,6 +202,18 @@ def settled(config: ExecutionConfig, reward: Decimal) -> ExecutionConfig:
         pauses[timeframe.value] = evolve(usual, **told)
     own = config.reward_factor if config.reward_factor is not None else reward
     return evolve(config, cooldown_config=pauses, reward_factor=own)
+
+
+def surprises(config: ExecutionConfig, capital: Decimal) -> Iterator[str]:
+    """Yield what of a config has no effect, or another one than its name may tell."""
+    for name, value in (("slippage_pct", config.slippage_pct), ("fee_pct", config.fee_pct)):
+        if value is not None:
+            yield f"execution_config.{name} has no effect: the venue or the backtest tells it"
+    if config.initial_balance not in (INITIAL_BALANCE, capital):
+        yield f"execution_config.initial_balance has no effect: the capital is {capital:f}"
+    for name, limit in (("daily", config.daily_momentum_limit), ("weekly", config.weekly_momentum_limit)):
+        if limit is not None:
+            yield f"execution_config.{name}_momentum_limit holds beside cooldown_config, which replaces it elsewhere"
 
 
 def _caps(config: ExecutionConfig, cooldown_candles: int) -> RiskParams:

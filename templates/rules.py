@@ -35,7 +35,7 @@ from pipaid.sdk import (
     signal_rule,
     text_param,
 )
-from templates.execution import DEFAULTS, TIMEFRAMES, Execution, ExecutionConfig, settled
+from templates.execution import DEFAULTS, TIMEFRAMES, Execution, ExecutionConfig, settled, surprises
 from templates.protected import exact
 
 RULES_MAX: Final = 20
@@ -134,6 +134,7 @@ class Rules(Template):
     description = "Enters where a trigger and a filter signal hold together, with ATR stops, targets and risk sizing."
     params_type = RulesParams
     state_type = RulesState
+    foretells: ClassVar[bool] = True
     reads_larger: ClassVar[bool] = True
     # Those of an `execution_config` of which nothing is told.
     risk_defaults: ClassVar[RiskParams] = DEFAULTS
@@ -182,6 +183,16 @@ class Rules(Template):
     def guards(cls, params: RulesParams, timeframe: Timeframe) -> Guards:
         """Return the limits of `execution_config`."""
         return params.execution.guards(timeframe)
+
+    @classmethod
+    def remarks(cls, params: RulesParams, capital: Decimal) -> Sequence[str]:
+        """Return what of `execution_config` has no effect, or may surprise."""
+        return tuple(surprises(params.execution_config, capital))
+
+    def enters_on(self) -> Mapping[str, Condition]:
+        """Return the entry rules, unless they depend on the price at deployment."""
+        names = (f"{rule.name} ({rule.signal_type}, {rule.timeframe})" for rule in self._entry.rules)
+        return dict(zip(names, self._entry.conditions, strict=False))
 
     def features(self) -> tuple[Feature, ...]:
         """Return the features that `on_candle` reads."""

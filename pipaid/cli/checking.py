@@ -10,6 +10,7 @@ import msgspec
 
 from pipaid.cli.drawing import drawn
 from pipaid.cli.exits import Exit
+from pipaid.cli.foretelling import foretold
 from pipaid.cli.sheet import Column, Kind, listing
 from pipaid.cli.terminal import Terminal
 from pipaid.config import Declaration, Effective, Mistake, examine
@@ -42,6 +43,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What to know of a strategy, as programs read it."""
+
+    strategy: str
+    note: str
+
+
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration, as programs read it."""
 
@@ -49,6 +57,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[Value, ...]
     mistakes: tuple[Fault, ...]
     strategies: int
+    notes: tuple[Note, ...] = ()
 
 
 def check(terminal: Terminal, file: Path | None) -> int:
@@ -58,17 +67,22 @@ def check(terminal: Terminal, file: Path | None) -> int:
     declarations = examined.config.declarations if examined.config is not None else ()
     declared = len(declarations)
     mistakes = (*examined.mistakes, *strategy_mistakes(declarations))
+    config = examined.config
+    notes = [] if mistakes or config is None else list(foretold(config, declarations))
     if terminal.as_json:
         checked = Checked(
             file=str(file) if file is not None else None,
             values=tuple(Value(key=each.key, value=each.value, source=each.source) for each in examined.values),
             mistakes=tuple(map(_fault, mistakes)),
             strategies=declared,
+            notes=tuple(Note(strategy=name, note=note) for name, note in notes),
         )
         terminal.say_json(msgspec.json.encode(checked))
     else:
         _show_values(terminal, examined.values)
         _show_verdict(terminal, mistakes, f"{file or 'the built-in defaults'}: no mistakes; {declared} strategies")
+        for name, note in notes:
+            terminal.say(f"{name}: {note}")
     return Exit.REFUSED if mistakes else Exit.OK
 
 

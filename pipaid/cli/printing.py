@@ -81,7 +81,8 @@ def _strategy(reply: Any) -> str:
     told = ""
     if reply.status == "deployed" and reply.dry_run is not None:
         told = " (dry run)" if reply.dry_run else " (on its account)"
-    return f"{reply.id} {reply.name!r} is {reply.status}{told}"
+    said = [f"{reply.id} {reply.name!r} is {reply.status}{told}"]
+    return "\n".join([*said, *(reply.notes or ())])
 
 
 def _reloaded(reply: Any) -> str:

@@ -208,9 +208,10 @@ class NoState(msgspec.Struct, frozen=True):
 class Template:
     """A vetted algorithm. Subclasses set the class variables, declare their features and return intents.
 
-    Only one that `reads_larger` may name features of larger timeframes than its strategy's. One instance serves one
-    strategy; `state` holds one value of `state_type` per symbol, saved with each commit and handed back after a
-    restart. Callbacks are synchronous, see a View, and never do I/O.
+    One that `foretells` is asked, when a strategy is made, what `remarks` and `enters_on` say. Only one that
+    `reads_larger` may name features of larger timeframes than its strategy's. One instance serves one strategy; `state`
+    holds one value of `state_type` per symbol, saved with each commit and handed back after a restart. Callbacks are
+    synchronous, see a View, and never do I/O.
     """
 
     id: ClassVar[str]
@@ -222,6 +223,7 @@ class Template:
     capital_min: ClassVar[Decimal] = Decimal(100)
     multi_symbol: ClassVar[bool] = True
     reads_larger: ClassVar[bool] = False
+    foretells: ClassVar[bool] = False
 
     def __init__(self, params: Any, state: Mapping[str, msgspec.Struct] | None = None) -> None:
         self.params = params
@@ -247,6 +249,15 @@ class Template:
     def guards(cls, params: Any, timeframe: Timeframe) -> Guards:
         """Return what holds a strategy of some params back, on top of which come the caps of `params.risk`."""
         return Guards(risk=cls.risk_defaults)
+
+    @classmethod
+    def remarks(cls, params: Any, capital: Decimal) -> Sequence[str]:
+        """Return what to know about valid params, such as those that have no effect."""
+        return ()
+
+    def enters_on(self) -> Mapping[str, Condition]:
+        """Return the conditions that hold together where a position is entered, each with its name."""
+        return {}
 
     def features(self) -> tuple[Feature, ...]:
         """Return the features of the strategy's series that `on_candle` reads."""

@@ -71,7 +71,8 @@ class FaultSummary(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyObject(Reply, frozen=True, kw_only=True):
     """A strategy, in the same shape from every operation that answers with one.
 
-    `restarting` says what it crashed with while it waits for its next start, and how many of those it has.
+    `restarting` says what it crashed with while it waits for its next start, and how many of those it has; `notes`,
+    where it is created, what to know of it, such as how often its rules would have entered.
     """
 
     id: str
@@ -92,6 +93,7 @@ class StrategyObject(Reply, frozen=True, kw_only=True):
     run: RunSummary | None
     error: FaultSummary | None
     restarting: str | UnsetType = UNSET
+    notes: tuple[str, ...] | UnsetType = UNSET
 
 
 class StrategyPage(Reply, frozen=True, kw_only=True):

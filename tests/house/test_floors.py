@@ -27,6 +27,7 @@ FLOORS = {
     "pipaid.backtesting": 4,
     "pipaid.jobs": 4,
     "pipaid.client": 4,
+    "pipaid.foretelling": 4,
     "pipaid.optimising": 4,
     "pipaid.sdk": 4,
     "templates": 4,

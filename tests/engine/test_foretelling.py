@@ -1,0 +1,115 @@
+"""What is foretold of a strategy: how often its entry rules held together in the past, and what has no effect."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from pipaid.engine.foretelling import notes_on
+from pipaid.foretelling import columns_of
+from pipaid.model.columns import Candles
+from pipaid.model.instrument import Timeframe
+from pipaid.model.strategy import StrategyDefinition
+from pipaid.signals.series import Series
+from templates.momentum import Momentum
+from templates.rules import Rules
+from tests.signals.candles import candles_of
+
+HOUR_MS = 3_600_000
+WINDOWS = {"window_fast": 1, "window_slow": 2}
+TURN = {"name": "sma_cross_up", "signal_type": "TRIGGER", "timeframe": "1h", "params": WINDOWS}
+RISES = {"name": "price_above_ema", "signal_type": "FILTER", "timeframe": "1h", "params": {"window": 2}}
+
+
+def defined(*entry: dict[str, Any], symbols: tuple[str, ...] = ("EURUSD",), **execution: Any) -> StrategyDefinition:
+    return StrategyDefinition(
+        name="told",
+        template_id="tpl_rules",
+        params={"entry": list(entry), "execution_config": execution},
+        symbols=symbols,
+        timeframe=Timeframe.H1,
+        capital=Decimal(10_000),
+        leverage=1,
+    )
+
+
+def past(closes: list[float]) -> dict[Timeframe, Candles]:
+    hours = Candles.from_candles(candles_of(closes))
+    return {timeframe: hours.larger(timeframe) for timeframe in (Timeframe.H1, Timeframe.H4)}
+
+
+def test_it_is_told_how_often_the_entry_rules_came_to_hold_together() -> None:
+    (told,) = notes_on(defined(TURN, RISES), Rules, {"EURUSD": past([100, 99, 100, 99, 100, 101, 99])})
+
+    assert told == (
+        "EURUSD: the entry rules came to hold together 2 times in the 7 candles of 1h from 1970-01-01T00:00:00Z to "
+        "1970-01-01T07:00:00Z; sma_cross_up (TRIGGER, 1h) 2 times, price_above_ema (FILTER, 1h) 2 times"
+    )
+
+
+def test_rules_that_never_held_together_are_told_to_be_so() -> None:
+    oversold = {"name": "rsi_oversold", "signal_type": "TRIGGER", "timeframe": "1h", "params": {"window": 2}}
+
+    (told,) = notes_on(defined(oversold, RISES), Rules, {"EURUSD": past([100, 101, 102, 90, 80, 95])})
+
+    assert "never held together in the 6 candles" in told
+    assert "would not have entered once; rsi_oversold (TRIGGER, 1h) 1 times" in told
+
+
+def test_a_rule_of_larger_candles_counts_as_of_the_last_that_had_closed() -> None:
+    # The second four hours close higher, which is known to the hours after them only.
+    above = {"name": "price_above_ema", "signal_type": "FILTER", "timeframe": "4h", "params": {"window": 2}}
+    closes = [100.0, 99, 100, 99, 99, 100, 101, 103, 102, 103, 102, 101]
+
+    (told,) = notes_on(defined(TURN, above), Rules, {"EURUSD": past(closes)})
+
+    assert "came to hold together once" in told
+
+
+def test_what_has_no_effect_is_told() -> None:
+    definition = defined(TURN, RISES, slippage_pct=0.01, initial_balance=5000, daily_momentum_limit=3)
+
+    told = notes_on(definition, Rules, {})
+
+    assert [note.split(" ")[0] for note in told] == [
+        "execution_config.slippage_pct",
+        "execution_config.initial_balance",
+        "execution_config.daily_momentum_limit",
+    ]
+
+
+def test_a_symbol_without_a_past_is_told_as_such() -> None:
+    told = notes_on(defined(TURN, RISES, symbols=("EURUSD", "GBPUSD")), Rules, {"EURUSD": {}})
+
+    assert told == ("EURUSD: there are no past candles to tell how often it would have entered",)
+
+
+def test_of_other_templates_nothing_is_told() -> None:
+    assert not Momentum.foretells
+    assert notes_on(_momentum(), Momentum, {"EURUSD": past([1.0, 2.0, 3.0])}) == ()
+
+
+def _momentum() -> StrategyDefinition:
+    return StrategyDefinition(
+        name="told",
+        template_id="tpl_momentum",
+        params={},
+        symbols=("EURUSD",),
+        timeframe=Timeframe.H1,
+        capital=Decimal(10_000),
+        leverage=1,
+    )
+
+
+def test_the_candles_that_a_series_keeps_are_those_it_was_given() -> None:
+    given = candles_of([100.25, 99.5, 101.75])
+    series = Series("EURUSD", Timeframe.H1)
+    for candle in given:
+        series.append(candle)
+
+    columns = columns_of(series)
+
+    assert list(columns) == given
+    assert np.array_equal(columns.time_ms, [0, HOUR_MS, 2 * HOUR_MS])
