@@ -123,7 +123,7 @@ class Api:
             trouble_told = answer.error or Trouble(PipaidError.code, "the daemon refused without a reason")
             status = _STATUS_OF.get(trouble_told.code, PipaidError.http_status)
             headers = self._headers(request_id, answer.budget, trouble_told.retry_after_ms, status)
-            return self._said(_told(trouble_told, spoken=operation.dialect), status, headers)
+            return self._no(trouble_told, status, headers, spoken=operation.dialect)
         return self._done(operation, answer, request_id)
 
     def _done(self, operation: Operation, answer: Answer, request_id: str) -> Response:
@@ -137,7 +137,12 @@ class Api:
     def _refused(self, trouble: PipaidError, request_id: str, *, spoken: bool = False, **headers: str) -> Response:
         status = trouble.http_status
         made = self._headers(request_id, status=status)
-        return self._said(_told(trouble_of(trouble, request_id), spoken=spoken), status, {**made, **headers})
+        return self._no(trouble_of(trouble, request_id), status, {**made, **headers}, spoken=spoken)
+
+    def _no(self, trouble: Trouble, status: int, headers: Mapping[str, str], *, spoken: bool) -> Response:
+        if spoken and status == HTTPStatus.UNAUTHORIZED:
+            headers = {**headers, "WWW-Authenticate": "Bearer"}
+        return self._said(_told(trouble, spoken=spoken), status, headers)
 
     def _headers(
         self, request_id: str, budget: Standing | None = None, retry_after_ms: int = 0, status: int = HTTPStatus.OK

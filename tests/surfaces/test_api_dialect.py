@@ -337,6 +337,7 @@ def test_a_signature_is_as_good_as_a_bearer(place: Place) -> None:
 
     assert (signed.status_code, signed.json()["strategy"]["id"]) == (200, one)
     assert (forged.status_code, forged.json()["code"]) == (401, "AUTH_REQUIRED")
+    assert forged.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_organisations_and_accounts_see_nothing_of_each_other(place: Place) -> None:
