@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
@@ -61,6 +62,8 @@ SETTLED_AT_ONCE: Final = 256
 # The position is written without any other reason when it has come so far.
 POSITION_EVERY: Final = 1_000
 LOOK_FOR_LATE_S: Final = 60.0
+# However often something is committed, the log is looked at no more often than this.
+READ_EVERY_S: Final = 0.05
 
 
 class Subscriptions(Protocol):
@@ -122,7 +125,9 @@ class Courier:
     _ended: dict[str, Delivery] = field(factory=dict[str, Delivery])
     _standings: dict[str, Standing] = field(factory=dict[str, Standing])
     _unsaved_standings: dict[str, None] = field(factory=dict[str, None])
+    # When the next attempt may be made, and when what is held back is looked through again.
     _next_s: float = 0.0
+    _late_s: float = 0.0
     _news: _Bell = field(factory=_Bell)
     _due: _Bell = field(factory=_Bell)
     _dirt: _Bell = field(factory=_Bell)
@@ -149,6 +154,7 @@ class Courier:
             self._stand(webhook.id, msgspec.structs.replace(self._standings[webhook.id], failures=0, exhausted=0))
         self._news.ring()
         self._due.ring()
+        self._dirt.ring()
 
     def forget(self, webhook_id: str) -> None:
         """Drop what waits for a webhook that is gone."""
@@ -161,6 +167,11 @@ class Courier:
             self._ended.pop(key, None)
             self._unsaved[key] = None
         self._dirt.ring()
+
+    @property
+    def passed_n(self) -> int:
+        """Return the record up to which every event is delivered or has a row, whatever happens now."""
+        return self._saved_n
 
     @property
     def held_n(self) -> int | None:
@@ -251,6 +262,8 @@ class Courier:
                     self._dirt.ring()
                 self._save_far(True)
                 await self._break_flooded({each.webhook_id: None for each in found})
+                if through_n >= self.last_n():
+                    await self.clock.sleep(READ_EVERY_S)
 
     def _save_far(self, wanted: bool) -> None:
         """Have the position written although nothing else is, if that is wanted and it has come far."""
@@ -307,11 +320,13 @@ class Courier:
                     self._next_s = max(self._next_s, now_s) + 1.0 / self.per_s_max
                     nursery.start_soon(self._attempt, errand)
                     continue
-                self._end_late()
+                if now_s >= self._late_s:
+                    self._late_s = now_s + LOOK_FOR_LATE_S
+                    self._end_late()
                 due_s = self._lines.due_s()
                 wait_s = float("inf") if due_s is None else max(0.0, due_s - now_s)
                 if self._lines.holds_back:
-                    wait_s = min(wait_s, LOOK_FOR_LATE_S)
+                    wait_s = min(wait_s, self._late_s - now_s)
                 with trio.move_on_after(wait_s):
                     await self._due.wait()
             else:
@@ -439,7 +454,7 @@ class Courier:
                 self._unsaved.setdefault(fresh.delivery.id, fresh)
         records: list[Record] = []
         given: list[Errand] = []
-        for key in list(self._unsaved)[:SETTLED_AT_ONCE]:
+        for key in list(islice(self._unsaved, SETTLED_AT_ONCE)):
             errand = self._unsaved.pop(key)
             if errand is None:
                 records += dropped_records(key)
@@ -450,9 +465,9 @@ class Courier:
                 del self._fresh[key]
                 records.append(letter_record(key, errand.body or b""))
             records.append(delivery_record(key, errand.delivery))
-        for key in list(self._ended)[:SETTLED_AT_ONCE]:
+        for key in list(islice(self._ended, SETTLED_AT_ONCE)):
             records.append(delivery_record(key, self._ended.pop(key)))
-        for webhook_id in list(self._unsaved_standings)[:SETTLED_AT_ONCE]:
+        for webhook_id in list(islice(self._unsaved_standings, SETTLED_AT_ONCE)):
             del self._unsaved_standings[webhook_id]
             records.append(standing_record(webhook_id, self._standings.get(webhook_id)))
         position = self._position()

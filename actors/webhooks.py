@@ -61,7 +61,10 @@ TESTS_AT_ONCE_MAX: Final = 8
 class Carrying(Protocol):
     """The courier as the webhooks see it."""
 
-    read_n: int
+    @property
+    def passed_n(self) -> int:
+        """Return the record up to which every event is delivered or has a row, whatever happens now."""
+        ...
 
     def standing_of(self, webhook_id: str) -> Standing:
         """Return how its deliveries went."""
@@ -288,8 +291,9 @@ class Webhooks:
         if was_active and not is_active:
             changes = {"until_n": self.last_n()}
         elif is_active and not was_active:
-            # What it has still to hear from before counts more than that it hears of nothing meanwhile.
-            caught_up = self.courier.read_n >= webhook.until_n
+            # What it has still to hear from before counts more than that it hears of nothing meanwhile: after a crash
+            # that would be looked for again from here on.
+            caught_up = self.courier.passed_n >= webhook.until_n
             changes = {"until_n": 0, "since_n": self.last_n() if caught_up else webhook.since_n}
         return msgspec.structs.replace(webhook, status=status, **changes)
 

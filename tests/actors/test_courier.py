@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.courier import SETTLE_S
-from pipaid.engine.lines import AT_ONCE_MAX, AT_ONCE_OF_WEBHOOK_MAX
+from pipaid.engine.lines import AT_ONCE_MAX, AT_ONCE_OF_ACCOUNT_MAX, AT_ONCE_OF_WEBHOOK_MAX
 from pipaid.model.request import Addressed
 from pipaid.model.webhook import ATTEMPTS_MAX, FAILURES_IN_A_ROW_MAX, RETRY_DELAYS_S, Outcome
 from tests.actors.couriers import ACCOUNT, BROKE, TAKEN, URL, Letter, Postroom
@@ -340,3 +340,59 @@ async def test_the_journal_forgets_no_event_that_has_still_to_be_delivered(
     assert before is None
     assert (under_way, held is None) == (held, False)
     assert (passed or 0) > (held or 0)
+
+
+async def test_a_receiver_that_cannot_keep_up_is_given_up_before_what_waits_fills_the_memory(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.courier.WAITING_MAX", 100)
+    async with Postroom(tmp_path, answer_s=9.0).open() as room:
+        webhook = await room.create()
+        other = await room.create(account="acct_2", url=OTHER)
+        strategy, quiet = await room.strategy(), await room.strategy(account="acct_2")
+        for _ in range(6):
+            await room.tell(strategy, 50)
+            await trio.sleep(2)
+        told = await room.tell(quiet)
+        await trio.sleep(60)
+        figures, shown, fine = room.courier.figures(), await room.get(webhook), await room.get(other)
+
+    assert (shown.status, fine.status) == ("broken", "active")
+    assert set(room.events_of(OTHER)) == set(told)
+    assert (figures.webhooks, figures.broken) == (2, 1)
+    assert 100 < figures.waiting < 300
+    assert figures.oldest_waiting_s > 60
+
+
+async def test_the_one_with_the_most_gives_way_when_too_much_waits_for_all(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.courier.WAITING_IN_ALL_MAX", 100)
+    async with Postroom(tmp_path, receivers={URL: lambda _: BROKE}, answer_s=9.0).open() as room:
+        first = await room.create()
+        strategy = await room.strategy()
+        await room.tell(strategy, 60)
+        await trio.sleep(1)
+        second = await room.create(url=OTHER)
+        await room.tell(strategy, 30)
+        await trio.sleep(1)
+        states = [(await room.get(each)).status for each in (first, second)]
+
+    assert states == ["broken", "active"]
+
+
+async def test_one_slow_account_leaves_places_for_others(tmp_path: Path, autojump_clock: MockClock) -> None:
+    room = Postroom(tmp_path, answer_s=9.0)
+    async with room.open():
+        for number in range(10):
+            await room.create(url=f"https://slow{number}.example.com/")
+        await room.create(account="acct_2", url=OTHER)
+        slow, quick = await room.strategy(), await room.strategy(account="acct_2")
+        await room.tell(slow, 20)
+        await trio.sleep(1)
+        before = room.at_once
+        await room.tell(quick)
+        await trio.sleep(0.5)
+
+    assert before == AT_ONCE_OF_ACCOUNT_MAX
+    assert len(room.events_of(OTHER)) == 1

@@ -172,3 +172,33 @@ def test_what_is_kept_for_a_short_time_goes_in_portions_too(tmp_path: Path) -> N
 
     assert gone == 30
     assert verify(path).ok
+
+
+def test_nothing_goes_that_somebody_has_still_to_read(tmp_path: Path) -> None:
+    clock = HandClock()
+    with closing(open_journal(tmp_path, clock)) as journal:
+        for _ in range(20):
+            committed(journal, numbered("s"), put("brain", "s"))
+            clock.at_us += MARK_EVERY_US
+        old = clock.at_us + DAY_US
+        nothing = journal.prunable(older_than_us=old, keep_events=5, held_n=0)
+        some = journal.prunable(older_than_us=old, keep_events=5, held_n=11)
+        everything = journal.prunable(older_than_us=old, keep_events=5)
+
+    assert nothing == []
+    assert some == [n for n in everything if n <= 11]
+    assert 0 < len(some) < len(everything)
+
+
+def test_events_of_all_strategies_are_read_in_the_order_of_their_commits(tmp_path: Path) -> None:
+    with closing(open_journal(tmp_path)) as journal:
+        for name in ("b", "a", "c", "a"):
+            committed(journal, put("brain", name), numbered(name), opt_in(name))
+        everything = journal.told(after_n=0, until_n=100, limit=100)
+        some = journal.told(after_n=everything[1].n, until_n=everything[5].n, limit=100)
+        first = journal.told(after_n=0, until_n=100, limit=3)
+
+    assert [event.strategy_id for event in everything] == ["b", "b", "a", "a", "c", "c", "a", "a"]
+    assert [event.n for event in everything] == sorted(event.n for event in everything)
+    assert [event.seq for event in everything] == [1, 0, 1, 0, 1, 0, 2, 0]
+    assert (some, first) == (everything[2:6], everything[:3])

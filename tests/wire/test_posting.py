@@ -9,13 +9,17 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import h11
 import pytest
 import trio
 from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pipaid.model.target import forbidden
 from pipaid.model.webhook import Outcome
 from pipaid.seams import SystemClock, SystemNet
 from pipaid.wire.posting import ADDRESSES_MAX, RECEIVED_BYTES_MAX, Post
@@ -377,3 +381,23 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
     return Secured(server, ssl.create_default_context(cafile=certificate))
+
+
+ADDRESSES = st.one_of(
+    st.sampled_from([PUBLIC, OTHER_PUBLIC, "127.0.0.1", "10.0.0.1", "::1", "::ffff:8.8.8.8", "64:ff9b::808:808"]),
+    st.integers(0, 2**32 - 1).map(lambda number: str(IPv4Address(number))),
+    st.integers(0, 2**128 - 1).map(lambda number: str(IPv6Address(number))),
+)
+
+
+@given(answers=st.lists(st.lists(ADDRESSES, min_size=1, max_size=4), min_size=1, max_size=4))
+async def test_whatever_a_name_means_nothing_is_connected_to_that_is_forbidden(answers: list[list[str]]) -> None:
+    net = Looks(answers=deque(answers), dead=frozenset(address for answer in answers for address in answer))
+    posting = post(net)
+    for answer in answers:
+        net.connected.clear()
+        outcome = await posting.send(f"https://{HOST}/", HEADS, BODY)
+
+        assert not outcome.is_taken
+        reached = [address for address, _ in net.connected]
+        assert reached == ([] if any(map(forbidden, answer)) else answer[:ADDRESSES_MAX])
