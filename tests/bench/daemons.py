@@ -158,8 +158,8 @@ def _asked(declaration: Declaration) -> dict[str, Any]:
 
 
 @contextmanager
-def daemon(folder: Path) -> Generator[Running]:
-    """Run a daemon until the block is left; it is ready when the block begins."""
+def daemon(folder: Path, *, before: str = "pass", **variables: str) -> Generator[Running]:
+    """Run a daemon, after some Python of the bench's own, until the block is left; it is ready when that begins."""
     config = folder / "pipaid.toml"
     config.write_text(
         _CONFIG.format(seed=SEED, symbols=list(symbols_of(SYMBOLS)), start=iso_seconds(START_MS)),
@@ -172,9 +172,9 @@ def daemon(folder: Path) -> Generator[Running]:
         manager.settimeout(WAIT_S_MAX)
         begun_s = time.monotonic()
         process = subprocess.Popen(
-            command("daemon", "--config", str(config), "--state", str(folder / "state")),
+            command("daemon", "--config", str(config), "--state", str(folder / "state"), before=before),
             stderr=log,
-            env={**environment(), "NOTIFY_SOCKET": str(address)},
+            env={**environment(), "NOTIFY_SOCKET": str(address), **variables},
             cwd=ROOT,
         )
         try:
@@ -189,9 +189,9 @@ def daemon(folder: Path) -> Generator[Running]:
             process.wait(WAIT_S_MAX)
 
 
-def command(program: str, *words: str) -> list[str]:
-    """Return the command line of a program as its console script would run it."""
-    start = f"import sys; sys.argv[0] = 'pipaid'; from pipaid.launch import {program}; {program}()"
+def command(program: str, *words: str, before: str = "pass") -> list[str]:
+    """Return the command line of a program as its console script would run it, after some Python of the bench's own."""
+    start = f"import sys; sys.argv[0] = 'pipaid'; {before}; from pipaid.launch import {program}; {program}()"
     return [sys.executable, "-c", start, *words]
 
 

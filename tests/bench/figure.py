@@ -62,11 +62,15 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     clients: tuple[int, ...] = (1, 100, 1_000)
     deliveries: int = 400_000
     column_candles: int = 525_600
+    requests: int = 8_000
+    windows: int = 4
+    window_s: float = 2.0
 
 
 QUICK = Size(
     runs=1, strategies=200, strategies_many=1_000, candles=360, calls=50_000, trades=50_000, commits=60, pings=500,
     clients=(1, 100), deliveries=50_000, kills=10, kills_full=2, column_candles=100_000,
+    requests=2_000, windows=2,
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tests.bench.figure import Figure, Goal, Size, percentile, short
 TINY = Size(
     runs=1, strategies=10, strategies_many=10, symbols=5, candles=20, calls=500, trades=500, resting=10, waiting=5,
     commits=8, pings=5, clients=(1, 3), deliveries=600, kills=2,
-    kills_full=1, column_candles=5_000,
+    kills_full=1, column_candles=5_000, requests=40, windows=1, window_s=0.5,
 )  # fmt: skip
 
 
