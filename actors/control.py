@@ -384,7 +384,7 @@ class ControlServer:
         given = job.ask.idempotency_key
         if given is None:
             return await self._outcome(job)
-        key = f"{job.caller.account or ''}/{given}"
+        key = f"{job.caller.keeper}/{given}"
         body = hashlib.blake2b(_encode([job.operation.name, job.request]), digest_size=16).digest()
         try:
             return await self.repeats.once(key, body, partial(self._outcome, job))

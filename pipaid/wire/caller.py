@@ -35,6 +35,12 @@ class Caller:
     organisation: str = ""
 
     @property
+    def keeper(self) -> str:
+        """Return whose idempotency keys are meant: no account and no key has the sign between account and user."""
+        account = self.account or ""
+        return f"{account}\x1f{self.user}" if self.user else account
+
+    @property
     def who(self) -> str:
         """Return the caller in words, for records that people read."""
         if self.user:

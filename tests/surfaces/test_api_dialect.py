@@ -340,6 +340,23 @@ def test_a_signature_is_as_good_as_a_bearer(place: Place) -> None:
     assert forged.headers["WWW-Authenticate"] == "Bearer"
 
 
+def test_an_idempotency_key_is_its_users_own(place: Place) -> None:
+    def created(bearer: str, name: str) -> tuple[int, Any]:
+        body = msgspec.json.encode({"name": name, "asset": "BTC", "entry": ENTRY}).decode()
+        return curl(
+            "-X", "POST", place.url, "-H", f"Authorization: Bearer {bearer}", "-H", "Idempotency-Key: k1", "-d", body
+        )
+
+    bob = token(place.api, "bob")
+    first, again, other = created(place.token, "once"), created(place.token, "once"), created(bob, "bobs own")
+    key = created(f"{place.user.api_key}:{place.user.secret}", "of the key")
+
+    assert first == again
+    assert [status for status, _ in (first, other, key)] == [201, 201, 201]
+    assert [each["strategy"]["owner"] for _, each in (first, other, key)] == ["alice", "bob", None]
+    assert created(bob, "another body")[1]["code"] == "INVALID_STATE"
+
+
 def test_organisations_and_accounts_see_nothing_of_each_other(place: Place) -> None:
     api = place.api
     api.account("sister", "acme")
