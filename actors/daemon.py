@@ -268,7 +268,8 @@ class Daemon:
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.callers.keys, self.callers.tokens)
-        surfaces = (dialect_of(self, answers), self.reports, self.rehearsal, board_of(self.feed, world.clock))
+        board = board_of(self.feed, world.clock)
+        surfaces = (dialect_of(self, answers), self.reports, self.rehearsal, board)
         self.control = ControlServer(
             operations=operations_of(answers, *surfaces, *self.callers.all, self.backtests, self.hooks.webhooks),
             events=self.hub,
@@ -281,8 +282,8 @@ class Daemon:
         )
         self._build_doors()
         if config.stream.enabled:
-            known = self.hub.owners.owner_of
-            self.stream = stream_of(config.stream, world, self.hub, self.callers.keys, gate=gate, owner_of=known)
+            known, keys = self.hub.owners.owner_of, self.callers.keys
+            self.stream = stream_of(config.stream, world, self.hub, keys, gate=gate, owner_of=known, board=board)
 
     def _build_doors(self) -> None:
         config, world = self.config, self.world

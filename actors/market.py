@@ -154,6 +154,11 @@ class Board:
         self._sold[symbol] = trade.buyer_is_maker
         self._forming[symbol] = one if forming is None or forming.open_ms < opened_ms else forming.and_then(one)
 
+    @property
+    def now_ms(self) -> int:
+        """Return the venue's time."""
+        return self.quotes.now_ms
+
     def closed_ms(self, symbol: str) -> int:
         """Return until when the minutes of a symbol have closed."""
         return self._closed_ms.get(symbol, self._begun_ms)
@@ -165,7 +170,7 @@ class Board:
         chosen = list(self.instruments()) if asked.symbol is None else [self._listed(asked.symbol).symbol]
         status = ENDED if self.over() else TRADING
         told = tuple(listed_symbol(self._listed(symbol), status) for symbol in chosen)
-        return ExchangeInfo(server_time=self.quotes.now_ms, symbols=told)
+        return ExchangeInfo(server_time=self.now_ms, symbols=told)
 
     async def market_klines(self, _: Asker, asked: MarketCandles) -> CandleRows:
         """Show candles, the one that is forming last."""
@@ -253,7 +258,7 @@ class Board:
             self._days[symbol] = (closed_ms, day)
         whole = _joined([day, minute]) or Turnover(closed_ms, price, price, price, price, ZERO, ZERO)
         bid_ask = best(instrument, price, sold=self._sold.get(symbol, False))
-        return ticker_object(instrument, whole, price, bid_ask, at_ms=self.quotes.now_ms)
+        return ticker_object(instrument, whole, price, bid_ask, at_ms=self.now_ms)
 
     def book(self, symbol: str, *, fresh: bool = False) -> Book:
         """Return the book; its number goes up with each one that is made, and each `fresh` one is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
@@ -27,11 +27,12 @@ from pipaid.model.event import BACKTEST_CHANNEL, STATUS_CHANNEL
 from pipaid.model.job import is_job
 from pipaid.seams import Clock, Net
 from pipaid.wire import frames
-from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame
+from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame, encoded_once
 from pipaid.wire.handshake import credentials_of, judge_request
 from pipaid.wire.lines import address_of
-from pipaid.wire.signing import Caller, Scope, SignedRequest
+from pipaid.wire.signing import Authority, Caller, Scope, SignedRequest
 from pipaid.wire.tap import WILDCARD, Bundle, Delivery, EventSource, Tap
+from pipaid.wire.watcher import Channels, NoChannels, Watcher
 from pipaid.wire.websocket import (
     CLOSE_S,
     FRAME_BYTES_MAX,
@@ -57,23 +58,12 @@ _SAID_BY_LIBRARY: Final = frozenset({PROTOCOL_ERROR, UNSUPPORTED, INVALID_PAYLOA
 _NOBODY: Final = ""
 # What a key needs to subscribe.
 CHANNELS: Final = {STATUS_CHANNEL: Scope.STRATEGIES_READ, BACKTEST_CHANNEL: Scope.BACKTEST_READ}
+CHANNELS_SERVED: Final = f"{', '.join(CHANNELS)}, market.klines, market.depth and market.ticker"
 # So many clients are written to between two looks at everything else that goes on.
 WRITES_AT_ONCE: Final = 64
 
 # What a request that does not become a connection is refused with.
 REFUSALS: Final = {each.http_status: each for each in (InsufficientPermission, NotFound)}
-
-
-class Authority(Protocol):
-    """Who knows the keys."""
-
-    def authenticate(self, request: SignedRequest) -> Caller:
-        """Return who signed the request, or raise InvalidSignature or KeyExpired."""
-        ...
-
-    def is_live(self, api_key: str) -> bool:
-        """Tell whether a key still opens anything."""
-        ...
 
 
 @define(frozen=True, kw_only=True)
@@ -116,6 +106,7 @@ class StreamServer:
     origins: frozenset[str] = frozenset()
     # What a client is told whose signature failed, after its address has paid for that.
     toll: Callable[[PipaidError, str], PipaidError] = field(default=lambda failed, _: failed)
+    market: Channels = field(factory=NoChannels)
     accepted: int = 0
     turned_away: int = 0
     closed: Counter[int] = field(factory=Counter[int])
@@ -141,6 +132,7 @@ class StreamServer:
         """Accept connections."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_at_once)
+            nursery.start_soon(self.market.run)
             await trio.serve_listeners(self._serve, list(listeners), task_status=task_status)
 
     def announce(self, client: _Client) -> None:
@@ -178,12 +170,14 @@ class StreamServer:
                 written += 1
                 client = self._announced.popleft()
                 theirs = client.tap.take_if_idle()
-                if theirs:
-                    # Most get the same bundles, so the bytes of the one before will do.
-                    if theirs != bundles:
-                        bundles, data = theirs, b"".join([_encoded_once(bundle) for bundle in theirs])
-                    if not client.line.send_now(data) or client.tap.pending_frames:
-                        client.tap.wake()
+                if theirs is None:
+                    continue
+                # Most get the same bundles, so the bytes of the one before will do.
+                if theirs != bundles:
+                    bundles, data = theirs, b"".join([encoded_once(bundle) for bundle in theirs])
+                whole = client.watcher.take() + data
+                if whole and (not client.line.send_now(whole) or client.tap.pending_frames):
+                    client.tap.wake()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         strangers = len(self._clients) - self._per_key.total()
@@ -200,13 +194,15 @@ class StreamServer:
             frames_per_s=self.limits.frames_per_s,
             close_s=self.limits.close_s,
         )
-        client = _Client(self, line, self.hub.open(_NOBODY))
+        tap = self.hub.open(_NOBODY)
+        client = _Client(self, line, tap, Watcher(tap.nudge))
         self._clients[client] = None
         try:
             await self._pace()
             await client.run()
         finally:
             self.hub.close(client.tap)
+            self.market.leave(client.watcher)
             del self._clients[client]
             if client.caller is not None:
                 self._per_key[client.caller.api_key] -= 1
@@ -226,6 +222,7 @@ class _Client:
     server: StreamServer
     line: Line
     tap: Tap
+    watcher: Watcher
     caller: Caller | None = None
     _path: str = ""
     _ending: Refused | None = None
@@ -325,10 +322,11 @@ class _Client:
     async def _change(self, frame: ClientFrame, strategy_id: str | None) -> None:
         """Follow a subscribe or unsubscribe frame for one id."""
         if frame.channel.startswith("market."):
-            raise InvalidParameter("market channels are not served by this daemon; strategy.status is")
+            self._watch(frame)
+            return
         needed = CHANNELS.get(frame.channel)
         if needed is None:
-            raise InvalidParameter(f"there is no channel {frame.channel!r}; {' and '.join(CHANNELS)} are served")
+            raise InvalidParameter(f"there is no channel {frame.channel!r}; {CHANNELS_SERVED} are served")
         if self.caller is None:
             raise InvalidSignature(f"authenticate before subscribing to {frame.channel}")
         if needed not in self.caller.scopes:
@@ -345,14 +343,25 @@ class _Client:
                 raise NotFound(f"{strategy_id} is not subscribed")
             self._say(frames.accepted(frame.channel, strategy_id, req_id=frame.req_id))
             return
-        known = self.tap.subscriptions
-        if strategy_id not in known and len(known) >= self.server.limits.subscriptions_max:
+        if strategy_id not in self.tap.subscriptions and self._room() < 1:
             raise RateLimited(f"at most {self.server.limits.subscriptions_max} subscriptions per connection")
         resumption = await self.server.hub.subscribe(
             self.tap, strategy_id, since=frame.since_seq, ext=frame.ext, located=frame.position
         )
         # The sender takes what is said before any event, so that this comes before the first replayed one.
         self._say(frames.begun(frame, strategy_id, resumption))
+
+    def _watch(self, frame: ClientFrame) -> None:
+        """Follow a frame about the market, which is there for everybody."""
+        if frame.op == "subscribe":
+            params = self.server.market.subscribe(self.watcher, frame, room=self._room())
+        else:
+            params = self.server.market.unsubscribe(self.watcher, frame)
+        self._say(frames.accepted(frame.channel, req_id=frame.req_id, params=params))
+
+    def _room(self) -> int:
+        """Return how much more may be subscribed."""
+        return self.server.limits.subscriptions_max - len(self.tap.subscriptions) - len(self.watcher.topics)
 
     def _authenticate(self, frame: ClientFrame) -> None:
         request = SignedRequest(
@@ -405,9 +414,13 @@ class _Client:
             self.end(TOO_MANY_CONNECTIONS if full else UNAUTHENTICATED, error.message)
 
     async def _await_authentication(self) -> None:
-        await self.server.clock.sleep(self.server.limits.auth_s)
-        if self.caller is None:
-            self.end(UNAUTHENTICATED, f"authenticate within {self.server.limits.auth_s:g} s")
+        """Close whoever does not say who it is; as long as it watches the market, and a while longer, it need not."""
+        watched = False
+        while self.caller is None:
+            await self.server.clock.sleep(self.server.limits.auth_s)
+            before, watched = watched, bool(self.watcher.topics)
+            if self.caller is None and not (before or watched):
+                self.end(UNAUTHENTICATED, f"authenticate within {self.server.limits.auth_s:g} s")
 
     async def _send(self) -> None:
         """Write everything that goes to this client."""
@@ -416,7 +429,7 @@ class _Client:
             events = self._encoded(delivery)
             if self._ending is not None:
                 return
-            await self.line.send(self.line.take_posted() + events)
+            await self.line.send(self.line.take_posted() + self.watcher.take() + events)
 
     def _encoded(self, delivery: Delivery) -> bytes:
         if self.tap.too_far_behind:
@@ -427,7 +440,7 @@ class _Client:
                 self._give_up()
             told = frames.lagged(lost.strategy_id, lost.from_seq, lost.to_seq, at_ms=self._now_ms())
             parts.append(text_frame(told))
-        parts += [_encoded_once(bundle) for bundle in delivery.bundles]
+        parts += [encoded_once(bundle) for bundle in delivery.bundles]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _beat(self, socket: WebSocketConnection) -> None:
@@ -484,10 +497,3 @@ class _Client:
         if said.code in _SAID_BY_LIBRARY:
             return Refused(said.code, said.reason or "")
         return Refused(1000, "")
-
-
-def _encoded_once(bundle: Bundle) -> bytes:
-    """Return a bundle's frames as they go over the wire, equal for all clients and therefore made once."""
-    if not bundle.encoded:
-        bundle.encoded = b"".join([text_frame(event.frame) for event in bundle.events])
-    return bundle.encoded

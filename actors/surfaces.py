@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.answers import Answers
+from actors.broadcast import Broadcast
 from actors.callers import Callers
 from actors.certificates import Certificates, Watched
 from actors.dialect import Dialect
@@ -68,9 +69,16 @@ def board_of(feed: Feed, clock: Clock) -> Board:
 
 
 def stream_of(
-    wanted: Stream, world: World, hub: EventSource, keys: KeyRing, *, gate: Gate, owner_of: Callable[[str], str | None]
+    wanted: Stream,
+    world: World,
+    hub: EventSource,
+    keys: KeyRing,
+    *,
+    gate: Gate,
+    owner_of: Callable[[str], str | None],
+    board: Board,
 ) -> StreamServer:
-    """Return the event stream."""
+    """Return the event stream; who does not sign takes no more than half of the places."""
     limits = StreamLimits(
         auth_s=float(wanted.authentication_s),
         ping_s=float(wanted.ping_s),
@@ -79,6 +87,7 @@ def stream_of(
         subscriptions_max=wanted.subscriptions_max,
         connections_per_key_max=wanted.clients_per_key_max,
         clients_max=wanted.clients_max,
+        strangers_max=max(1, wanted.clients_max // 2),
     )
     return StreamServer(
         hub=hub,
@@ -87,6 +96,7 @@ def stream_of(
         clock=world.clock,
         net=world.net,
         toll=gate.told_after_paying,
+        market=Broadcast(board, world.clock),
         limits=limits,
         # A page that has its own name point here cannot have our certificate speak for that name.
         hosts=frozenset() if wanted.tls_certificate is None else None,

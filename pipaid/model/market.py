@@ -20,6 +20,7 @@ TRADES_MAX: Final = 1_000
 TRADES_DEFAULT: Final = 500
 TICKERS_MAX: Final = 100
 DEPTH_DEFAULT: Final = 100
+EVERY_SYMBOL: Final = "*"
 # What an answer weighs, by the largest `limit` that it is enough for.
 CANDLE_WEIGHTS: Final = {100: 1, 500: 2, 1_000: 5, CANDLES_MAX: 10}
 DEPTH_WEIGHTS: Final = {100: 2, 500: 5, 1_000: 10}
@@ -254,6 +255,31 @@ class CandlePush(msgspec.Struct, frozen=True, kw_only=True):
     taker_buy_volume: str
     taker_buy_quote_volume: str
     is_closed: bool
+
+
+class CandleEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="kline"):
+    """A candle that has changed, or has closed."""
+
+    ts: int
+    symbol: str
+    interval: str
+    candle: CandlePush = msgspec.field(name="kline")
+
+
+class DepthEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="depth"):
+    """The whole book, down to the depth that was asked for."""
+
+    ts: int
+    symbol: str
+    last_update_id: int = msgspec.field(name="lastUpdateId")
+    bids: tuple[PriceLevel, ...]
+    asks: tuple[PriceLevel, ...]
+
+
+class TickerEvent(TickerObject, frozen=True, kw_only=True, tag_field="event", tag="ticker"):
+    """The last 24 hours of a symbol, as of a moment."""
+
+    ts: int
 
 
 Level = tuple[Decimal, Decimal]

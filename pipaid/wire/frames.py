@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from pipaid.errors import InvalidParameter, PipaidError
 from pipaid.model.event import EventDraft, Lagged, event_frame
-from pipaid.wire.tap import WILDCARD, Resumption
+from pipaid.wire.tap import WILDCARD, Bundle, Resumption
+from pipaid.wire.websocket import text_frame
 
 AUTH_CHANNEL: Final = "auth"
 IDS_MAX: Final = 200
@@ -23,6 +24,7 @@ class ClientFrame(msgspec.Struct, frozen=True, kw_only=True):
     op: _Short
     channel: _Short = ""
     id: _Short | Annotated[list[_Short], msgspec.Meta(min_length=1, max_length=IDS_MAX)] | None = None
+    params: msgspec.Raw = msgspec.Raw(b"{}")
     since_seq: _Seq | dict[_Short, _Seq] | None = None
     ext: bool = False
     # Whether the acknowledgement is to say where the subscription begins.
@@ -50,6 +52,7 @@ class ServerFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     op: str
     channel: str | None = None
     id: str | None = None
+    params: dict[str, Any] | None = None
     ok: bool | None = None
     code: str | None = None
     message: str | None = None
@@ -80,14 +83,28 @@ def parse_frame(text: str) -> ClientFrame:
         raise Unparsable(f"the frame cannot be understood: {error}", _req_id_of(text)) from error
 
 
+def encoded_once(bundle: Bundle) -> bytes:
+    """Return a bundle's frames as they go over the wire, equal for all clients and therefore made once."""
+    if not bundle.encoded:
+        bundle.encoded = b"".join([text_frame(event.frame) for event in bundle.events])
+    return bundle.encoded
+
+
 def pong(req_id: str | int | None, *, now_ms: int) -> bytes:
     """Answer a ping frame."""
     return _ENCODER.encode(ServerFrame(op="pong", ts=now_ms, req_id=req_id))
 
 
-def accepted(channel: str, strategy_id: str | None = None, *, req_id: str | int | None = None) -> bytes:
+def accepted(
+    channel: str,
+    strategy_id: str | None = None,
+    *,
+    params: dict[str, Any] | None = None,
+    req_id: str | int | None = None,
+) -> bytes:
     """Acknowledge a frame."""
-    return _ENCODER.encode(ServerFrame(op="ack", channel=channel, id=strategy_id, ok=True, req_id=req_id))
+    answer = ServerFrame(op="ack", channel=channel, id=strategy_id, params=params, ok=True, req_id=req_id)
+    return _ENCODER.encode(answer)
 
 
 def begun(frame: ClientFrame, strategy_id: str, resumption: Resumption) -> bytes:

@@ -7,7 +7,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from attrs import define, field
@@ -173,3 +173,13 @@ class ReplayMemory:
     def forget(self, api_key: str) -> None:
         """Forget everything about a key that no longer opens anything."""
         self._heard.pop(api_key, None)
+
+
+class Authority(Protocol):
+    """Who knows the keys."""
+
+    def authenticate(self, request: SignedRequest) -> Caller:
+        """Return who signed the request, or raise InvalidSignature or KeyExpired."""
+
+    def is_live(self, api_key: str) -> bool:
+        """Tell whether a key still opens anything."""

@@ -184,24 +184,28 @@ class Tap:
         self._bytes += bundle.size_bytes
         if self._frames > self.frames_max or self._bytes > self.bytes_max:
             self._drop_oldest()
-        if self._sleeper is not None and not self._announced:
-            if self.on_ready is None:
-                self.wake()
-            else:
-                self._announced = True
-                self.on_ready()
+        if self._sleeper is not None:
+            self.nudge()
 
-    def take_if_idle(self) -> tuple[Bundle, ...]:
+    def nudge(self) -> None:
+        """Say that there is something to send, be it an event or not."""
+        if self._sleeper is None or self.on_ready is None:
+            self.wake()
+        elif not self._announced:
+            self._announced = True
+            self.on_ready()
+
+    def take_if_idle(self) -> tuple[Bundle, ...] | None:
         """Take what came while the sender slept, for somebody who can write it without waking the sender.
 
-        Nothing is returned if the sender is awake or has to be, since then it is the sender's to take.
+        Nothing is returned if the sender is awake or has to be, since then all is the sender's to take.
         """
         self._announced = False
         if self._sleeper is None:
-            return ()
+            return None
         if self._lost or self._replays:
             self.wake()
-            return ()
+            return None
         return self.take_live().bundles
 
     def wake(self) -> None:
