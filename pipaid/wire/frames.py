@@ -24,7 +24,8 @@ class ClientFrame(msgspec.Struct, frozen=True, kw_only=True):
     op: _Short
     channel: _Short = ""
     id: _Short | Annotated[list[_Short], msgspec.Meta(min_length=1, max_length=IDS_MAX)] | None = None
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+    # Judged by the channel, so that a refusal names what is wrong in them.
+    params: Any = None
     since_seq: _Seq | dict[_Short, _Seq] | None = None
     ext: bool = False
     # Whether the acknowledgement is to say where the subscription begins.
