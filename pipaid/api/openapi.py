@@ -137,7 +137,7 @@ def _operation(operation: Operation, components: Mapping[str, Schema]) -> Schema
             for name, schema in rest.items()
         ]
     elif rest:
-        made["requestBody"] = _body(rest, required, components)
+        made["requestBody"] = _body(rest, required, operation.request.example, components)
     if operation.mutating:
         key = {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]*$"}
         parameters.append(_parameter("Idempotency-Key", "header", key, components, required=False))
@@ -184,11 +184,13 @@ def _not_null(schema: Schema) -> Schema:
     return {name: value for name, value in schema.items() if name != "default" or value is not None}
 
 
-def _body(fields: Mapping[str, Schema], required: list[str], components: Mapping[str, Schema]) -> Schema:
+def _body(
+    fields: Mapping[str, Schema], required: list[str], example: Schema, components: Mapping[str, Schema]
+) -> Schema:
     schema: Schema = {"type": "object", "properties": dict(fields), "additionalProperties": False}
     if required:
         schema["required"] = required
-    content = {JSON: {"schema": schema, "example": example_of(schema, components)}}
+    content = {JSON: {"schema": schema, "example": example or example_of(schema, components)}}
     return {"required": bool(required), "content": content}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -75,6 +75,17 @@ class Described(Request, frozen=True, kw_only=True):
 
 class CreateAsked(Described, frozen=True, kw_only=True):
     """A new strategy in either form."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "name": "sol momentum",
+        "asset": "SOL",
+        "entry": [
+            {"name": "macd_bullish_cross", "signal_type": "TRIGGER", "timeframe": "1h", "params": {}},
+            {"name": "is_above_sma", "signal_type": "FILTER", "timeframe": "4h", "params": {"window": 50}},
+        ],
+        "exit": [],
+        "reward_factor": 2.0,
+    }
 
 
 class UpdateAsked(Described, frozen=True, kw_only=True):

@@ -103,9 +103,10 @@ def defaults_of(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _execution(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    factor = float(params.get("reward_factor", REWARD_FACTOR))
-    whole = int(factor) if factor.is_integer() else factor
-    return {**defaults, **params.get("execution_config", {}), "reward_factor": whole}
+    given: Mapping[str, Any] = params.get("execution_config") or {}
+    # The inner one is in force where there are two.
+    factor = float(given.get("reward_factor") or params.get("reward_factor", REWARD_FACTOR))
+    return {**defaults, **given, "reward_factor": int(factor) if factor.is_integer() else factor}
 
 
 def _state(strategy: Strategy, figures: Figures) -> ExecutionState:

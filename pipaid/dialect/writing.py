@@ -59,6 +59,8 @@ def changes_of(before: StrategyDefinition, asked: UpdateAsked, instruments: Mapp
     changes: dict[str, Any] = {
         name: given[name] for name in ("name", "symbols", "capital", "leverage") if name in given
     }
+    if "asset" in given and "symbols" in given:
+        mistakes.append(("symbols", "say what asset says already; give one of them"))
     if "asset" in given:
         changes["symbols"] = (_symbol(given["asset"], instruments, mistakes),)
     if "primary_tf" in given:

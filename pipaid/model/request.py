@@ -160,10 +160,12 @@ Scopes = Annotated[
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The arguments of an operation; what is not declared is refused.
 
-    `aliases` maps other names that are taken as well to the fields that they stand for.
+    `aliases` maps other names that are taken as well to the fields that they stand for. `example` is shown where fields
+    do not show by themselves which of them go together.
     """
 
     aliases: ClassVar[dict[str, str]] = {}
+    example: ClassVar[dict[str, Any]] = {}
 
     @property
     def weight(self) -> int | None:

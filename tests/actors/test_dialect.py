@@ -180,6 +180,15 @@ async def test_what_was_given_stands_over_the_defaults(tmp_path: Path, autojump_
     assert told.execution_state.cash_balance == told.execution_state.account_value == 500.0
 
 
+async def test_the_reward_factor_that_is_shown_is_the_one_in_force(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_place(tmp_path) as place:
+        told = await place.create(reward_factor=2.0, execution_config={"reward_factor": 3})
+
+    assert told.rules is not None
+    assert told.execution_config is not None
+    assert (told.rules.reward_factor, told.execution_config["reward_factor"]) == (2.0, 3)
+
+
 async def test_the_other_form_comes_back_with_its_own_fields(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with at_place(tmp_path) as place:
         told = await place.create(body=ANALYST)

@@ -13,9 +13,14 @@ import pytest
 
 from pipaid.api.openapi import document
 from pipaid.api.page import page_of
+from pipaid.dialect.shapes import CreateAsked
+from pipaid.dialect.writing import definition_of
+from pipaid.engine.params import structure_params
 from pipaid.model.operation import OPERATIONS, Operation
 from pipaid.model.reply import read_reply
 from pipaid.model.route import names_in, request_of
+from pipaid.plugins import load_templates
+from tests.builders import make_instrument
 
 DOCUMENT = document()
 OFFERED = [operation for operation in OPERATIONS.values() if operation.path]
@@ -101,6 +106,19 @@ def test_the_example_of_an_answer_has_the_shape_of_one(operation: Operation) -> 
         assert "pipaid_up 1" in content["text/plain"]["example"]
     else:
         read_reply(operation.reply, msgspec.json.encode(content["application/json"]["example"]))
+
+
+def test_the_example_of_a_strategy_of_rules_is_one() -> None:
+    # No field of it is required by itself, as there are two forms of it.
+    operation = OPERATIONS["dialect.create"]
+    example = described(operation)["requestBody"]["content"]["application/json"]["example"]
+    asked = msgspec.convert(example, CreateAsked)
+    definition = definition_of(asked, {"SOLUSDT": make_instrument("SOLUSDT")})
+
+    structure_params(
+        load_templates().get(definition.template_id), definition.params, symbols=definition.symbols,
+        timeframe=definition.timeframe, capital=definition.capital,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("operation", SIGNED, ids=lambda operation: operation.name)

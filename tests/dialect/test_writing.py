@@ -256,5 +256,6 @@ def test_params_of_other_templates_are_not_changed_here() -> None:
     with pytest.raises(InvalidParameter) as refused:
         changed(before, entry=rules("1h"), llm_model="x")
     assert [name for name, _ in refused.value.details] == ["entry", "llm_model"]
-    with pytest.raises(InvalidParameter):
-        changed(before, asset="DOGE")
+    for wrong in ({"asset": "DOGE"}, {"asset": "BTC", "symbols": ["BTCUSDT"]}):
+        with pytest.raises(InvalidParameter):
+            changed(before, **wrong)
