@@ -11,7 +11,6 @@ from array import array
 from collections import deque
 
 import msgspec
-import psutil
 
 from pipaid.wire.signing import canonical, sign
 from tests.bench.child import answer
@@ -113,8 +112,8 @@ def _call(calls: Calls, connections: list[socket.socket], waited_s: array[float]
 
 
 def _cpu_s(pid: int) -> float:
-    spent = psutil.Process(pid).cpu_times()
-    return spent.user + spent.system
+    """Return what CPU time a process has taken, as its own clock of that tells; the C library makes its number so."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def _now_s() -> float:

@@ -140,7 +140,7 @@ def _trading(size: Size) -> list[Figure]:
     for share in (0.5, 0.99):
         told = partial(percentile, share=share)
         figures += _compared(f"candle to order, p{share * 100:.0f}", rounds, size.runs, partial(_within, waited, told))
-    figures += _compared("wait for the loop's turn, mean", rounds, size.runs, partial(_until_turn, computed))
+    figures += _compared("wait for a turn of the loop", rounds, size.runs, partial(_until_turn, computed))
     return [*figures, *_shares(calls)]
 
 
@@ -198,7 +198,7 @@ def _compared(name: str, rounds: Sequence[Round], runs: int, value: Callable[[Wi
     return [
         figure("quiet", "ms", lambda before, daemons, webs, after: (before + after) / 2),
         figure(f"beside {PER_S:,} requests/s", "ms", lambda before, daemons, webs, after: daemons),
-        figure("as many that end at the web process", "ms", lambda before, daemons, webs, after: webs),
+        figure("the same to the web alone", "ms", lambda before, daemons, webs, after: webs),
         figure("requests to quiet", "times", lambda before, daemons, webs, after: 2 * daemons / (before + after)),
         figure("requests to those", "times", lambda before, daemons, webs, after: daemons / webs, "the daemon's part"),
         figure(
@@ -224,7 +224,7 @@ def _shares(calls: Sequence[Called]) -> list[Figure]:
             name=f"{pace}, reached",
             unit="/s",
             values=tuple(call.count / call.wall_s for call in calls),
-            note="who cannot be asked in time waits: below the pace the machine is too busy to tell anything",
+            note="below the pace the machine was too busy to tell",
         ),
         Figure(name=f"a signed GET {pace}, p99", unit="ms", values=tuple(call.p99_ms for call in calls)),
     ]
