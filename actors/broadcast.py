@@ -17,6 +17,7 @@ from pipaid.model.instrument import Instrument
 from pipaid.model.interval import Interval
 from pipaid.model.market import (
     EVERY_SYMBOL,
+    PARAMS,
     CandleEvent,
     CandleParams,
     DepthEvent,
@@ -41,7 +42,6 @@ log = structlog.get_logger()
 CANDLES: Final = "market.klines"
 DEPTH: Final = "market.depth"
 TICKER: Final = "market.ticker"
-PARAMS: Final[Mapping[str, type[Request]]] = {CANDLES: CandleParams, DEPTH: DepthParams, TICKER: TickerParams}
 # A candle that forms is told no oftener than this, and only when it has changed.
 CANDLE_S: Final = 0.25
 # How much earlier than that it may be, as timers have it.

@@ -23,6 +23,8 @@ from pipaid.model.event import (
     Notice,
     event_frame,
 )
+from pipaid.model.market import PARAMS, CandleEvent, DepthEvent, TickerEvent
+from pipaid.model.request import Request
 from pipaid.wire.frames import AUTH_CHANNEL, ClientFrame, ServerFrame
 from pipaid.wire.signing import Scope
 
@@ -32,7 +34,8 @@ ADDRESS: Final = "/v1/ws"
 SESSION: Final = "session"
 ABOUT: Final = (
     "What happens, as it happens. Numbers count up by one for each strategy and each backtest, so that a hole shows; "
-    "`since_seq` goes on after one. Amounts are decimal strings, moments ISO 8601 in UTC."
+    "`since_seq` goes on after one. Amounts are decimal strings, moments ISO 8601 in UTC, and those of the "
+    "market Unix milliseconds."
 )
 # What is said on every connection: the meaning of a frame, the members that it has, and those that it may have.
 AUTH: Final = ("api_key", "timestamp", "signature")
@@ -44,7 +47,7 @@ ANSWERED: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
     "pong": ("The server is there", ("ts",), ("req_id",)),
     "error": ("The frame could not be understood", ("code", "message"), ("req_id",)),
 }
-ACK: Final = ("channel", "ok"), ("id", "code", "message", "oldest_seq", "position", "req_id")
+ACK: Final = ("channel", "ok"), ("id", "params", "code", "message", "oldest_seq", "position", "req_id")
 _EXAMPLES: Final[Mapping[str, Any]] = {
     "api_key": "pk_4f1c0a9be27d53816f0e", "timestamp": 1767225600000, "signature": "5e" * 32, "since_seq": 4181,
     "ext": True, "position": {"strat_5e07c1d9": 4181}, "ts": 1767225600000, "req_id": "a",
@@ -68,6 +71,8 @@ class Channel:
     optional: tuple[str, ...] = ("since_seq", "ext", "position", "req_id")
     scope: Scope | None = None
     example_id: str = "strat_5e07c1d9"
+    # What it is subscribed with in place of an id.
+    params: type[Request] | None = None
 
 
 CHANNELS: Final = (
@@ -84,13 +89,33 @@ CHANNELS: Final = (
         scope=Scope.BACKTEST_READ,
         example_id="bt_d538a381",
     ),
+    *(
+        Channel(
+            name=name,
+            summary=summary,
+            payloads={event: kind},
+            required=("params",),
+            optional=("req_id",),
+            params=PARAMS[name],
+        )
+        for name, event, summary, kind in (
+            ("market.klines", "kline", "A candle as it forms, and once when it has closed", CandleEvent),
+            ("market.depth", "depth", "The whole book, ten times a second", DepthEvent),
+            (
+                "market.ticker",
+                "ticker",
+                "The last 24 hours of one symbol, or of all under `*`, every second",
+                TickerEvent,
+            ),
+        )
+    ),
 )
 
 
 def stream_document(channels: tuple[Channel, ...] = CHANNELS) -> Schema:
     """Return the document of the stream."""
     messages = _session_messages() | {name: each for row in channels for name, each in _messages_of(row).items()}
-    types = dict.fromkeys(kind for row in channels for kind in row.payloads.values())
+    types = dict.fromkeys(kind for row in channels for kind in (*row.payloads.values(), row.params) if kind is not None)
     _, schemas = msgspec.json.schema_components(list(types), ref_template=REF)
     for schema in schemas.values():
         _mend(schema)
@@ -204,8 +229,11 @@ def _messages_of(row: Channel) -> dict[str, Schema]:
     made: dict[str, Schema] = {}
     optional = tuple(name for name in row.optional if name == "req_id")
     for op, rest in (("subscribe", row.optional), ("unsubscribe", optional)):
-        fixed = {"channel": row.name, "id": row.example_id}
-        made[f"{row.name}.{op}"] = _frame(ClientFrame, op, f"{op.capitalize()}", (row.required, rest), fixed=fixed)
+        fixed = {"channel": row.name} | ({} if row.params else {"id": row.example_id})
+        frame = _frame(ClientFrame, op, f"{op.capitalize()}", (row.required, rest), fixed=fixed)
+        if row.params is not None:
+            frame["payload"]["properties"]["params"] = {"$ref": REF.format(name=row.params.__name__)}
+        made[f"{row.name}.{op}"] = frame
     for name, kind in row.payloads.items():
         own = {"$ref": REF.format(name=kind.__name__)}
         about = " ".join((kind.__doc__ or "").split())
@@ -259,8 +287,12 @@ def _envelope(channel: str, name: str, data: Schema) -> Schema:
 
 
 def _add_examples(messages: dict[str, Schema], channels: tuple[Channel, ...], schemas: Mapping[str, Schema]) -> None:
-    """Show each event as the daemon would send it."""
+    """Show each event as the daemon would send it, and with what the market is subscribed."""
     for row in channels:
+        if row.params is not None:
+            params = example_of(schemas[row.params.__name__], schemas)
+            for op in ("subscribe", "unsubscribe"):
+                messages[f"{row.name}.{op}"]["examples"][0]["payload"]["params"] = params
         for name, kind in row.payloads.items():
             shown = example_of(schemas[kind.__name__], schemas)
             if issubclass(kind, EventData):

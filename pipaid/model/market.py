@@ -131,6 +131,14 @@ class TickerParams(Request, frozen=True, kw_only=True):
     ]
 
 
+# What each channel of the stream is subscribed with.
+PARAMS: Final[dict[str, type[Request]]] = {
+    "market.klines": CandleParams,
+    "market.depth": DepthParams,
+    "market.ticker": TickerParams,
+}
+
+
 class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One rule that an order has to keep; which members it has depends on its type."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import jsonschema_rs
@@ -12,11 +13,24 @@ from actors.stream import CHANNELS as SERVED
 from pipaid.api.asyncapi import ADDRESS, CHANNELS, stream_document
 from pipaid.api.page import page_of
 from pipaid.model.event import EVENT_NAMES, Notice
+from pipaid.model.interval import Interval
+from pipaid.model.market import (
+    PARAMS,
+    CandleEvent,
+    DepthEvent,
+    Levels,
+    Places,
+    TickerEvent,
+    pushed,
+    ticker_object,
+)
+from pipaid.model.turnover import Turnover
 from pipaid.wire import frames
 from pipaid.wire.frames import parse_frame
 from pipaid.wire.handshake import PATHS
 from tests.api.test_openapi import DOCUMENT as OPENAPI
 from tests.api.test_openapi import nodes
+from tests.builders import SYMBOL, make_instrument
 
 DOCUMENT = stream_document()
 MESSAGES: dict[str, dict[str, Any]] = DOCUMENT["components"]["messages"]
@@ -126,13 +140,14 @@ def test_an_operation_speaks_of_messages_of_its_own_channel(name: str) -> None:
 
 
 def test_every_event_of_the_stream_is_in_it() -> None:
-    described = {kind for row in CHANNELS for kind in row.payloads.values()}
+    described = {kind for row in CHANNELS if row.scope for kind in row.payloads.values()}
 
     assert described == {kind for kind in EVENT_NAMES if not issubclass(kind, Notice)}
 
 
 def test_every_channel_that_is_served_is_in_it_with_its_scope() -> None:
     assert {row.name: row.scope for row in CHANNELS if row.scope} == SERVED
+    assert {row.name: row.params for row in CHANNELS if not row.scope} == PARAMS
     assert ADDRESS in PATHS
 
 
@@ -159,6 +174,23 @@ def test_what_the_server_says_fits() -> None:
     fits("error", msgspec.json.decode(frames.not_understood(frames.Unparsable("what?", 7), 7)))
     fits("strategy.status.lagged", msgspec.json.decode(frames.lagged("strat_1", 3, 9, at_ms=0)))
     assert frame.req_id == 7
+
+
+def test_what_is_told_of_the_market_fits() -> None:
+    instrument = make_instrument()
+    places, price = Places.of(instrument), Decimal(100)
+    whole = Turnover(0, price, price, price, price, price, price)
+    row, book = places.row(whole, Interval.H1), places.depth(7, Levels(((price, price),), ((price, price),)))
+    candle = CandleEvent(ts=1, symbol=SYMBOL, interval=Interval.H1, candle=pushed(row, is_closed=True))
+    depth = DepthEvent(ts=1, symbol=SYMBOL, last_update_id=7, bids=book.bids, asks=book.asks)
+    day = ticker_object(instrument, whole, price, (price, price), at_ms=1)
+    ticker = TickerEvent(ts=1, **msgspec.structs.asdict(day))
+
+    for event in (candle, depth, ticker):
+        told = msgspec.json.decode(msgspec.json.encode(event))
+        name = next(row.name for row in CHANNELS if told["event"] in row.payloads)
+        fits(f"{name}.{told['event']}", told)
+    fits("ack", msgspec.json.decode(frames.accepted("market.depth", params={"symbol": SYMBOL, "depth": 5})))
 
 
 def test_a_payload_that_is_another_one_does_not_fit() -> None:
