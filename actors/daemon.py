@@ -40,7 +40,7 @@ from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
-from actors.surfaces import board_of, certificates_of, dialect_of, gate_of, stream_of
+from actors.surfaces import certificates_of, dialect_of, gate_of, known_of, stream_of
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -268,8 +268,8 @@ class Daemon:
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.callers.keys, self.callers.tokens)
-        board = board_of(self.feed, world.clock)
-        surfaces = (dialect_of(self, answers), self.reports, self.rehearsal, board)
+        board, signals = known_of(self.feed, world.clock)
+        surfaces = (dialect_of(self, answers), self.reports, self.rehearsal, board, signals)
         self.control = ControlServer(
             operations=operations_of(answers, *surfaces, *self.callers.all, self.backtests, self.hooks.webhooks),
             events=self.hub,

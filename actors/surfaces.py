@@ -18,6 +18,7 @@ from actors.lifecycle import Lifecycle
 from actors.market import Board
 from actors.recorder import Recorder
 from actors.roster import Roster
+from actors.signals import Signals
 from actors.stream import StreamLimits, StreamServer
 from actors.tokens import Tokens
 from pipaid.config.sections import RateLimit, Sections, Stream
@@ -59,6 +60,11 @@ def gate_of(wanted: RateLimit, clock: Clock, keys: KeyRing, tokens: Tokens) -> G
         addresses=Budgets(wanted.address_weight_max, float(wanted.address_weight_per_s)),
         bearers=tokens,
     )
+
+
+def known_of(feed: Feed, clock: Clock) -> tuple[Board, Signals]:
+    """Return what there is to know of the market that a feed follows, and of signals on any."""
+    return board_of(feed, clock), Signals()
 
 
 def board_of(feed: Feed, clock: Clock) -> Board:

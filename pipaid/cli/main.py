@@ -7,7 +7,7 @@ from typing import Any, Final
 import typer
 
 from pipaid import __version__
-from pipaid.cli import data, everyday, offline, trying
+from pipaid.cli import data, everyday, offline, signals, trying
 from pipaid.cli.exits import Exit, exit_table
 from pipaid.cli.terminal import SOCKET_VARIABLE
 from pipaid.cli.verbs import add_operations, add_verb, shared_parameters
@@ -52,6 +52,7 @@ def application() -> typer.Typer:
     add_operations(app)
     offline.add_to(app)
     data.add_to(app)
+    signals.add_to(app)
     trying.add_to(app)
     add_verb(app, "version", offline.version)
     return app

@@ -17,8 +17,9 @@ from pipaid.cli.terminal import NotReachable, Terminal, socket_path
 from pipaid.errors import InvalidState, PipaidError
 from pipaid.model.operation import OPERATIONS, Operation
 
-# It ends a tail of the same connection, and a verb has none but its own: Ctrl-C ends that.
-WITHOUT_VERB: Final = frozenset({"events.stop"})
+# The one ends a tail of the same connection, and a verb has none but its own: Ctrl-C ends that. What the others tell is
+# known without a daemon (`pipaid.cli.signals`).
+WITHOUT_VERB: Final = frozenset({"events.stop", "signal.list", "signal.get"})
 GROUPS: Final = {
     "strategy": "Create, change, deploy and look at strategies",
     "run": "Look at evaluations",

@@ -10,7 +10,7 @@ import msgspec
 
 from pipaid.dialect import shapes
 from pipaid.errors import InvalidParameter, NotFound
-from pipaid.model import account, job, market, reply, report, request, webhook
+from pipaid.model import account, job, market, reply, report, request, signal, webhook
 from pipaid.model.parsing import parse_request
 from pipaid.model.reply import Reply
 from pipaid.model.request import Request
@@ -162,6 +162,8 @@ _ROWS: Final = (
         "template.get", "Show a template and its params", request.Addressed, report.TemplateObject,
         path="/v1/templates/{id}",
     ),
+    _read("signal.list", "List signals with their params", request.Nothing, signal.SignalList, path="/v1/signals"),
+    _read("signal.get", "Show a signal", signal.SignalGet, signal.SignalObject, weight=1, path="/v1/signals/{id}"),
     _read("kill.get", "Show the kill switch", request.Nothing, report.KillSwitch, path="/v1/kill-switch"),
     _write(
         "kill.activate", "Block entries everywhere", request.KillActivate, report.KillSwitch,

@@ -53,7 +53,8 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "ping", "status", "health", "actors", "metrics", "reload", "drain", "shutdown", "log.level", "sim.halt",
         "condition.logs", "sim.fault", "sim.faults", "sim.calm", "backtest.create", "backtest.list", "backtest.get",
         "backtest.cancel", "account.create", "account.list", "token.create", "token.rotate",
-        "market.exchange_info", "market.klines", "market.depth", "market.ticker", "market.trades",
+        "signal.list", "signal.get", "market.exchange_info", "market.klines", "market.depth", "market.ticker",
+        "market.trades",
     }  # fmt: skip
     expected |= {f"webhook.{verb}" for verb in webhook.split()}
 

@@ -104,7 +104,7 @@ def test_every_mistake_is_told_at_once() -> None:
 
 def test_an_unknown_name_gets_a_near_one() -> None:
     assert "did you mean rsi_oversold" in refusal("rsi_oversld", {})
-    assert "signals.md" in refusal("zzzzzz", {})
+    assert "signals list" in refusal("zzzzzz", {})
 
 
 @pytest.mark.parametrize("name", sorted(EXTERNAL))

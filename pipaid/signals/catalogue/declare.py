@@ -80,6 +80,14 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether there is no default."""
         return self.default is None
 
+    def written(self) -> str:
+        """Return the default as a person would write it, or that it must be given."""
+        if self.default is None:
+            return "required"
+        if isinstance(self.default, tuple):
+            return ", ".join(map(str, self.default))
+        return str(self.default).lower() if isinstance(self.default, bool | str) else f"{self.default:g}"
+
     def encloses(self, number: float | Decimal) -> bool:
         """Tell whether a number lies within the bounds."""
         return (self.low is None or number >= self.low) and (self.high is None or number <= self.high)

@@ -94,7 +94,7 @@ def find(name: str) -> Signal:
     from difflib import get_close_matches  # Importing it takes longer than most look-ups.
 
     near = get_close_matches(name.lower()[:NAMES_TRIED_MAX], SIGNALS, n=3, cutoff=0.6)
-    hint = f"did you mean {', '.join(near)}?" if near else "docs/signals.md lists them"
+    hint = f"did you mean {', '.join(near)}?" if near else "`pipaid signals list` shows them"
     raise _refused("name", f"no signal is called {name[:NAME_SHOWN_MAX]!r}; {hint}")
 
 
