@@ -23,7 +23,7 @@ _BY_NAME: Final[Mapping[str, Any]] = {
     "timeframe": "15m", "timestamp": _MOMENT, "total_pnl": "-3.18", "total_trades": 9, "type": "limit",
     "win_rate": "0.556", "leverage": 2, "at": _MOMENT, "next_cursor": None, "error": None,
     "ended_at": None, "limit": 20, "cursor": "eyJ2IjoxfQ", "start": "2026-01-02T00:00:00Z",
-    "end": "2026-01-09T00:00:00Z",
+    "end": "2026-01-09T00:00:00Z", "url": "https://hooks.example/pipaid",
 }  # fmt: skip
 # It says on its own what other fields say, so an example that has those does not show it.
 _INSTEAD_OF_OTHERS: Final = "strategy_id"

@@ -11,7 +11,7 @@ from tests.fuzz.foreseen import is_foreseen
 
 @pytest.fixture(scope="module")
 def examined(tmp_path_factory: pytest.TempPathFactory) -> Examined:
-    return examine(tmp_path_factory.mktemp("examined"), seed=1, examples=5, seconds_max=240)
+    return examine(tmp_path_factory.mktemp("examined"), seed=1, examples=3, seconds_max=300)
 
 
 def test_everything_that_is_offered_does_as_the_document_says(examined: Examined) -> None:
