@@ -215,6 +215,8 @@ class Backtests:
             base = self.definition_of(caller.account, asked.strategy_id)
             given = {name: getattr(base, name) if value is None else value for name, value in given.items()}
             leverage = base.leverage if leverage is None else leverage
+        if given["params"] is None:
+            given["params"] = {}
         why = "is required unless strategy_id names a strategy that has it"
         missing = tuple((name, why) for name, value in given.items() if value is None)
         if missing:

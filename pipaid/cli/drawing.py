@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from pipaid.cli.sheet import NOTHING, Heading, Kind, Sheet
+from pipaid.cli.sheet import NOTHING, UNFOLDED_COLUMNS, Heading, Kind, Sheet
 
 GAP: Final = 2
 # What may shrink, and the width at which other columns go before it shrinks further.
@@ -73,11 +73,36 @@ class Fitted:
     sheet: Sheet
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= UNFOLDED_COLUMNS:
+            yield from (Text(line, no_wrap=True) for line in unfolded(self.sheet))
+            return
         kept = kept_columns(self.sheet, options.max_width)
         yield table(self.sheet, kept, options.max_width)
         left_out = [heading.title for index, heading in enumerate(self.sheet.headings) if index not in kept]
         if left_out:
             yield Text(f"no room for {', '.join(left_out)}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def unfolded(sheet: Sheet) -> Iterator[str]:
+    """Yield a sheet as the lines that programs get: a row a line, prose last, and no line longer than what it says."""
+    order = sorted(range(len(sheet.headings)), key=lambda index: sheet.headings[index].kind is Kind.PROSE)
+    widths = [_wanted(sheet, index) for index in order]
+    if sheet.headings[order[-1]].kind is Kind.PROSE:
+        widths[-1] = cell_len(sheet.headings[order[-1]].title)
+    if sheet.headed:
+        yield _line([sheet.headings[index].title for index in order], order, widths, sheet)
+        yield "─" * (sum(widths) + GAP * (len(widths) - 1))
+    for row in sheet.rows:
+        yield _line([row[index] for index in order], order, widths, sheet)
+
+
+def _line(cells: Sequence[str], order: Sequence[int], widths: Sequence[int], sheet: Sheet) -> str:
+    parts: list[str] = []
+    for text, index, width in zip(cells, order, widths, strict=True):
+        blank = " " * max(0, width - cell_len(text))
+        numeric = sheet.headings[index].kind in (Kind.NUMBER, Kind.SIGNED)
+        parts.append(blank + text if numeric else text + blank)
+    return (" " * GAP).join(parts).rstrip()
 
 
 def kept_columns(sheet: Sheet, width: int) -> list[int]:

@@ -27,6 +27,8 @@ from pipaid.model.report import (
 
 NOTHING: Final = "–"
 CELL_CHARS_MAX: Final = 400
+# Output that no terminal shows is not folded: a line there is a row.
+UNFOLDED_COLUMNS: Final = 10_000
 # Columns that nobody ranked: the last one is the first to go.
 RANK: Final = 1
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 import msgspec
 from attrs import define, field
 
+from pipaid.cli.sheet import UNFOLDED_COLUMNS
 from pipaid.errors import PipaidError
 from pipaid.model.reply import Reply, StrategyObject, StrategyPage
 from pipaid.model.request import LIMIT_MAX
@@ -27,8 +28,6 @@ SOCKET_VARIABLE: Final = "PIPAID_SOCKET"
 SOCKET_NAME: Final = "control.sock"
 LOCAL_SOCKET: Final = Path("var") / SOCKET_NAME
 SYSTEM_SOCKET: Final = Path("/run/pipaid") / SOCKET_NAME
-# Output that no terminal shows is not folded: a line there is a row.
-UNFOLDED_COLUMNS: Final = 10_000
 STRATEGIES_MAX: Final = 100_000
 HOW_TO_REACH: Final = (
     "Start one with `pipaidd --config config/pipaid.toml` or `systemctl start pipaid`, or name another socket with "

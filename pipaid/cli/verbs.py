@@ -30,6 +30,7 @@ GROUPS: Final = {
     "account": "Make and list accounts",
     "key": "Make, list and end API keys",
     "token": "Make bearer tokens for users, and void them all",
+    "condition": "Look at what kept the daemon from doing all it should",
     "log": "Change what the daemon logs",
     "sim": "Faults on the simulated venue",
     "job": "Backtests that the daemon plays",

@@ -180,7 +180,10 @@ class JobPage(Reply, frozen=True, kw_only=True):
 
 
 class BacktestCreate(Request, frozen=True, kw_only=True):
-    """A new backtest job; what is left out comes from the strategy that `strategy_id` names."""
+    """A new backtest job; what is left out comes from the strategy that `strategy_id` names.
+
+    Without one, `params` are those that the template has by itself.
+    """
 
     aliases: ClassVar[dict[str, str]] = {"from": "start", "to": "end"}
 

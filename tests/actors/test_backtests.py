@@ -300,6 +300,12 @@ async def test_a_strategy_supplies_what_the_request_leaves_out(office: Office) -
         await office.create("acct_b", strategy_id="strat_1")
 
 
+async def test_who_names_no_params_gets_those_of_the_template(office: Office) -> None:
+    job = await office.create(template_id="tpl_meanrev", params=None)
+
+    assert (await office.jobs.backtest_get(Caller(), Addressed(id=job))).config.params == {}
+
+
 @pytest.mark.parametrize(
     ("changed", "field_", "said"),
     [
