@@ -15,6 +15,7 @@ import jsonschema_rs
 import pytest
 
 from pipaid.client.following import Event
+from pipaid.errors import UnknownSymbol
 from pipaid.sdk import Client
 from tests.surfaces.api import Api, User, serving
 from tests.surfaces.daemon import DCA, assert_gapless
@@ -75,6 +76,21 @@ def test_the_script_that_goes_on_where_it_stopped_leaves_out_nothing(
         numbers = [int(number) for told, number, _ in said if told == key]
         assert numbers == list(range(1, len(numbers) + 1))
     assert [name for *_, name in said].count("stopped") == 2
+
+
+def test_a_script_watches_the_market(api: Api) -> None:
+    user = api.user("read-only")
+    with Client(user.api_key, user.secret, api.url, stream=api.stream) as client:
+        with client.watch("market.ticker", symbol="BTCUSDT") as tickers:
+            told = [next(tickers) for _ in range(2)]
+        with client.watch("market.klines", symbol="BTCUSDT", interval="1m") as candles:
+            candle = next(candles)
+        with pytest.raises(UnknownSymbol), client.watch("market.depth", symbol="DOGEUSDT", depth=5) as nowhere:
+            next(nowhere)
+
+    assert [(each["event"], each["symbol"]) for each in told] == [("ticker", "BTCUSDT")] * 2
+    assert told[0]["ts"] < told[1]["ts"]
+    assert candle["kline"]["open_time"] % 60_000 == 0
 
 
 def test_a_script_that_follows_a_daemon_through_its_death_hears_everything_once(api: Api) -> None:

@@ -13,6 +13,7 @@ import trio
 from attrs import define, field
 
 from actors.stream import StreamLimits
+from pipaid.client.awaiting import AsyncEvents
 from pipaid.client.following import Event
 from pipaid.errors import InvalidParameter, InvalidSignature, NotFound, Unavailable
 from pipaid.sdk import AsyncClient, Client
@@ -213,3 +214,48 @@ async def test_nobody_is_waited_for_beyond_the_patience_that_was_given(tmp_path:
         desk.port = 1
         with pytest.raises(Unavailable, match="nobody answers"):
             await reader.read(1)
+
+
+async def test_another_thread_may_end_it_while_it_waits(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, strategies=ALL, limits=LIMITS) as desk:
+        with Client(desk.api_key, desk.secret, stream=f"ws://127.0.0.1:{desk.port}/v1/ws") as client:
+            events = client.events(ONE)
+            heard: list[Event] = []
+            with trio.fail_after(20):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.to_thread.run_sync, lambda: heard.extend(events))
+                    await listened(desk)
+                    events.close()
+
+            assert (heard, list(events)) == ([], [])
+
+
+async def test_a_cancelled_wait_for_an_event_loses_none(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, strategies=ALL, limits=LIMITS) as desk:
+        async with AsyncClient(desk.api_key, desk.secret, stream=f"ws://127.0.0.1:{desk.port}/v1/ws") as client:
+            events = client.events(ONE)
+            with trio.fail_after(20):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(anext, events)
+                    await listened(desk)
+                    nursery.cancel_scope.cancel()
+                await desk.emit(ONE)
+                assert (await anext(events))["seq"] == 1
+            assert desk.server.accepted == 1
+
+
+async def test_another_task_may_end_it_while_it_waits(tmp_path: Path) -> None:
+    ended: list[bool] = []
+
+    async def wait(events: AsyncEvents) -> None:
+        ended.append([event async for event in events] == [])
+
+    async with open_desk(tmp_path, strategies=ALL, limits=LIMITS) as desk:
+        async with AsyncClient(desk.api_key, desk.secret, stream=f"ws://127.0.0.1:{desk.port}/v1/ws") as client:
+            events = client.events(ONE)
+            with trio.fail_after(20):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(wait, events)
+                    await listened(desk)
+                    await events.aclose()
+    assert ended == [True]
