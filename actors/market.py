@@ -45,8 +45,8 @@ from pipaid.venues.book import best, levels
 from pipaid.venues.venue import Closed, Market, MarketUpdate, Opened
 
 # Closed candles of one symbol and interval that are kept as the text they are told in, about 180 bytes each.
-PAGE: Final = 512
-PAGES_MAX: Final = 128
+PAGE: Final = 256
+PAGES_MAX: Final = 256
 # So many questions are put to the market at once: the others wait, since each takes its share of the loop.
 ASKING_MAX: Final = 2
 # A book is good for so long, unless the price moves.

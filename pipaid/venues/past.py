@@ -14,7 +14,7 @@ from pipaid.model.interval import HOUR_MS, Interval
 from pipaid.model.turnover import Grouping, Turnover
 
 # So many minutes are looked up at once: a few milliseconds.
-STRIDE: Final = 240
+STRIDE: Final = 120
 # Hours that are kept, about a kilobyte each: those of a month of five symbols.
 HOURS_MAX: Final = 4_096
 
