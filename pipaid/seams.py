@@ -13,6 +13,7 @@ import os
 import random
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -139,6 +140,10 @@ class Net(Protocol):
 
     async def connect_address(self, address: str, port: int) -> trio.SocketStream:
         """Connect to just this address."""
+        ...
+
+    async def trust(self) -> ssl.SSLContext:
+        """Return what judges the certificates of others by the authorities that this machine trusts."""
         ...
 
     def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
@@ -393,6 +398,12 @@ class SystemNet:
             raise
         unshared(sock)
         return trio.SocketStream(sock)
+
+    async def trust(self) -> ssl.SSLContext:
+        import trio
+
+        # Reading all the authorities takes longer than anybody may be held up.
+        return await trio.to_thread.run_sync(ssl.create_default_context)
 
     def bound_send_buffer(self, stream: trio.SocketStream, size_bytes: int) -> None:
         import trio

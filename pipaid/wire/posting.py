@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, cast
 
 import httpcore2
 import trio
@@ -22,6 +22,8 @@ ANSWER_S_MAX: Final = 10.0
 RECEIVED_BYTES_MAX: Final = 65_536
 # A piece of an answer is taken apart on the loop, and trading waits meanwhile: so it is a small one.
 READ_BYTES_MAX: Final = 2_048
+# A receiver may send interim answers first, such as 100 Continue; so many in all.
+ANSWERS_MAX: Final = 8
 # Once it is known that a letter was taken, the rest of the answer is read for so long, to part on good terms.
 REST_S_MAX: Final = 1.0
 # A host with many addresses is tried at the first few.
@@ -42,7 +44,6 @@ class Post:
     clock: Clock
     # Whether hosts of this machine and of private networks may be sent to, and without encryption.
     private: bool = False
-    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
     answer_s_max: float = ANSWER_S_MAX
     _context: ssl.SSLContext | None = field(default=None, init=False)
 
@@ -82,16 +83,16 @@ class Post:
         )
         connection = httpcore2.AsyncHTTPConnection(
             request.url.origin,
-            ssl_context=self._trusted() if target.scheme == "https" else None,
+            ssl_context=await self._trusted() if target.scheme == "https" else None,
             network_backend=_Pinned(self.net, addresses),
         )
         try:
             response = await connection.handle_async_request(request)
             on_status(response.status)
+            rest = cast("dict[str, Any]", response.extensions)["network_stream"]
+            assert isinstance(rest, _Pieces)
             with trio.move_on_after(REST_S_MAX):
-                async with aclosing(_parts(response)) as parts:
-                    async for _ in parts:
-                        pass
+                await rest.pass_over()
         finally:
             with trio.CancelScope(shield=True):
                 await connection.aclose()
@@ -112,15 +113,10 @@ class Post:
                 raise Unreachable(f"{target.host[:80]} leads to {address}, which is {meaning}; nothing was sent")
         return found[:ADDRESSES_MAX]
 
-    def _trusted(self) -> ssl.SSLContext:
+    async def _trusted(self) -> ssl.SSLContext:
         if self._context is None:
-            self._context = self.trust()
+            self._context = await self.net.trust()
         return self._context
-
-
-async def _parts(response: httpcore2.Response) -> AsyncGenerator[bytes]:
-    async for part in response.aiter_stream():
-        yield part
 
 
 def _heads(target: Target, headers: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:
@@ -205,12 +201,24 @@ class _Pieces(httpcore2.AsyncNetworkStream):
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._answers = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            return bytes(await self._stream.receive_some(min(max_bytes, READ_BYTES_MAX)))
+            data = bytes(await self._stream.receive_some(min(max_bytes, READ_BYTES_MAX)))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
             raise httpcore2.ReadError(_in_words(broken)) from broken
+        # Each interim answer is taken apart like a whole one, and thousands of them fit into what may be read.
+        self._answers += data.count(b"HTTP/")
+        if self._answers > ANSWERS_MAX:
+            raise httpcore2.RemoteProtocolError(f"it begins more than {ANSWERS_MAX} answers")
+        return data
+
+    async def pass_over(self) -> None:
+        """Read what is left, without a look at it, until the other side has no more to say."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await self._stream.receive_some(READ_BYTES_MAX):
+                pass
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
