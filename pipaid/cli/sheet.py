@@ -24,6 +24,7 @@ from pipaid.model.report import (
     Metrics,
     TemplateObject,
 )
+from pipaid.model.webhook import DeliveryObject, WebhookObject
 
 NOTHING: Final = "–"
 CELL_CHARS_MAX: Final = 400
@@ -353,6 +354,27 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("MIN CAPITAL", lambda item: item.min_capital, Kind.NUMBER),
         Column("SEVERAL SYMBOLS", lambda item: item.multi_symbol),
         Column("DESCRIPTION", lambda item: item.description, Kind.PROSE, 0),
+    ),
+    WebhookObject: (
+        Column("WEBHOOK", lambda item: item.id, rank=0),
+        Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
+        Column("URL", lambda item: item.url, Kind.LABEL, 0),
+        Column("EVENTS", lambda item: item.events, Kind.PROSE),
+        Column("FAILURES", lambda item: item.consecutive_failures, Kind.NUMBER, 2),
+        Column("LAST SUCCESS", _at("last_success_at"), rank=3),
+        Column("LAST ATTEMPT", _at("last_delivery_at"), rank=4),
+        Column("DESCRIPTION", lambda item: item.description, Kind.LABEL, 5),
+    ),
+    DeliveryObject: (
+        Column("CREATED", _at("created_at"), rank=2),
+        Column("DELIVERY", lambda item: item.id, Kind.FAINT, 6),
+        Column("EVENT", lambda item: item.event_id, rank=5),
+        Column("TYPE", lambda item: item.event_type, rank=0),
+        Column("STATE", lambda item: item.state, Kind.STATUS, 0),
+        Column("ATTEMPTS", lambda item: item.attempts, Kind.NUMBER, 1),
+        Column("NEXT", _at("next_attempt_at"), rank=3),
+        Column("ANSWER", lambda item: item.response_status, Kind.NUMBER, 4),
+        Column("ERROR", lambda item: item.error, Kind.PROSE, 1),
     ),
     ListedJob: (
         Column("BACKTEST", lambda item: item.id, rank=0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import httpcore2
 import trio
@@ -81,18 +81,17 @@ class Post:
             headers=_heads(target, headers, body),
             content=body,
         )
+        backend = _Pinned(self.net, addresses)
         connection = httpcore2.AsyncHTTPConnection(
             request.url.origin,
             ssl_context=await self._trusted() if target.scheme == "https" else None,
-            network_backend=_Pinned(self.net, addresses),
+            network_backend=backend,
         )
         try:
             response = await connection.handle_async_request(request)
             on_status(response.status)
-            rest = cast("dict[str, Any]", response.extensions)["network_stream"]
-            assert isinstance(rest, _Pieces)
             with trio.move_on_after(REST_S_MAX):
-                await rest.pass_over()
+                await backend.streams[-1].pass_over()
         finally:
             with trio.CancelScope(shield=True):
                 await connection.aclose()
@@ -153,11 +152,15 @@ def _in_words(trouble: BaseException) -> str:
 
 
 class _Pinned(httpcore2.AsyncNetworkBackend):
-    """Connect to the addresses that were looked at, whatever host is asked for; encryption is judged by the host."""
+    """Connect to the addresses that were looked at, whatever host is asked for; encryption is judged by the host.
+
+    The last of `streams` is what the request goes over.
+    """
 
     def __init__(self, net: Net, addresses: list[str]) -> None:
         self._net = net
         self._addresses = addresses
+        self.streams: list[_Pieces] = []
 
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *_: Any, **__: Any
@@ -166,7 +169,7 @@ class _Pinned(httpcore2.AsyncNetworkBackend):
         for address in self._addresses:
             with trio.move_on_after(CONNECT_S_MAX):
                 try:
-                    return _Pieces(_Metered(await self._net.connect_address(address, port)))
+                    return _Pieces(_Metered(await self._net.connect_address(address, port)), self.streams)
                 except OSError as refused:
                     trouble = refused
         raise httpcore2.ConnectError(_in_words(trouble) if trouble else "no connection could be made")
@@ -199,9 +202,11 @@ class _Metered(trio.abc.Stream):
 class _Pieces(httpcore2.AsyncNetworkStream):
     """A stream of which little is read at once; all its time is that of the whole attempt."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, streams: list[_Pieces]) -> None:
         self._stream = stream
+        self._streams = streams
         self._answers = 0
+        streams.append(self)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
@@ -241,7 +246,7 @@ class _Pieces(httpcore2.AsyncNetworkStream):
             if isinstance(trouble, trio.BrokenResourceError):
                 raise httpcore2.ConnectError(_in_words(trouble)) from trouble
             raise
-        return _Pieces(secured)
+        return _Pieces(secured, self._streams)
 
     def get_extra_info(self, info: str) -> Any:
         return None

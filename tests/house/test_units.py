@@ -24,6 +24,7 @@ UNITS = (*SERVICES, *SOCKETS)
 # Exposure levels are given to the program in tenths.
 LOOPBACK_TENTHS_MAX = 9
 PAPER_TENTHS_MAX = 2
+CONNECTED_TENTHS_MAX = 11
 
 EXPECTED = {
     "OOMPolicy": ["continue"],
@@ -208,6 +209,7 @@ def test_the_verifier_would_find_a_mistake(tmp_path: Path) -> None:
     [
         ("pipaid.service", (), LOOPBACK_TENTHS_MAX),
         ("pipaid.service", ("paper.conf",), PAPER_TENTHS_MAX),
+        ("pipaid.service", ("webhooks.conf",), CONNECTED_TENTHS_MAX),
         ("pipaid-api.service", (), LOOPBACK_TENTHS_MAX),
     ],
 )
