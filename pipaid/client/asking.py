@@ -156,12 +156,20 @@ def form_of(asked: Operation, arguments: Mapping[str, Any]) -> tuple[str, bytes]
 def trouble_in(heard: Heard, url: str) -> PipaidError:
     """Return the refusal that an answer is; whoever stands between may answer in words of its own, or nobody at all."""
     if isinstance(heard, httpx2.TransportError):
-        return Unavailable(f"nobody answers at {url}: {heard}")
+        return nobody(url, heard)
     try:
         return refusal(msgspec.json.decode(heard.content, type=Trouble))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         silent = heard.status_code in (httpx2.codes.SERVICE_UNAVAILABLE, httpx2.codes.BAD_GATEWAY)
         return (Unavailable if silent else PipaidError)(f"the answer is {heard.status_code} without a reason")
+
+
+def nobody(url: str, trouble: BaseException) -> Unavailable:
+    """Return that nobody answers, for the first reason that has words: some wrap it into what says nothing."""
+    at: BaseException | None = trouble
+    while at is not None and not str(at):
+        at = at.__cause__ or at.__context__
+    return Unavailable(f"nobody answers at {url}: {at or type(trouble).__name__}")
 
 
 def pause_after(trouble: PipaidError) -> float | None:

@@ -13,7 +13,7 @@ import httpx2
 import msgspec
 from attrs import define, evolve, field
 
-from pipaid.client.asking import AGAIN_S, Patience, Way, pause_after
+from pipaid.client.asking import AGAIN_S, Patience, Way, nobody, pause_after
 from pipaid.client.framing import Framing
 from pipaid.errors import InvalidParameter, NotFound, PipaidError, Unavailable
 from pipaid.model.event import BACKTEST_CHANNEL, STATUS_CHANNEL
@@ -166,7 +166,7 @@ class Following:
         trouble, self._trouble = self._trouble, None
         if trouble is None:
             return 0.0
-        known = trouble if isinstance(trouble, PipaidError) else Unavailable(f"nobody answers at {self.url}: {trouble}")
+        known = trouble if isinstance(trouble, PipaidError) else nobody(self.url, trouble)
         pause_s = pause_after(known)
         if pause_s is None:
             raise known

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from attrs import define
 
-from pipaid.client.asking import AGAIN_S, Asking, Way, form_of
+from pipaid.client.asking import AGAIN_S, Asking, Way, form_of, trouble_in
 from pipaid.errors import (
     AnswerLost,
     ExchangeError,
@@ -88,6 +88,14 @@ def test_nobody_and_somebody_in_between_are_tried_again() -> None:
     assert asking().hear(httpx2.Response(502, content=b"<html>")) == AGAIN_S
     with pytest.raises(PipaidError, match="the answer is 418 without a reason"):
         asking().hear(httpx2.Response(418, content=b"<html>"))
+
+
+def test_the_reason_why_nobody_answers_is_told_however_it_is_wrapped() -> None:
+    said_nothing = httpx2.ConnectError("")
+    said_nothing.__cause__ = OSError("certificate verify failed")
+
+    assert trouble_in(said_nothing, "http://here").message.endswith("here: certificate verify failed")
+    assert trouble_in(httpx2.ReadTimeout(""), "http://here").message.endswith("here: ReadTimeout")
 
 
 def test_patience_ends() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,6 +22,17 @@ class Asks(Protocol):
 
     def ask(self, operation: str, /, **arguments: Any) -> dict[str, Any]: ...
     def each(self, operation: str, /, **arguments: Any) -> Iterator[dict[str, Any]]: ...
+    def first_event(self, id: str) -> dict[str, Any]:
+        """Return the oldest event that is retained of a strategy."""
+        ...
+
+
+class Waiting(Client):
+    """The client that waits, as it is."""
+
+    def first_event(self, id: str) -> dict[str, Any]:
+        with self.events(id, after=0) as events:
+            return next(events)
 
 
 @define
@@ -42,6 +53,13 @@ class Awaited:
             except StopAsyncIteration:
                 return
 
+    def first_event(self, id: str) -> dict[str, Any]:
+        async def first() -> dict[str, Any]:
+            async with self.client.events(id, after=0) as events:
+                return await anext(events)
+
+        return self.portal.call(first)
+
 
 @contextmanager
 def script(api: Api, way: str, *scopes: str, account: str | None = None, **more: Any) -> Generator[Asks, None, None]:
@@ -55,7 +73,7 @@ def script(api: Api, way: str, *scopes: str, account: str | None = None, **more:
 def client_in(way: str, *words: str, **more: Any) -> Generator[Asks, None, None]:
     """Return a client that waits in one of the ways."""
     if way == "blocking":
-        with Client(*words, **more) as client:
+        with closing(Waiting(*words, **more)) as client:
             yield client
     else:
         with start_blocking_portal(way) as portal:

@@ -6,15 +6,16 @@ import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
-from ssl import SSLSocket
+from ssl import SSLSocket, create_default_context
 
 import pytest
 from attrs import frozen
 
-from pipaid.errors import InvalidParameter
+from pipaid.errors import InvalidParameter, Unavailable
 from tests.certificates import Pair, certificate_of, connected, make_pair, shown
 from tests.surfaces.api import SEPARATE, Api, serving
-from tests.surfaces.daemon import Daemon, running
+from tests.surfaces.daemon import GRID, Daemon, running
+from tests.surfaces.scripts import WAYS, client_in
 
 ASK = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = (
@@ -222,3 +223,22 @@ def test_without_a_certificate_a_signal_ends_nothing(tmp_path: Path) -> None:
         hang_up(api)
 
         assert api.user().send("GET", "/v1/strategies").status_code == 200
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_script_trusts_whom_it_was_told_to_at_both_doors(home: Home, way: str) -> None:
+    stream_port, http_port = home.ports
+    user = home.daemon.ask("key.create", name="script", scopes=["trade"])
+    key = (user["api_key"], user["secret"], f"https://127.0.0.1:{http_port}")
+    stream = f"wss://127.0.0.1:{stream_port}/v1/ws"
+    trusted = create_default_context(cafile=str(home.pairs.served.certificate))
+    with client_in(way, *key, stream=stream, tls=trusted) as client:
+        made = client.ask("strategy.create", name=f"by tls {way}", **GRID)
+        client.ask("strategy.deploy", id=made["id"], dry_run=True)
+        assert client.first_event(made["id"])["event"] == "deployed"
+
+    with client_in(way, *key, stream=stream, patience_s=0.2) as doubting:
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            doubting.ask("strategy.list")
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            doubting.first_event("*")
