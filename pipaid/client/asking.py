@@ -180,4 +180,6 @@ def pause_after(trouble: PipaidError) -> float | None:
 
 
 def _in_query(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return msgspec.json.encode(value).decode()
     return str(value).lower() if isinstance(value, bool) else str(value)

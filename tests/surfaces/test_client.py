@@ -151,6 +151,9 @@ def test_arguments_stand_where_the_server_reads_them() -> None:
     assert form_of(operation_named("backtest.list"), {"from_": "2026-01-01T00:00:00Z"})[0] == (
         "/v1/backtest/jobs?from=2026-01-01T00%3A00%3A00Z"
     )
+    assert form_of(operation_named("market.ticker"), {"symbols": ["BTCUSDT"]})[0] == (
+        "/v1/market/ticker?symbols=%5B%22BTCUSDT%22%5D"
+    )
     with pytest.raises(TypeError, match="needs id"):
         form_of(operation_named("strategy.get"), {})
 
