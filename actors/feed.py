@@ -128,6 +128,11 @@ class Feed:
         """Tell whether the market has no more data."""
         return self.ended.is_set()
 
+    @property
+    def computed(self) -> int:
+        """Return how many features of all series are brought up to date at each of their candles."""
+        return sum(series.computed for timeframes in self._series.values() for series in timeframes.values())
+
     # Series and seats.
 
     async def series(self, symbol: str, timeframe: Timeframe) -> Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from pipaid.cli.drawing import drawn
@@ -25,6 +25,9 @@ from pipaid.model.report import (
     TemplateObject,
     Why,
 )
+
+# Params whose members are alike and many.
+_TABLES: Final = frozenset({"cooldown_config"})
 
 
 def print_reply(terminal: Terminal, operation: Operation, reply: Reply) -> None:
@@ -52,20 +55,35 @@ def _shown(reply: Reply) -> list[Sheet]:
 def _template(template: TemplateObject) -> list[Sheet]:
     from pipaid.cli.sheet import Column, Kind, listing
 
-    required = template.params_schema.get("required", [])
-    params: dict[str, dict[str, Any]] = template.params_schema.get("properties", {})
     facts = Sheet(
         f"{template.template_id} version {template.version}", (), (), f"{template.description} "
         f"At least {template.min_capital}; {'several symbols' if template.multi_symbol else 'one symbol'}."
     )  # fmt: skip
     columns = (
         Column("PARAM", lambda each: each[0], rank=0),
-        Column("TYPE", lambda each: each[1].get("type") or ("choice" if "enum" in each[1] else ""), rank=3),
-        Column("DEFAULT", lambda each: "required" if each[0] in required else each[1].get("default"), Kind.FAINT, 2),
+        Column("TYPE", lambda each: _type(each[1]), rank=3),
+        Column("DEFAULT", lambda each: each[2], Kind.FAINT, 2),
         Column("ALLOWED", lambda each: _allowed(each[1]), Kind.LABEL),
         Column("MEANING", lambda each: each[1].get("description"), Kind.PROSE, 0),
     )
-    return [facts, listing("", list(params.items()), columns)]
+    return [facts, listing("", list(_params(template.params_schema)), columns)]
+
+
+def _params(schema: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Mapping[str, Any], Any]]:
+    """Yield every param with its schema and its default, those within others by their path."""
+    required = schema.get("required", [])
+    properties: dict[str, dict[str, Any]] = schema.get("properties", {})
+    for name, knob in properties.items():
+        yield f"{place}{name}", knob, "required" if name in required else knob.get("default")
+        if knob.get("type") == "array":
+            yield from _params(knob["items"], f"{place}{name}[].")
+        elif knob.get("type") == "object" and name not in _TABLES:
+            yield from _params(knob, f"{place}{name}.")
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    kinds = schema.get("type") or ("choice" if "enum" in schema else "")
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

@@ -225,6 +225,11 @@ class Series:
         """Return how many candles are kept."""
         return len(self.close)
 
+    @property
+    def computed(self) -> int:
+        """Return how many features are brought up to date at each candle, whoever uses them."""
+        return len(self._lives)
+
     def append(self, candle: Candle) -> None:
         """Take the next closed candle and bring every feature up to it; raise ValueError unless it is newer."""
         index = candle.open_time_ms // self._step_ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from importlib import import_module
 from typing import Any, ClassVar, Final, cast
@@ -16,7 +16,7 @@ from attrs import frozen
 
 from pipaid.backtesting import Backtest
 from pipaid.engine.backtest import Driver
-from pipaid.model.columns import Candles
+from pipaid.model.columns import COLUMNS, Candles
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.plugins import load_templates
 from pipaid.sdk import Direction, Enter, ExitAll, Intent, MarketTrade, Template, Trades, View, Wakes
@@ -30,6 +30,7 @@ GOALS: Final = {
     ("crossover", "callback"): Goal(3e6),
     ("crossover", "skipping"): Goal(15e6),
     ("bracket", "skipping"): Goal(5e6),
+    ("rules", "skipping"): Goal(5e6),
     ("grid", "skipping"): Goal(3e6),
 }
 LENGTHS: Final = {"a week": 1 / 52, "a month": 1 / 12, "a quarter": 1 / 4, "a year": 1.0, "five years": 5.0}
@@ -37,7 +38,23 @@ FILLS_GOAL: Final = Goal(100e3)
 NAMES: Final = {
     "crossover": "SMA(10) crosses SMA(50)",
     "bracket": "RSI below SMA, bracket of ATR",
+    "rules": "RSI above SMA, bracket of ATR, as rules of 5m",
     "grid": "grid of 20 levels",
+}
+# The same as the bracket, upside down: a rule is above an average, and trends are followed as often as they are faded.
+RULES: Final[Mapping[str, Any]] = {
+    "entry": [
+        {"name": "rsi_overbought", "signal_type": "TRIGGER", "timeframe": "5m", "params": {"window": 14}},
+        {"name": "is_above_sma", "signal_type": "FILTER", "timeframe": "5m", "params": {"window": 50}},
+    ],
+    "execution_config": {
+        "max_open_positions": 1,
+        "cooldown_bars": 0,
+        "max_trades_per_day": 1_000,
+        "max_drawdown_limit": 1,
+        "min_balance_threshold": 0,
+        "cooldown_config": {"5m": {"short_loss_limit": 100, "long_loss_limit": 100}},
+    },
 }
 PEER: Final = "backtesting.py"
 MARKET_TRADES: Final = 1_000_000
@@ -166,7 +183,7 @@ def main(arguments: str) -> None:
     if work.kind in TRADES_GOALS:
         _play_trades(work)
         return
-    candles = reverting(work.candles) if work.kind == "grid" else synthetic(work.candles)
+    candles = _candles(work)
     play: Callable[[Candles], int]
     if work.driver == PEER:
         theirs: Any = import_module("tests.oracles.test_crossover")
@@ -174,12 +191,29 @@ def main(arguments: str) -> None:
     else:
         play = lambda played: played_by_us(work, played)  # noqa: E731
     # Imports and first calls are not what is measured.
-    play(synthetic(2_000) if work.kind != "grid" else reverting(2_000))
+    play(_candles(msgspec.structs.replace(work, candles=2_000)))
     before_mb, begun_s = _peak_mb(), time.process_time()
     fills = play(candles)
     cpu_s = time.process_time() - begun_s
     grown_mb = max(_peak_mb() - before_mb, 0.1)
     answer({"cpu_s": cpu_s, "candles": len(candles), "fills": max(fills, 1), "grown_mb": grown_mb})
+
+
+def _candles(work: Work) -> Candles:
+    """Return the candles of a work: rules are of no smaller ones than five minutes."""
+    if work.kind == "grid":
+        return reverting(work.candles)
+    minutes = synthetic(work.candles)
+    if work.kind != "rules":
+        return minutes
+    columns = [START_MS + Timeframe.M5.ms * np.arange(len(minutes)), *(getattr(minutes, name) for name in COLUMNS[1:])]
+    return Candles.of(
+        minutes.symbol,
+        Timeframe.M5,
+        columns,
+        price_decimals=minutes.price_decimals,
+        volume_decimals=minutes.volume_decimals,
+    )
 
 
 def _play_trades(work: Work) -> None:
@@ -213,7 +247,9 @@ def played_by_us(work: Work, candles: Candles) -> int:
     """Return how many fills there were."""
     params: dict[str, Any] = {}
     template: Any = {"crossover": Crossover, "bracket": Bracket}.get(work.kind)
-    if template is None:
+    if work.kind == "rules":
+        template, params = load_templates().templates["tpl_rules"], dict(RULES)
+    elif template is None:
         template = load_templates().templates["tpl_grid"]
         params = {"grid_levels": 20, "lower_price": "96", "upper_price": "104"}
     instrument = Instrument(

@@ -37,6 +37,14 @@ _DCA: Final[tuple[dict[str, Any], ...]] = (
     {"interval": "1d", "buy_amount": "400"},
     {"interval": "1d", "buy_amount": "200", "stop_loss_pct": "0.12"},
 )
+_ABOVE: Final = {"name": "is_above_sma", "params": {"window": 50}}
+_CALM: Final = {"name": "natr_low_volatility", "params": {"window": 14, "threshold": 5}}
+_RULES: Final[tuple[tuple[dict[str, Any], dict[str, Any]], ...]] = (
+    ({"name": "rsi_cross_up", "params": {"window": 14, "threshold": 50}}, _ABOVE),
+    ({"name": "rsi_oversold", "params": {"window": 14, "threshold": 30}}, _CALM),
+    ({"name": "ema_cross_up", "params": {"window_fast": 9, "window_slow": 21}}, _ABOVE),
+    ({"name": "macd_bullish_cross", "params": {}}, _CALM),
+)
 # Half the width of the ladder as a share of the price, and how many levels it has.
 _GRIDS: Final = ((Decimal("0.04"), 9), (Decimal("0.06"), 13), (Decimal("0.08"), 17), (Decimal("0.10"), 21))
 
@@ -60,6 +68,30 @@ def declared(count: int, prices: Mapping[str, Decimal]) -> Iterator[Declaration]
             timeframe=Timeframe.M1,
             capital=CAPITAL,
             params=params,
+            deploy=True,
+            source=f"population:{number}",
+        )
+
+
+def ruled(count: int, prices: Mapping[str, Decimal]) -> Iterator[Declaration]:
+    """Declare rule strategies on paper that share four pairs of signals and differ in how they trade on them."""
+    symbols = tuple(prices)
+    for number in range(count):
+        trigger, filter_ = _RULES[number % len(_RULES)]
+        yield Declaration(
+            name=f"rules {number}",
+            template_id="tpl_rules",
+            symbols=(symbols[number // len(_RULES) % len(symbols)],),
+            timeframe=Timeframe.M5,
+            capital=CAPITAL,
+            params={
+                "entry": [
+                    {**trigger, "signal_type": "TRIGGER", "timeframe": "5m"},
+                    {**filter_, "signal_type": "FILTER", "timeframe": "5m"},
+                ],
+                "reward_factor": f"{1 + number % 40 / 10}",
+                "execution_config": {"atr_volatility_factor": f"{2 + number % 7}", "cooldown_bars": number % 24},
+            },
             deploy=True,
             source=f"population:{number}",
         )

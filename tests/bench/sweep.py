@@ -16,7 +16,7 @@ from pipaid.wire.activity import Activity
 from tests.bench.child import answer, in_child
 from tests.bench.figure import Figure, Goal, Size
 from tests.bench.house import House, candle_steps, play, synthetic
-from tests.bench.population import declared, symbols_of
+from tests.bench.population import declared, ruled, symbols_of
 
 GOAL = Goal(5e6)
 # The goal is for so many strategies and candles; how other sizes do says nothing about it.
@@ -24,31 +24,39 @@ GOAL_STRATEGIES, GOAL_CANDLES = 1_000, 1_440
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """What one child plays; `every` has each strategy asked at each candle, whatever it would wake for."""
+    """What one child plays; `every` has each strategy asked at each candle, whatever it would wake for.
+
+    With `rules` they are rule strategies that share their signals.
+    """
 
     strategies: int
     symbols: int
     candles: int
     every: bool = False
+    rules: bool = False
 
 
 def measure(size: Size) -> list[Figure]:
     """Play the day as templates wish to be woken, and a quarter of it with plain callbacks."""
     figures: list[Figure] = []
-    plans = ((False, size.candles, "strategy-candles"), (True, size.candles // 4, "strategy-candles, plain callbacks"))
-    for every, candles, name in plans:
-        day = Day(strategies=size.strategies, symbols=size.symbols, candles=candles, every=every)
+    plans = (
+        (False, False, size.candles, "strategy-candles"),
+        (True, False, size.candles // 4, "strategy-candles, plain callbacks"),
+        (False, True, size.candles, "strategy-candles, rules that share signals"),
+    )
+    for every, rules, candles, name in plans:
+        day = Day(strategies=size.strategies, symbols=size.symbols, candles=candles, every=every, rules=rules)
         runs = [in_child("sweep", day) for _ in range(size.runs)]
         last = runs[-1]
         note = (
             f"{size.strategies} strategies, {candles} candles, {size.symbols} symbols: {last['calls']:.0f} calls, "
             f"{last['orders']:.0f} orders, {last['fills']:.0f} fills, {last['commits']:.0f} commits, "
-            f"{last['records']:.0f} records"
+            f"{last['records']:.0f} records, {last['computed']:.0f} features computed"
         )
         values = tuple(run["strategy_candles"] / run["cpu_s"] for run in runs)
-        whole = not every and (size.strategies, candles) == (GOAL_STRATEGIES, GOAL_CANDLES)
+        whole = not every and not rules and (size.strategies, candles) == (GOAL_STRATEGIES, GOAL_CANDLES)
         figures.append(Figure(name=name, unit="/s CPU", values=values, goal=GOAL if whole else None, note=note))
-        if not every:
+        if not every and not rules:
             costs = tuple(1e6 * run["cpu_s"] / max(1.0, run["fills"]) for run in runs)
             figures.append(
                 Figure(name="all CPU of that day per fill", unit="µs", values=costs, note="sweep, orders, journal")
@@ -79,7 +87,8 @@ async def _played(day: Day, state: Path) -> dict[str, float]:
 
     if day.every:
         _ask_always()
-    await play(state, declared(day.strategies, prices), steps, symbols=symbols, began=began, over=over)
+    population = ruled(day.strategies, prices) if day.rules else declared(day.strategies, prices)
+    await play(state, population, steps, symbols=symbols, began=began, over=over)
     return numbers
 
 
@@ -107,6 +116,7 @@ def _counted(house: House, candles: int) -> dict[str, float]:
         "positions": sum(len(session.positions) for session in sessions),
         "commits": house.recorder.commits,
         "records": house.recorder.records,
+        "computed": house.feed.computed,
     }
 
 
