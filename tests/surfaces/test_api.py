@@ -271,10 +271,9 @@ def test_a_header_that_stands_there_twice_is_read_by_nobody(api: Api) -> None:
     ],
 )
 def test_the_shell_function_of_the_page_signs(api: Api, line: str, status: int) -> None:
-    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
-    function = (
-        page.partition("```sh\n")[2].partition("\n}\n")[0].replace("curl ", "curl -w '\\n%{http_code}' ") + "\n}\n"
-    )
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    body = page.partition("\nsigned() {")[2].partition("\n}\n")[0].replace("curl ", "curl -w '\\n%{http_code}' ")
+    function = f"signed() {{{body}\n}}\n"
     user = api.user()
     done = subprocess.run(
         ["bash", "-c", function + line], capture_output=True, text=True, check=True, timeout=60,

@@ -22,10 +22,8 @@ from pipaid.errors import (
 )
 from pipaid.model.operation import OPERATIONS, operation_named
 from pipaid.model.route import is_addressed
-from pipaid.sdk import Client
 from tests.surfaces.api import Api, serving
 from tests.surfaces.daemon import GRID
-from tests.surfaces.daemons import ROOT
 from tests.surfaces.scripts import WAYS, Asks, client_in, script
 
 
@@ -156,14 +154,3 @@ def test_arguments_stand_where_the_server_reads_them() -> None:
     )
     with pytest.raises(TypeError, match="needs id"):
         form_of(operation_named("strategy.get"), {})
-
-
-def test_the_script_of_the_page_runs(api: Api) -> None:
-    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
-    script = page.partition("```python\n")[2].partition("```")[0].replace("(api_key, secret)", "(api_key, secret, url)")
-    user = api.user(account="acct_page")
-
-    exec(script, {"api_key": user.api_key, "secret": user.secret, "url": api.url})
-
-    with Client(user.api_key, user.secret, api.url) as client:
-        assert [row["name"] for row in client.each("strategy.list")] == ["btc grid"]
