@@ -25,7 +25,7 @@ from pipaid.model.market import (
 )
 from pipaid.model.reply import Reply, wire_form
 from tests.builders import make_instrument
-from tests.cli.answering import control, pipaid
+from tests.cli.answering import Answering, control, pipaid
 
 OPENED_MS = 1_795_276_800_000
 TICKER = TickerObject(
@@ -77,7 +77,8 @@ def answered(reply: Reply) -> bytes:
 def test_what_the_market_says_is_printed_as_a_table(
     words: tuple[str, ...], op: str, reply: Reply, shown: list[str], tmp_path: Path
 ) -> None:
-    with control(tmp_path, {op: lambda asked: answered(reply)}) as served:
+    answers: dict[str, Answering] = {op: lambda _: answered(reply)}
+    with control(tmp_path, answers) as served:
         ended = pipaid("market", *words, socket_path=served.path)
         as_json = pipaid("market", *words, "--json", socket_path=served.path)
 
@@ -88,10 +89,10 @@ def test_what_the_market_says_is_printed_as_a_table(
 
 
 def test_symbol_and_interval_are_typed_in_their_order_and_the_rest_by_name(tmp_path: Path) -> None:
-    answers = {
-        "market.klines": lambda asked: answered(CandleRows(content=())),
-        "market.depth": lambda asked: answered(BOOK),
-        "market.ticker": lambda asked: answered(Tickers(content=())),
+    answers: dict[str, Answering] = {
+        "market.klines": lambda _: answered(CandleRows(content=())),
+        "market.depth": lambda _: answered(BOOK),
+        "market.ticker": lambda _: answered(Tickers(content=())),
     }
     with control(tmp_path, answers) as served:
         for words in (
