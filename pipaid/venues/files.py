@@ -32,6 +32,13 @@ HOW_TO_GET: Final = (
 # Files the venue publishes carry these columns, and most of them no header.
 _PUBLISHED: Final = ("open_time_ms", "open", "high", "low", "close", "volume")
 _PUBLISHED_COLUMNS: Final = 12
+# In this order, after the time at which the candle closes; under the names that venue and collectors have for them.
+_MORE: Final = (
+    ("quote_volume", "quote_asset_volume"),
+    ("trades", "count", "number_of_trades"),
+    ("taker_buy_base", "taker_buy_volume", "taker_buy_base_volume", "taker_buy_base_asset_volume"),
+    ("taker_buy_quote", "taker_buy_quote_volume", "taker_buy_quote_asset_volume"),
+)
 CANDLE: Final = ("open", "high", "low", "close", "volume")
 TIMES: Final = ("open_time_ms", "time_ms", "funding_time_ms", "open_time", "time")
 # The first is how the venue publishes them, as a file a month.
@@ -42,11 +49,15 @@ _MICROSECONDS_MIN: Final = 10**14
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """The fields of one row that matter, as text, behind its number in the file and its time in milliseconds."""
+    """The fields of one row that matter, as text, behind its number in the file and its time in milliseconds.
+
+    `more` is what else the file says of a candle: quote volume, number of trades, and what takers bought.
+    """
 
     number: int
     time_ms: int
     fields: tuple[str, ...]
+    more: tuple[str, ...] = ()
 
 
 @frozen
@@ -59,6 +70,7 @@ class Recording:
     columns: tuple[int, ...]
     lines: Sequence[str]
     first_line: int
+    more: tuple[int, ...] = ()
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows; raise InvalidParameter naming file and row for those that cannot be read."""
@@ -68,7 +80,12 @@ class Recording:
         for number, line in enumerate(self.lines, self.first_line):
             cells = line.split(",")
             try:
-                row = Row(number, _time_ms(cells[time_column]), tuple(cells[column] for column in others))
+                row = Row(
+                    number,
+                    _time_ms(cells[time_column]),
+                    tuple(cells[column] for column in others),
+                    tuple(cells[column] for column in self.more if column < len(cells)),
+                )
             except (ValueError, IndexError):
                 faults.append(
                     f"row {number}: {width} columns with a time in milliseconds or ISO 8601 expected, got {line[:80]!r}"
@@ -141,11 +158,12 @@ def recording(disk: Disk, path: Path, symbol_in_name: str = SYMBOL_IN_NAME) -> R
     header = tuple(cell.strip().lower() for cell in lines[0].split(","))
     skipped = 1
     if len(header) == _PUBLISHED_COLUMNS and header[0].isdigit():
-        header, skipped = _PUBLISHED, 0
+        header, skipped = (*_PUBLISHED, "close_time", *(names[0] for names in _MORE)), 0
     kind, columns = _layout(path, header)
     while lines and not lines[-1]:
         lines.pop()
-    return Recording(path, match["symbol"], kind, columns, lines[skipped:], skipped + 1)
+    more = _more(header) if kind == "candles" else ()
+    return Recording(path, match["symbol"], kind, columns, lines[skipped:], skipped + 1, more)
 
 
 def refuse(path: Path, faults: Sequence[str]) -> None:
@@ -200,6 +218,12 @@ def _layout(path: Path, header: tuple[str, ...]) -> tuple[Kind, tuple[int, ...]]
         f"{path}: the header {','.join(header)[:120]!r} is neither that of candles ({','.join(_PUBLISHED)}), nor of "
         "market trades (time_ms,price,size,is_buyer_maker), nor of funding (funding_time_ms,funding_rate or time,rate)"
     )
+
+
+def _more(header: tuple[str, ...]) -> tuple[int, ...]:
+    """Return where the file says the rest of a candle, if it says all of it."""
+    found = [next((header.index(name) for name in names if name in header), -1) for names in _MORE]
+    return () if -1 in found else tuple(found)
 
 
 def _text(disk: Disk, path: Path) -> str:

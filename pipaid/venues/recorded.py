@@ -137,7 +137,7 @@ def _candle_tape(symbol: str, recordings: list[Recording], steps: _Steps) -> Tap
                     break
             elif candle is not None and (last is None or candle.open_time_ms > last.open_time_ms):
                 steps.see(row.fields[:4], row.fields[4])
-                tape.add(row.time_ms, ",".join(row.fields))
+                tape.add(row.time_ms, ",".join((*row.fields, *row.more)))
                 last = candle
         refuse(opened.path, faults)
     _demand_minutes(tape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import numpy as np
 from attrs import define, field
@@ -18,7 +18,10 @@ from pipaid.model.turnover import Turnover, guessed
 
 @define(eq=False)
 class Tape:
-    """Rows of one symbol in the order of time: each a moment and some text; about 60 bytes a candle."""
+    """Rows of one symbol in the order of time: each a moment and some text.
+
+    A candle takes about 60 bytes, and 100 with all that a venue publishes of it.
+    """
 
     symbol: str
     _times: array[int] = field(factory=lambda: array("q"))
@@ -60,14 +63,16 @@ class Tape:
 
     def turnover(self, index: int) -> Turnover:
         """Return a row of a tape of candles with what else is known of it."""
-        _, _, _, _, _, *more = self.fields(index)
-        if not more:
-            return guessed(self.candle(index))
-        each = self.candle(index)
-        value, trades, taken, quote_taken = more
+        each, more = self.candle(index), self.fields(index)[5:]
+        try:
+            value, trades, taken, quote_taken = Decimal(more[0]), int(more[1]), Decimal(more[2]), Decimal(more[3])
+        except (IndexError, ValueError, InvalidOperation):
+            return guessed(each)
+        if not all(part.is_finite() and part >= 0 for part in (value, taken, quote_taken)):
+            return guessed(each)
         return Turnover(
             each.open_time_ms, each.open, each.high, each.low, each.close, each.volume,
-            Decimal(value), int(trades), Decimal(taken), Decimal(quote_taken),
+            value, trades, taken, quote_taken,
         )  # fmt: skip
 
     def trade(self, index: int) -> MarketTrade:

@@ -380,6 +380,37 @@ async def test_recorded_candles_tell_what_they_can(tmp_path: Path, autojump_cloc
     assert trades == []
 
 
+WHOLE = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
+)
+
+
+@pytest.mark.parametrize("header", [WHOLE, ""])
+async def test_what_a_venue_publishes_of_a_candle_is_told_as_it_is(
+    header: str, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    rows = [
+        f"{BEGUN_MS + minute * MINUTE_MS},10.5,12,9,11,{volume},{BEGUN_MS + minute * MINUTE_MS + 59_999},{rest},0"
+        for minute, volume, rest in (
+            (0, "1.50", "16.25,7,0.5,5.75"),
+            (1, "0.25", "2.75,2,0.25,2.75"),
+            (2, "4", "x,1,1,1"),
+        )
+    ]
+    write_csv(tmp_path / "AAAUSD-1m-test.csv.gz", header or rows[0], rows if header else rows[1:])
+    market = ReplayMarket(load(SystemDisk(), [str(tmp_path / "AAA*")]), TrioClock(), Activity())
+
+    async with on_stage(tmp_path, market) as stage:
+        await stage.feed.ended.wait()
+        minutes = await stage.rows("AAAUSD", "1m")
+        (hour,) = await stage.rows("AAAUSD", "1h")
+
+    assert [row[7:] for row in minutes[:2]] == [["16.250", 7, "0.50", "5.750"], ["2.750", 2, "0.25", "2.750"]]
+    # What cannot be read there was not looked at before, and is made up for.
+    assert minutes[2][7:] == ["42.500", 0, "0.00", "0.000"]
+    assert hour[5:] == ["5.75", BEGUN_MS + HOUR_MS - 1, "61.500", 9, "0.75", "8.500"]
+
+
 async def test_recorded_market_trades_have_the_numbers_of_their_rows(tmp_path: Path, autojump_clock: MockClock) -> None:
     rows = [f"{BEGUN_MS + index * 20_000},{10 + index % 3},{index + 1},{index % 2}" for index in range(9)]
     write_csv(tmp_path / "AAAUSD-trades-test.csv.gz", "time_ms,price,size,is_buyer_maker", rows)
