@@ -9,7 +9,7 @@ import pytest
 from trio.testing import MockClock
 
 from actors.gauges import Gauges
-from pipaid.model.report import FrozenSymbol
+from pipaid.model.report import FrozenSymbol, WebhookFigures
 from pipaid.model.stray import stray_fill
 from tests.actors.homes import Home, at_home
 from tests.builders import SYMBOL, make_fill, make_order, scripted
@@ -76,3 +76,23 @@ FIGURES = {
     "facts_waiting": 0,
     "facts_dropped_total": 3,
 }
+
+
+async def test_how_webhooks_fare_is_among_the_figures_and_no_trouble_of_the_daemon(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    told = WebhookFigures(webhooks=3, broken=1, waiting=40, oldest_waiting_s=7, attempts=100, delivered=50, exhausted=2)
+    async with at_home(tmp_path, scripted()) as home:
+        gauges = gauges_of(home)
+        gauges.webhooks = lambda: told
+        figures = gauges.counters()
+
+        assert gauges.degraded() == ()
+    assert {name: figure for name, figure in figures.items() if "webhook" in name} == {
+        "pipaid_webhooks_broken": 1,
+        "pipaid_webhook_deliveries_waiting": 40,
+        "pipaid_webhook_oldest_waiting_seconds": 7,
+        "pipaid_webhook_attempts_total": 100,
+        "pipaid_webhook_delivered_total": 50,
+        "pipaid_webhook_exhausted_total": 2,
+    }
