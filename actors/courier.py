@@ -81,7 +81,8 @@ class Subscriptions(Protocol):
 
 
 _UNTRIED: Final = Standing()
-Send = Callable[[str, Mapping[str, str], bytes], Awaitable[Outcome]]
+# To an address, for an account.
+Send = Callable[[str, Mapping[str, str], bytes, str], Awaitable[Outcome]]
 
 
 class _Bell:
@@ -361,7 +362,7 @@ class Courier:
             "X-PipAI-Timestamp": timestamp,
             "X-PipAI-Signature": sign(self.webhooks.secret_of(hook).encode(), signed_text(timestamp, body)),
         }
-        return await self.send(hook.url, heads, body)
+        return await self.send(hook.url, heads, body, hook.account)
 
     async def _judge(self, errand: Errand, outcome: Outcome) -> None:
         """Note what an attempt came to, and what follows from it."""

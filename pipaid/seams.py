@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet
 
 from attrs import define, field
@@ -27,7 +27,8 @@ from attrs import define, field
 if TYPE_CHECKING:
     import trio
 
-RESOLVING_MAX: Final = 8
+RESOLVING_MAX: Final = 32
+RESOLVING_OF_HOLDER_MAX: Final = 4
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -134,8 +135,11 @@ class Net(Protocol):
         """Connect to a Unix socket."""
         ...
 
-    async def resolve(self, host: str, port: int) -> list[str]:
-        """Return the addresses of a host, best first; raise OSError without any."""
+    async def resolve(self, host: str, port: int, holder: str = "") -> list[str]:
+        """Return the addresses of a host, best first; raise OSError without any.
+
+        However slowly the name servers answer that one holder asks for, others are not kept waiting.
+        """
         ...
 
     async def connect_address(self, address: str, port: int) -> trio.SocketStream:
@@ -336,10 +340,31 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+class _Room:
+    """Room for a thread among those of its holder and among all, until it ends, whoever has given it up by then."""
+
+    def __init__(self, own: trio.CapacityLimiter, all: trio.CapacityLimiter) -> None:
+        self._own = own
+        self._all = all
+
+    async def acquire_on_behalf_of(self, thread: object) -> None:
+        await self._own.acquire_on_behalf_of(thread)
+        try:
+            await self._all.acquire_on_behalf_of(thread)
+        except BaseException:
+            self._own.release_on_behalf_of(thread)
+            raise
+
+    def release_on_behalf_of(self, thread: object) -> None:
+        self._all.release_on_behalf_of(thread)
+        self._own.release_on_behalf_of(thread)
+
+
 class SystemNet:
     """Real sockets through trio."""
 
     _resolving: trio.CapacityLimiter | None = None
+    _resolving_of: dict[str, trio.CapacityLimiter] | None = None
 
     async def listen_tcp(self, host: str, port: int) -> list[trio.SocketListener]:
         import trio
@@ -376,15 +401,22 @@ class SystemNet:
 
         return await trio.open_unix_socket(str(path))
 
-    async def resolve(self, host: str, port: int) -> list[str]:
+    async def resolve(self, host: str, port: int, holder: str = "") -> list[str]:
         import trio
 
-        if self._resolving is None:
-            # Apart from all others: a name server that does not answer holds a thread up for as long as it likes.
-            self._resolving = trio.CapacityLimiter(RESOLVING_MAX)
         ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        found = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._resolving)
+        room: Any = self._room_to_resolve(holder)
+        found = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=room)
         return list(dict.fromkeys(str(place[0]) for *_, place in found))
+
+    def _room_to_resolve(self, holder: str) -> _Room:
+        import trio
+
+        # Apart from all other threads: a name server that does not answer holds one up for as long as it likes.
+        if self._resolving is None or self._resolving_of is None:
+            self._resolving, self._resolving_of = trio.CapacityLimiter(RESOLVING_MAX), {}
+        own = self._resolving_of.setdefault(holder, trio.CapacityLimiter(RESOLVING_OF_HOLDER_MAX))
+        return _Room(own, self._resolving)
 
     async def connect_address(self, address: str, port: int) -> trio.SocketStream:
         import trio

@@ -1,14 +1,19 @@
-"""What a forked child inherits, and what it does not."""
+"""What a forked child inherits, and how name servers that do not answer are borne."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
-from pipaid.seams import SystemDisk
+from pipaid.seams import RESOLVING_MAX, SystemDisk, SystemNet
 
 FORKED = """
 import os, sys
@@ -39,3 +44,30 @@ def test_a_forked_child_neither_ends_a_lock_nor_outlives_it(tmp_path: Path) -> N
 
         SystemDisk().hold(path).release()
         parent.stdin.close()
+
+
+async def test_names_that_are_never_answered_to_one_holder_keep_no_other_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, answered = SystemNet(), threading.Event()
+
+    def ask(host: str, port: int, **_: Any) -> list[Any]:
+        if host == "dead.example.com":
+            answered.wait(30)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    try:
+        # Each is given up after a moment, and more come than there are threads: those hang on all the same.
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                for _ in range(RESOLVING_MAX + 1):
+                    nursery.start_soon(net.resolve, "dead.example.com", 443, "acct_dead")
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+        with trio.fail_after(5):
+            found = await net.resolve("alive.example.com", 443, "acct_alive")
+    finally:
+        answered.set()
+
+    assert found == ["93.184.216.34"]

@@ -47,14 +47,16 @@ class Post:
     answer_s_max: float = ANSWER_S_MAX
     _context: ssl.SSLContext | None = field(default=None, init=False)
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
-        """Post a letter once and say what came of it; whatever a receiver does, nothing is raised."""
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes, holder: str = "") -> Outcome:
+        """Post a letter of a holder once and say what came of it; whatever a receiver does, nothing is raised."""
         began_s = self.clock.monotonic_s()
         status: list[int] = []
         error: str | None = None
         with trio.move_on_after(self.answer_s_max) as patience:
             try:
-                await self._exchange(checked_target(url, private=self.private), headers, body, status.append)
+                target = checked_target(url, private=self.private)
+                backend = _Pinned(self.net, await self._addresses(target, holder))
+                await self._exchange(target, backend, _request(target, headers, body), status.append)
             except (Unreachable, InvalidParameter) as trouble:
                 error = str(trouble)
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as trouble:
@@ -67,21 +69,8 @@ class Post:
         return Outcome(error=(error or "no answer")[:ERROR_CHARS_MAX])
 
     async def _exchange(
-        self, target: Target, headers: Mapping[str, str], body: bytes, on_status: Callable[[int], None]
+        self, target: Target, backend: _Pinned, request: httpcore2.Request, on_status: Callable[[int], None]
     ) -> None:
-        addresses = await self._addresses(target)
-        request = httpcore2.Request(
-            b"POST",
-            httpcore2.URL(
-                scheme=target.scheme.encode(),
-                host=target.host.encode(),
-                port=target.port,
-                target=target.path.encode(),
-            ),
-            headers=_heads(target, headers, body),
-            content=body,
-        )
-        backend = _Pinned(self.net, addresses)
         connection = httpcore2.AsyncHTTPConnection(
             request.url.origin,
             ssl_context=await self._trusted() if target.scheme == "https" else None,
@@ -96,13 +85,13 @@ class Post:
             with trio.CancelScope(shield=True):
                 await connection.aclose()
 
-    async def _addresses(self, target: Target) -> list[str]:
+    async def _addresses(self, target: Target, holder: str) -> list[str]:
         """Return where to connect; raise Unreachable if any of it is a place that nothing is sent to."""
         if target.literal:
             found = [target.host]
         else:
             try:
-                found = await self.net.resolve(target.host, target.port)
+                found = await self.net.resolve(target.host, target.port, holder)
             except (OSError, UnicodeError) as trouble:
                 raise Unreachable(f"{target.host[:80]} has no address: {_in_words(trouble)}") from None
         for address in found:
@@ -116,6 +105,13 @@ class Post:
         if self._context is None:
             self._context = await self.net.trust()
         return self._context
+
+
+def _request(target: Target, headers: Mapping[str, str], body: bytes) -> httpcore2.Request:
+    url = httpcore2.URL(
+        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
+    )
+    return httpcore2.Request(b"POST", url, headers=_heads(target, headers, body), content=body)
 
 
 def _heads(target: Target, headers: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:

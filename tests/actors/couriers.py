@@ -131,7 +131,7 @@ class Postroom:
         self.told.extend(events)
         self.courier.notice()
 
-    async def _send(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+    async def _send(self, url: str, headers: Mapping[str, str], body: bytes, account: str) -> Outcome:
         letter = Letter(trio.current_time(), url, dict(headers), body)
         self.letters.append(letter)
         self.at_once += 1

@@ -49,7 +49,7 @@ class Looks(SystemNet):
     async def trust(self) -> ssl.SSLContext:
         return await super().trust() if self.trusted is None else self.trusted
 
-    async def resolve(self, host: str, port: int) -> list[str]:
+    async def resolve(self, host: str, port: int, holder: str = "") -> list[str]:
         await trio.lowlevel.checkpoint()
         self.asked.append(host)
         answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
