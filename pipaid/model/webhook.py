@@ -233,7 +233,9 @@ def standing_after(standing: Standing, delivery: Delivery) -> Standing:
 
 # What is asked.
 
-_URL_ABOUT: Final = "an address that begins with https://, such as https://example.com/hooks"
+_URL_ABOUT: Final = (
+    f"an address of at most {URL_MAX} characters that begins with https://, such as https://example.com/hooks"
+)
 Url = Annotated[str, Meta(min_length=1, max_length=URL_MAX, description=_URL_ABOUT)]
 Patterns = Annotated[
     tuple[EventType | Wildcard, ...],
