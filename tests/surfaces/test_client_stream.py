@@ -151,7 +151,7 @@ async def test_nothing_is_lost_and_nothing_comes_twice_over_lost_connections(
         for key in ALL:
             seen = numbers_of(reader.heard, key)
             assert seen == list(range(1, len(seen) + 1))
-        assert desk.server.accepted == 5
+        assert desk.server.accepted >= 5
 
 
 @pytest.mark.parametrize("ext", [True, False], ids=["told", "closed"])
