@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,8 @@ PLENTY: Final[Mapping[str, str]] = {
     f"PIPAID__RATELIMIT__{whose}_WEIGHT_{what}": "1000000" for whose in ("KEY", "ADDRESS") for what in ("MAX", "PER_S")
 }
 HOOKS: Final = "tests.fuzz.api_hooks"
+# What the library does: the document's own examples, every bound of every field, chance, and sequences of operations.
+PHASES: Final = "examples,coverage,fuzzing,stateful"
 # No request may take so long.
 ANSWER_S_MAX: Final = 30
 
@@ -34,10 +36,11 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
-def examine(folder: Path, *, seed: int, examples: int, seconds_max: float) -> Examined:
+def examine(folder: Path, *, seed: int, examples: int, seconds_max: float, phases: str = PHASES) -> Examined:
     """Try every operation of a real daemon as its document describes it, so often, and sequences of operations."""
     with serving(folder / "daemon", CONFIG, variables=PLENTY) as api:
-        found = _examined(api, api.user(), folder, seed=seed, examples=examples, seconds_max=seconds_max)
+        bounds = _Bounds(seed, examples, seconds_max, phases)
+        found = _examined(api, api.user(), folder, bounds)
         problems = [f"the daemon said {each}" for each in api.daemon.said() if each["event"] in FAILURES]
         problems += [f"the web process said {each}" for each in api.said("http.failed")]
         code = api.daemon.end()
@@ -47,12 +50,20 @@ def examine(folder: Path, *, seed: int, examples: int, seconds_max: float) -> Ex
     return msgspec.structs.replace(found, problems=(*found.problems, *problems))
 
 
-def _examined(api: Api, user: User, folder: Path, *, seed: int, examples: int, seconds_max: float) -> Examined:
+class _Bounds(NamedTuple):
+    seed: int
+    examples: int
+    seconds_max: float
+    phases: str
+
+
+def _examined(api: Api, user: User, folder: Path, bounds: _Bounds) -> Examined:
     report, told = folder / "report.json", folder / "events.ndjson"
     command = [
-        str(Path(sys.executable).with_name("st")), "run", f"{api.url}/openapi.json", "--seed", str(seed),
-        "--max-examples", str(examples), "--checks", "all", "--max-response-time", str(ANSWER_S_MAX),
-        "--request-timeout", str(ANSWER_S_MAX), "--continue-on-failure", "--output-truncate", "false",
+        str(Path(sys.executable).with_name("st")), "run", f"{api.url}/openapi.json", "--seed", str(bounds.seed),
+        "--max-examples", str(bounds.examples), "--phases", bounds.phases, "--checks", "all",
+        "--max-response-time", str(ANSWER_S_MAX), "--request-timeout", str(ANSWER_S_MAX), "--continue-on-failure",
+        "--output-truncate", "false",
         "--report", "json,ndjson", "--report-json-path", str(report), "--report-ndjson-path", str(told),
     ]  # fmt: skip
     variables = {
@@ -67,7 +78,7 @@ def _examined(api: Api, user: User, folder: Path, *, seed: int, examples: int, s
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=seconds_max,
+        timeout=bounds.seconds_max,
         check=False,
     )
     if not report.exists():

