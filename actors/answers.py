@@ -122,13 +122,14 @@ class Answers:
         """Create a draft."""
         fields = msgspec.structs.asdict(asked)
         strategy = await self.lifecycle.create(caller.account, StrategyDefinition(**fields))
-        made, template = self._object(strategy.id, caller), self.catalogue.get(strategy.definition.template_id)
-        notes = await self._notes(strategy, template) if template.foretells else ()
+        made, notes = self._object(strategy.id, caller), await self.notes(strategy)
         return msgspec.structs.replace(made, notes=notes) if notes else made
 
-    async def _notes(self, strategy: Strategy, template: type[Template]) -> tuple[str, ...]:
+    async def notes(self, strategy: Strategy) -> tuple[str, ...]:
         """Return what to know of a strategy that was just made; nothing if that cannot be found out."""
-        definition = strategy.definition
+        definition, template = strategy.definition, self.catalogue.get(strategy.definition.template_id)
+        if not template.foretells:
+            return ()
         try:
             read = self.guard.run(0, larger_timeframes, definition, template)
             timeframes = (definition.timeframe, *read)

@@ -109,6 +109,7 @@ class Operations(Protocol):
     """The operations that everybody has, as far as the dialect is made of them."""
 
     async def strategy_update(self, caller: Asker, asked: request.StrategyUpdate) -> reply.StrategyObject: ...
+    async def notes(self, strategy: Strategy) -> tuple[str, ...]: ...
 
     async def strategy_deploy(self, caller: Asker, asked: request.StrategyDeploy) -> reply.StrategyObject: ...
 
@@ -161,7 +162,8 @@ class Dialect:
         """Create a draft out of either form."""
         definition = definition_of(asked, self.instruments())
         strategy = await self.lifecycle.create(caller.account, definition, user=caller.user)
-        return await self._told(strategy.id)
+        told, notes = await self._told(strategy.id), await self.operations.notes(strategy)
+        return shapes.Told(strategy=msgspec.structs.replace(told.strategy, notes=notes)) if notes else told
 
     async def dialect_get(self, caller: Speaker, asked: request.Addressed) -> shapes.Told:
         """Show one."""

@@ -171,6 +171,7 @@ class ExecutionConfig:
         "Pauses after losses in a row by timeframe; that of the smallest among the rules counts",
         of=Cooldown,
         keys=tuple(TIMEFRAMES),
+        default={timeframe.value: cooldown for timeframe, cooldown in COOLDOWNS.items()},
     )
     max_drawdown_limit: Decimal = decimal_param(
         "Fall of the equity from its peak, as a fraction, after which entries pause",

@@ -164,7 +164,7 @@ class ExecutionState(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyTold(msgspec.Struct, frozen=True, kw_only=True):
     """A strategy with the fields of both forms; `rules` and `execution_config` are there where rules decide.
 
-    `owner` is the user who made it, if a user did and not a key.
+    `owner` is the user who made it, if a user did and not a key; `notes`, where it is created, what to know of it.
     """
 
     id: str
@@ -188,6 +188,7 @@ class StrategyTold(msgspec.Struct, frozen=True, kw_only=True):
     error: FaultSummary | None
     created_at: str
     updated_at: str
+    notes: tuple[str, ...] | UnsetType = UNSET
 
 
 class Told(Reply, frozen=True, kw_only=True):

@@ -166,10 +166,10 @@ def list_param(description: str, *, of: type, most: int, required: bool = False)
     return declared(spec, attrs.NOTHING if required else ())
 
 
-def table_param(description: str, *, of: type, keys: Sequence[str]) -> Any:
-    """Declare an object whose members have some of these names and are objects of knobs each; none by default."""
+def table_param(description: str, *, of: type, keys: Sequence[str], default: Mapping[str, Any]) -> Any:
+    """Declare an object whose members have some of these names and are objects of knobs each."""
     spec = ParamSpec(kind="table", description=description, of=of, choices=tuple(keys))
-    return declared(spec, attrs.Factory(dict))
+    return declared(spec, dict(default))
 
 
 def declared(spec: ParamSpec, default: Any, name: str | None = None) -> Any:

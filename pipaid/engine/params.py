@@ -328,7 +328,7 @@ def _object_schema(params_type: type, defaults: object = None) -> dict[str, Any]
         properties[name] = _knob_schema(spec)
         if default is attrs.NOTHING:
             required.append(name)
-        elif spec.kind not in ("object", "table", "free"):
+        elif spec.kind not in ("object", "free"):
             properties[name]["default"] = _as_json(spec, default)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 

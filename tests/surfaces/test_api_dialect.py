@@ -135,10 +135,14 @@ def test_the_published_creating_line_answers_the_published_shape(place: Place) -
         "atr_volatility_factor": 2.0,
     }.items()  # fmt: skip
     assert told["execution_config"]["max_open_positions"] == 10
+    assert told["execution_config"]["cooldown_config"]["1h"]["long_window_bars"] == 144
     assert told["execution_state"] == {
         "cash_balance": 10000.0, "account_value": 10000.0, "total_trades": 0, "num_open_positions": 0,
     }  # fmt: skip
     assert (again[0], again[1]["code"]) == (409, "DUPLICATE_NAME")
+    # Who makes it is told that its rules contradict each other.
+    (note,) = told.pop("notes")
+    assert "never held together" in note
     assert shown == told
     assert (core["template_id"], core["symbols"], core["timeframe"], core["capital"]) == (
         "tpl_rules", ["BTCUSDT"], "1h", "10000.00",
