@@ -170,7 +170,7 @@ class Board:
         chosen = list(self.instruments()) if asked.symbol is None else [self._listed(asked.symbol).symbol]
         status = ENDED if self.over() else TRADING
         told = tuple(listed_symbol(self._listed(symbol), status) for symbol in chosen)
-        return ExchangeInfo(server_time=self.now_ms, symbols=told)
+        return ExchangeInfo(server_time=self.clock.now_us() // 1_000, symbols=told)
 
     async def market_klines(self, _: Asker, asked: MarketCandles) -> CandleRows:
         """Show candles, the one that is forming last."""

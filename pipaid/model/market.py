@@ -166,7 +166,7 @@ class ListedSymbol(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExchangeInfo(Reply, frozen=True, kw_only=True):
-    """What is listed, and the time of the venue in Unix milliseconds."""
+    """What is listed, and the time by which signatures are judged, in Unix milliseconds."""
 
     server_time: int = msgspec.field(name="serverTime")
     symbols: tuple[ListedSymbol, ...]
