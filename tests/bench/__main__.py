@@ -22,6 +22,7 @@ from tests.bench import (
     longrun,
     neighbours,
     roundtrip,
+    signals,
     sweep,
     trades,
 )
@@ -38,6 +39,7 @@ BENCHES: Final[dict[str, Callable[[Size], list[Figure]]]] = {
     "kills": kills.measure,
     "neighbours": neighbours.measure,
     "columns": columns.measure,
+    "signals": signals.measure,
     "backtests": backtests.measure,
     "longrun": longrun.measure,
 }
