@@ -17,7 +17,7 @@ from tests.surfaces.receivers import Receiver, receiving
 PRIVATE = "\n[webhooks]\nallow_private_targets = true\n"
 HOOKS = "/v1/webhooks"
 WITHIN_S = 60.0
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture(scope="module")
