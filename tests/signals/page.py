@@ -33,7 +33,7 @@ be used as a TRIGGER: then it is yes only on the candle where it begins. A TRIGG
 - Before there are enough candles, and where a formula would divide by zero, the answer is no.
 - A line *crosses above* another where it was not above it one candle ago and is now. *Above* and *below* never mean
   equal.
-- A strategy gets the same answers live, after a restart and in a backtest: see [ADR 20]({adr}) for how.
+- A strategy gets the same answers live, after a restart and in a backtest: see [ADR 22]({adr}) for how.
 - An average that never forgets (EMA, RSI, ATR and what is made of them) is that of the 4,096 to 8,191 candles
   before.
 
@@ -98,7 +98,7 @@ These are made of data that candles do not tell, and are refused with the name o
 def page() -> str:
     """Return the page."""
     old = ", ".join(f"`{name}` (for `{now}`)" for name, now in OLD_NAMES.items())
-    adr = "adr/0020-signals-are-conditions-over-formulas.md"
+    adr = "adr/0022-signals-are-conditions-over-formulas.md"
     parts = [HEAD.format(adr=adr, old=f"The older names {old}"), f"There are {len(SIGNALS)} signals.\n"]
     for group, words in GROUPS.items():
         parts.append(f"## {group.capitalize()}\n\n{words}\n")
