@@ -74,10 +74,13 @@ def _played(child: Child, plan: Plan, on_progress: Callable[[float], object]) ->
     """Wait until the daemon has played everything; raise BacktestFailed where its strategy ended in error."""
     while True:
         status = child.terminal.ask("status", DaemonStatus)
-        (strategy,) = child.terminal.strategies()
-        if strategy.error is not None:
+        # A daemon that is ready may still have to read its declarations; its market waits for that.
+        strategy = next(iter(child.terminal.strategies()), None)
+        if strategy is not None and strategy.error is not None:
             raise BacktestFailed(f"{strategy.template_id} failed at {strategy.error.at}: {strategy.error.message}")
         if status.market.ended:
+            if strategy is None:
+                raise BacktestFailed(f"the daemon did not take {plan.template.id}; without --driver, you may learn why")
             on_progress(1.0)
             return strategy
         if status.venue_time is not None:

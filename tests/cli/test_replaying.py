@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipaid.cli.terminal import Terminal
 from pipaid.config import Config, load_config
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.backtest import BacktestResult
+from pipaid.model.reply import StrategyObject
 from pipaid.seams import World
 from tests.cli.test_backtesting import DECLARED, fact, played, rates
 from tests.cli.test_downloading import streams
@@ -121,6 +123,19 @@ def test_what_is_set_for_another_daemon_does_not_reach_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPAID__RISK__DAEMON__REDUCE_ONLY", "true")
+
+    assert fact(played(tmp_path, driver="replay"), "fills") == fact(played(tmp_path), "fills") != "0"
+
+
+def test_a_daemon_that_has_not_read_its_declarations_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, strategies = count(), Terminal.strategies
+
+    def late(terminal: Terminal) -> Iterator[StrategyObject]:
+        return strategies(terminal) if next(asked) else iter(())
+
+    monkeypatch.setattr(Terminal, "strategies", late)
 
     assert fact(played(tmp_path, driver="replay"), "fills") == fact(played(tmp_path), "fills") != "0"
 
