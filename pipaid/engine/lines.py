@@ -1,4 +1,4 @@
-"""Which delivery goes out next: a line a webhook, served in turn, none of them at the cost of the others."""
+"""Which delivery goes out next: accounts in turn, and of each its webhooks, none of them at the cost of the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Lines:
     """Hold what has not ended by webhook, and say what goes next. Moments are of the monotonic clock."""
 
     _all: dict[str, dict[str, Errand]] = field(factory=dict[str, dict[str, Errand]])
-    _ready: dict[str, deque[Errand]] = field(factory=dict[str, deque[Errand]])
+    # What is due, by account and webhook.
+    _ready: dict[str, dict[str, deque[Errand]]] = field(factory=dict[str, dict[str, deque[Errand]]])
     _later: list[tuple[float, int, Errand]] = field(factory=list[tuple[float, int, Errand]])
     _sent: dict[str, Errand] = field(factory=dict[str, Errand])
     _of_webhook: Counter[str] = field(factory=Counter[str])
@@ -70,34 +71,29 @@ class Lines:
         delivery = errand.delivery
         self._all.setdefault(delivery.webhook_id, {})[delivery.id] = errand
         if due_s <= now_s:
-            self._ready.setdefault(delivery.webhook_id, deque()).append(errand)
+            self._stand_in_line(errand)
         else:
             heappush(self._later, (due_s, next(self._order), errand))
 
     def take(self, now_s: float) -> Errand | None:
         """Return what goes next, or nothing if all that is due has to wait for a place."""
         while self._later and self._later[0][0] <= now_s:
-            _, _, errand = heappop(self._later)
-            if not errand.is_gone:
-                self._ready.setdefault(errand.delivery.webhook_id, deque()).append(errand)
+            _, _, due = heappop(self._later)
+            if not due.is_gone:
+                self._stand_in_line(due)
         if len(self._sent) >= AT_ONCE_MAX:
             return None
-        for webhook_id in list(self._ready):
-            line = self._ready[webhook_id]
-            while line and line[0].is_gone:
-                line.popleft()
-            if not line:
-                del self._ready[webhook_id]
+        for account in list(self._ready):
+            if self._of_account[account] >= AT_ONCE_OF_ACCOUNT_MAX:
                 continue
-            if webhook_id in self._held or not self._has_place(webhook_id, line[0].account):
-                continue
-            errand = line.popleft()
+            errand = self._first_of(account)
             # Whoever has had a turn stands behind the others.
-            del self._ready[webhook_id]
-            if line:
-                self._ready[webhook_id] = line
-            self._begin(errand)
-            return errand
+            lines = self._ready.pop(account) if errand is not None or not self._ready[account] else None
+            if lines:
+                self._ready[account] = lines
+            if errand is not None:
+                self._begin(errand)
+                return errand
         return None
 
     def back(self, errand: Errand) -> None:
@@ -118,7 +114,7 @@ class Lines:
         line = list(self._all.pop(webhook_id, {}).values())
         for errand in line:
             errand.is_gone = True
-        self._ready.pop(webhook_id, None)
+            self._ready.get(errand.account, {}).pop(webhook_id, None)
         self._held.discard(webhook_id)
         return line
 
@@ -144,10 +140,27 @@ class Lines:
         """Tell whether anything waits for its webhook."""
         return any(webhook_id in self._all for webhook_id in sorted(self._held))
 
-    def _has_place(self, webhook_id: str, account: str) -> bool:
-        return (
-            self._of_webhook[webhook_id] < AT_ONCE_OF_WEBHOOK_MAX and self._of_account[account] < AT_ONCE_OF_ACCOUNT_MAX
-        )
+    def _stand_in_line(self, errand: Errand) -> None:
+        self._ready.setdefault(errand.account, {}).setdefault(errand.delivery.webhook_id, deque()).append(errand)
+
+    def _first_of(self, account: str) -> Errand | None:
+        """Take what goes next of an account out of its line, if a webhook of it has a place."""
+        lines = self._ready[account]
+        for webhook_id in list(lines):
+            line = lines[webhook_id]
+            while line and line[0].is_gone:
+                line.popleft()
+            if not line:
+                del lines[webhook_id]
+                continue
+            if webhook_id in self._held or self._of_webhook[webhook_id] >= AT_ONCE_OF_WEBHOOK_MAX:
+                continue
+            errand = line.popleft()
+            del lines[webhook_id]
+            if line:
+                lines[webhook_id] = line
+            return errand
+        return None
 
     def _begin(self, errand: Errand) -> None:
         errand.is_under_way = True

@@ -396,3 +396,20 @@ async def test_one_slow_account_leaves_places_for_others(tmp_path: Path, autojum
 
     assert before == AT_ONCE_OF_ACCOUNT_MAX
     assert len(room.events_of(OTHER)) == 1
+
+
+async def test_accounts_take_turns_however_many_webhooks_one_of_them_has(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room = Postroom(tmp_path, per_s_max=1.0)
+    async with room.open():
+        for number in range(20):
+            await room.create(url=f"https://many{number}.example.com/")
+        await room.create(account="acct_2", url=OTHER)
+        many, one = await room.strategy(), await room.strategy(account="acct_2")
+        await room.tell(many, 3)
+        await trio.sleep(1.5)
+        await room.tell(one, 2)
+        await trio.sleep(5)
+
+    assert len(room.events_of(OTHER)) == 2
