@@ -20,7 +20,7 @@ from pipaid.dialect import shapes
 from pipaid.dialect.showing import Figures, defaults_of, row_of, strategy_told
 from pipaid.dialect.status import Spoken, Step, standing_of, way
 from pipaid.dialect.writing import RULES, changes_of, definition_of
-from pipaid.errors import InsufficientPermission, NotFound, PipaidError
+from pipaid.errors import InsufficientPermission, InvalidState, NotFound, PipaidError
 from pipaid.model import reply, report, request
 from pipaid.model.account import Mode
 from pipaid.model.instrument import Instrument
@@ -102,6 +102,10 @@ class Organisations(Protocol):
 
     def mode_of(self, account: str) -> Mode:
         """Return how an account trades."""
+        ...
+
+    def permit(self, account: str, *, dry_run: bool) -> None:
+        """Refuse a run that the mode of its account rules out."""
         ...
 
 
@@ -255,10 +259,13 @@ class Dialect:
 
     async def _bring(self, caller: Speaker, id: str, wanted: Spoken) -> shapes.Told:
         """Take the steps to a status; if one fails, those before it stand, and the refusal says so."""
-        strategy = self._member(caller, id).strategy
+        member = self._member(caller, id)
+        strategy = member.strategy
         dry_run = strategy.run.dry_run if strategy.run is not None else None
+        steps = way(standing_of(strategy.status, dry_run=dry_run), wanted)
+        self._foresee(member, steps)
         taken: list[Step] = []
-        for step in way(standing_of(strategy.status, dry_run=dry_run), wanted):
+        for step in steps:
             try:
                 await self._take(_owner(caller, strategy), id, step)
             except PipaidError as trouble:
@@ -268,6 +275,15 @@ class Dialect:
                 raise
             taken.append(step)
         return await self._told(id)
+
+    def _foresee(self, member: Listed, steps: Sequence[Step]) -> None:
+        """Refuse what the last step would be refused for, before the first leaves a strategy that no longer trades."""
+        if Step.DEPLOY in steps:
+            self.organisations.permit(member.strategy.account, dry_run=False)
+        _, open_positions, _ = member.figures()
+        if len(steps) > 1 and open_positions:
+            way_out = f"close them with POST /v1/strategies/{member.strategy.id}/pause and close_positions true"
+            raise InvalidState(f"it holds {open_positions} open positions, which cannot change their mode: {way_out}")
 
     async def _take(self, owner: Asker, id: str, step: Step) -> None:
         match step:

@@ -89,6 +89,10 @@ class Organisations:
     def mode_of(self, account: str) -> Mode:
         return Mode.PAPER if account == self.paper else Mode.SIM
 
+    def permit(self, account: str, *, dry_run: bool) -> None:
+        if account == self.paper and not dry_run:
+            raise InsufficientPermission(f"{account} is on paper")
+
 
 @define(eq=False)
 class Refusing(Answers):
@@ -314,6 +318,26 @@ async def test_a_step_that_fails_says_what_was_done_before_it(tmp_path: Path, au
         assert await place.bring(one, "archived") == "archived"
         with pytest.raises(InvalidState):
             await place.bring(one, "inactive")
+
+
+@pytest.mark.parametrize(("holds", "refusal"), [(True, InvalidState), (False, InsufficientPermission)])
+async def test_what_cannot_become_live_trades_on_as_it_did(
+    tmp_path: Path, autojump_clock: MockClock, holds: bool, refusal: type[Exception]
+) -> None:
+    async with at_place(tmp_path, on_candle=plan([enter()])) as place:
+        one = (await place.create(entry=[{**TRIGGER, "timeframe": "5m"}], leverage=2)).id
+        await place.bring(one, "paper")
+        if holds:
+            for _ in range(5):
+                await place.home.close()
+            await place.home.trade()
+            await place.home.settle()
+        else:
+            place.organisations.paper = ACCOUNT
+        with pytest.raises(refusal, match="open positions" if holds else "on paper"):
+            await place.bring(one, "live")
+
+        assert place.home.member(one).strategy.status is Status.DEPLOYED
 
 
 async def test_one_that_failed_becomes_inactive_again_and_trades_not_before(

@@ -206,7 +206,7 @@ def test_a_status_is_reached_by_what_it_takes_and_the_two_roads_agree(place: Pla
     assert (refused[0], refused[1]["code"], refused[1]["success"]) == (409, "INVALID_STATE", False)
 
 
-def test_a_change_that_fails_half_way_leaves_a_true_state_and_says_so(place: Place) -> None:
+def test_a_change_that_would_fail_half_way_is_refused_before_it_begins(place: Place) -> None:
     account = place.api.daemon.ask("account.create", name="dry only", organisation="acme", mode="paper")["id"]
     made = place.api.daemon.ask("key.create", name="x", scopes=["trade"], account_id=account)
     owner = User(place.api.url, made["api_key"], made["secret"])
@@ -216,8 +216,8 @@ def test_a_change_that_fails_half_way_leaves_a_true_state_and_says_so(place: Pla
     status, body = place.set_status(one, "live")
 
     assert (status, body["code"]) == (403, "PERMISSION_DENIED")
-    assert body["message"].endswith("; done before that: pause")
-    assert place.get(one)["status"] == "inactive"
+    assert "deploy with dry_run true" in body["message"]
+    assert place.get(one)["status"] == "paper"
 
 
 def test_what_a_strategy_did_is_asked_for_at_the_same_path(place: Place) -> None:
