@@ -69,12 +69,22 @@ def first_needed(name: str, params: tuple[int | float, ...], count: int) -> int:
     return 0 if candles is None else max(0, count - candles - 1)
 
 
+def params_of_indicator(name: str, count: int) -> tuple[Param, ...]:
+    """Return what an indicator takes: the signature of a formula tells, where it may be any number of windows."""
+    if name in INDICATORS:
+        return INDICATORS[name].params
+    declared: list[Param] = []
+    for param in inspect.signature(LINES[name]).parameters.values():
+        declared += [_param(param)] * (count if param.kind is Parameter.VAR_POSITIONAL else 1)
+    return tuple(declared)
+
+
 def _unknown(name: str) -> Indicator:
     raise ValueError(f"no indicator is called {name!r}; known: {', '.join(sorted((*INDICATORS, *LINES)))}")
 
 
 def _checked(name: str, params: tuple[int | float, ...]) -> list[int | float]:
-    declared = _params(name, min(len(params), PARAMS_MAX))
+    declared = params_of_indicator(name, min(len(params), PARAMS_MAX))
     if len(params) != len(declared):
         wanted = ", ".join(param.name for param in declared) or "no params"
         raise ValueError(f"{name} takes {wanted}, got {len(params)} params")
@@ -85,16 +95,6 @@ def _checked(name: str, params: tuple[int | float, ...]) -> list[int | float]:
             raise ValueError(f"{param.name} of {name} must be {allowed}, got {value!r}")
         values.append(int(value) if param.whole else float(value))
     return values
-
-
-def _params(name: str, count: int) -> tuple[Param, ...]:
-    """Return what an indicator takes: the signature of a formula tells, where it may be any number of windows."""
-    if name in INDICATORS:
-        return INDICATORS[name].params
-    declared: list[Param] = []
-    for param in inspect.signature(LINES[name]).parameters.values():
-        declared += [_param(param)] * (count if param.kind is Parameter.VAR_POSITIONAL else 1)
-    return tuple(declared)
 
 
 def _param(param: Parameter) -> Param:

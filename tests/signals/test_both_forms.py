@@ -18,9 +18,9 @@ from pipaid.signals import sheets as sheets_module
 from pipaid.signals.catalogue.declare import Signal
 from pipaid.signals.catalogue.lookup import SIGNALS, rule
 from pipaid.signals.columns import Columns
-from pipaid.signals.features import LINES
+from pipaid.signals.features import LINES, params_of_indicator
 from pipaid.signals.series import BLOCK, Condition, Feature, Series
-from tests.signals.candles import eurusd_hours, storms, walks
+from tests.signals.candles import eurusd_hours, restless, storms, walks
 from tests.signals.drawn import default_rules, params_of, said_by_column, said_live
 
 GROUPS = sorted({(signal.group, signal.type) for signal in SIGNALS.values()})
@@ -101,3 +101,21 @@ def test_every_formula_is_the_same_to_the_last_bit_over_several_blocks(eurusd_ho
 
 def _or_none(value: float) -> float | None:
     return value if value == value else None
+
+
+@pytest.mark.parametrize("size", [0.0, 2.0, 7.0])
+def test_a_formula_takes_params_that_no_signal_has(size: float) -> None:
+    candles = restless(100)
+    columns, series = Columns(Candles.from_candles(candles), block=32), Series("EURUSD", Timeframe.H1, block=32)
+    features: list[Feature] = []
+    for name in LINES:
+        params = params_of_indicator(name, 3)
+        values = [each.low if each.low > size else min(each.high, size) for each in params]
+        features.append(Feature(name, tuple(values)))
+    for feature in features:
+        series.retain(feature)
+    for place, candle in enumerate(candles):
+        series.append(candle)
+        for feature in features:
+            live, made = series.feature(feature), columns.feature(feature)
+            assert (live.value, live.previous) == (_or_none(made.value[place]), _or_none(made.previous[place])), feature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,32 @@ def test_older_names_of_params_are_understood() -> None:
 )
 def test_what_a_param_cannot_be_is_refused_by_name(name: str, params: dict[str, Any], told: str) -> None:
     assert told in refusal(name, params)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**4_000), "1e999999", "sNaN", "nan", "-Infinity", "9" * 10_000, "", "0x10", None, [], {}, [14], 1e308,
+     Decimal("NaN"), Decimal("1e-999999"), float("-inf")],
+)  # fmt: skip
+@pytest.mark.parametrize("param", ["window", "threshold"])
+def test_whatever_is_no_number_within_the_bounds_is_refused_by_name(param: str, value: Any) -> None:
+    if (param, value) == ("threshold", Decimal("1e-999999")):
+        # It is next to zero, and that is allowed.
+        assert checked(find("rsi_oversold"), {param: value})[param] == 0.0
+        return
+    with pytest.raises(InvalidParameter) as refused:
+        checked(find("rsi_oversold"), {param: value})
+
+    assert [field for field, _ in refused.value.details] == [f"params.{param}"]
+    assert len(refused.value.message) < 300
+
+
+def test_of_many_mistakes_only_some_are_told() -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        checked(find("rsi_oversold"), {f"{number:0100}": number for number in range(1_000)})
+
+    assert len(refused.value.details) == 20
+    assert len(refused.value.message) < 5_000
 
 
 def test_every_mistake_is_told_at_once() -> None:

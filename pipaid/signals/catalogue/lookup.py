@@ -71,6 +71,7 @@ OLD_NAMES: Final[Mapping[str, str]] = MappingProxyType(
 FAST_AND_SLOW: Final = (("window_fast", "window_slow"), ("fast", "slow"))
 NAME_SHOWN_MAX: Final = 60
 NAMES_TRIED_MAX: Final = 64
+MISTAKES_SHOWN_MAX: Final = 20
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +122,7 @@ def checked(signal: Signal, params: Mapping[str, Any]) -> dict[str, Value]:
         if fast in values and slow in values and not cast("int", values[fast]) < cast("int", values[slow]):
             wrong.append((fast, f"must be less than {slow}, got {values[fast]} and {values[slow]}"))
     if wrong:
+        wrong = wrong[:MISTAKES_SHOWN_MAX]
         told = "; ".join(f"{name} {what}" for name, what in wrong)
         raise InvalidParameter(
             f"{signal.name}: {told}", details=tuple((f"params.{name}", what) for name, what in wrong)
@@ -206,7 +208,10 @@ def _number(knob: Knob, value: object) -> int | float | None:
             value = Decimal(value)
         except InvalidOperation:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    # An integer of any size is finite, and may be too large to ask.
+    if not isinstance(value, int) and not (value.is_finite() if isinstance(value, Decimal) else isfinite(value)):
         return None
     if not knob.encloses(value):
         return None
