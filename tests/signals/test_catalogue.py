@@ -17,6 +17,7 @@ from pipaid.signals.catalogue.lookup import EXTERNAL, SIGNALS, Rule, checked, fi
 from pipaid.signals.columns import Columns
 from pipaid.signals.series import Condition, Feature, Series, met
 from tests.signals.candles import candles_of
+from tests.signals.drawn import default_params
 from tests.signals.test_columns import columns_of
 
 
@@ -223,3 +224,29 @@ def test_a_longer_period_is_made_of_whole_candles() -> None:
     assert rule("multi_tf_trend_bullish", {"higher_tf": "15min"}, timeframe=Timeframe.M5).timeframe is Timeframe.M15
     assert "must be made of whole 1h candles, got 15m" in refusal("multi_tf_trend_bullish", {"higher_tf": "15m"})
     assert "must be one of 1m, 5m" in refusal("multi_tf_trend_bullish", {"higher_tf": "1M"})
+
+
+@pytest.mark.parametrize("name", sorted(SIGNALS))
+def test_each_param_is_taken_at_both_bounds_and_refused_beyond_them(name: str) -> None:
+    signal = SIGNALS[name]
+    for knob in signal.knobs:
+        if knob.kind not in ("whole", "number"):
+            continue
+        assert knob.low is not None
+        assert knob.high is not None
+        step = 1 if knob.kind == "whole" else 1e-6
+        for value, allowed in (
+            (knob.low, True),
+            (knob.high, True),
+            (knob.low - step, False),
+            (knob.high + step, False),
+        ):
+            try:
+                checked(signal, {**default_params(signal), knob.name: value})
+                refused: tuple[str, ...] = ()
+            except InvalidParameter as refusal:
+                refused = tuple(what for field, what in refusal.details if field == f"params.{knob.name}")
+            # At a bound, a fast window may still be too slow for the other's default.
+            told = [what for what in refused if "must be less than" not in what]
+            assert bool(told) != allowed, (knob.name, value)
+            assert allowed or knob.allowed() in told[0]
