@@ -294,12 +294,15 @@ class Courier:
         for webhook_id in webhook_ids:
             if len(self._lines.waiting(webhook_id)) > WAITING_MAX:
                 await self._break(webhook_id, f"{WAITING_MAX} deliveries wait for it")
-        while len(self._lines) > WAITING_IN_ALL_MAX:
+        while (excess := len(self._lines) - WAITING_IN_ALL_MAX) > 0:
             longest = self._lines.longest()
-            hook = self.webhooks.hooks.get(longest)
-            if hook is None or hook.status is not WebhookStatus.ACTIVE:
-                break
             await self._break(longest, f"{WAITING_IN_ALL_MAX} deliveries wait, most of them for it")
+            kept = [each for each in self._lines.waiting(longest).values() if not each.is_under_way]
+            for errand in kept[: min(excess, SETTLED_AT_ONCE)]:
+                self._give_up(errand, "too much waited for all webhooks, most of it for this one")
+            if not kept:
+                break
+            await trio.lowlevel.checkpoint()
 
     async def _break(self, webhook_id: str, reason: str) -> None:
         hook = self.webhooks.hooks.get(webhook_id)
@@ -382,15 +385,17 @@ class Courier:
     def _end_late(self) -> None:
         """End what was held back until it was too late."""
         for errand in self._lines.late(self._now_ms()):
-            state = DELIVERY_TRANSITIONS[errand.delivery.state, Verdict.LATE]
-            error = errand.delivery.error or "its webhook was not active for a day"
-            errand.delivery = msgspec.structs.replace(errand.delivery, state=state, due_ms=0, error=error)
-            errand.is_gone = True
-            standing = self.standing_of(errand.delivery.webhook_id)
-            standing = msgspec.structs.replace(standing, ended=standing.ended + 1)
-            self._stand(errand.delivery.webhook_id, standing)
-            self._end(errand, standing.ended)
-            self._dirt.ring()
+            self._give_up(errand, errand.delivery.error or "its webhook was not active for a day")
+
+    def _give_up(self, errand: Errand, error: str) -> None:
+        state = DELIVERY_TRANSITIONS[errand.delivery.state, Verdict.LATE]
+        errand.delivery = msgspec.structs.replace(errand.delivery, state=state, due_ms=0, error=error)
+        errand.is_gone = True
+        standing = self.standing_of(errand.delivery.webhook_id)
+        standing = msgspec.structs.replace(standing, ended=standing.ended + 1)
+        self._stand(errand.delivery.webhook_id, standing)
+        self._end(errand, standing.ended)
+        self._dirt.ring()
 
     def _end(self, errand: Errand, number: int) -> None:
         delivery = errand.delivery

@@ -381,6 +381,32 @@ async def test_the_one_with_the_most_gives_way_when_too_much_waits_for_all(
     assert states == ["broken", "active"]
 
 
+async def test_what_waits_for_all_is_bounded_however_many_webhooks_it_waits_for(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.courier.WAITING_IN_ALL_MAX", 100)
+    async with Postroom(tmp_path, answer_s=9.0).open() as room:
+        strategy = await room.strategy()
+        first = await room.create(url=f"{URL}/0")
+        small = await room.create(account="acct_2", url=OTHER)
+        await room.tell(await room.strategy(account="acct_2"), 8)
+        await room.tell(strategy, 110)
+        await trio.sleep(1)
+        others = [await room.create(url=f"{URL}/{number}") for number in range(1, 6)]
+        await room.tell(strategy, 60)
+        await trio.sleep(1)
+        waiting, states = room.courier.figures().waiting, [(await room.get(each)).status for each in (first, *others)]
+        spared = (await room.get(small)).status
+        await room.settled()
+        rows = room.rows("delivery", "waiting")
+        (given_up, *_) = await room.deliveries(first, state="exhausted")
+
+    assert (waiting, spared) == (100, "active")
+    assert "broken" in states
+    assert rows <= 100
+    assert given_up.error == "too much waited for all webhooks, most of it for this one"
+
+
 async def test_one_slow_account_leaves_places_for_others(tmp_path: Path, autojump_clock: MockClock) -> None:
     room = Postroom(tmp_path, answer_s=9.0)
     async with room.open():
