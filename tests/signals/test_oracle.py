@@ -126,3 +126,14 @@ def apart(signal: Signal, params: dict[str, Any]) -> dict[str, Any]:
             params[fast] = min(params[fast], int(knobs[slow].high or 0) - 1)
             params[slow] = max(params[slow], params[fast] + 1)
     return params
+
+
+@pytest.mark.parametrize("higher_tf", ["1h", "4h", "1d"])
+@pytest.mark.parametrize("threshold", [0.0005, 0.005, 0.02])
+def test_a_slope_is_told_by_the_usual_height_of_its_average(
+    higher_tf: str, threshold: float, eurusd_hours_csv: Path
+) -> None:
+    params = {"higher_tf": higher_tf, "window": 30, "slope_threshold": threshold}
+    for name in ("multi_tf_trend_bullish", "multi_tf_trend_bearish"):
+        for columns, tape in tapes(eurusd_hours_csv).values():
+            compared(name, params, columns, tape)
