@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 from attrs import define, field, frozen
 
-from pipaid.engine.assembly import Memory, Surroundings, assemble
+from pipaid.engine.assembly import Memory, Surroundings, assemble, larger_timeframes
 from pipaid.engine.book import Book, Caps
 from pipaid.engine.effects import Brain, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
 from pipaid.engine.template import Enter, Exit, Intent, NoState, Template, View, Wakes
-from pipaid.model.candle import Candle
+from pipaid.model.candle import Candle, CandleBuilder
 from pipaid.model.event import EventData, EventDraft, RiskBlocked
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Execution, Fill, FundingPaid, Order, OrderFact, OrderType, Side, market_step
@@ -273,10 +273,15 @@ class Bench:
     cancels: list[Order] = field(factory=list[Order])
     index: int = 0
     session: Session = field(init=False)
+    _builders: dict[str, list[CandleBuilder]] = field(factory=dict[str, list[CandleBuilder]])
 
     def __attrs_post_init__(self) -> None:
         definition = self.strategy.in_effect
-        self.series = {symbol: Series(symbol, definition.timeframe) for symbol in definition.symbols}
+        read = larger_timeframes(definition, self.template)
+        for symbol in definition.symbols:
+            larger = {timeframe: Series(symbol, timeframe) for timeframe in read}
+            self.series[symbol] = Series(symbol, definition.timeframe, larger=larger)
+            self._builders[symbol] = [CandleBuilder(symbol, timeframe) for timeframe in read]
         self.session = self.assembled()
 
     def assembled(self) -> Session:
@@ -317,7 +322,11 @@ class Bench:
         self.quotes.now_ms = candle.close_time_ms
         self.quotes.step = market_step(candle.close_time_ms, 2)
         self.price(price, symbol)
-        self.series[symbol].append(candle)
+        series = self.series[symbol]
+        for builder in self._builders[symbol]:
+            for large in builder.add(candle):
+                series.larger[large.timeframe].append(large)
+        series.append(candle)
         return self.settle(self.session.on_candle(symbol))
 
     # The venue.
