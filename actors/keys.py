@@ -70,6 +70,11 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Tell whether the key opens anything."""
         return self.revoked_at_ms is None and (self.expires_at_ms is None or now_ms < self.expires_at_ms)
 
+    def takes(self, version: int, now_ms: int) -> bool:
+        """Tell whether the secret of a version is good: the newest, and for its grace time the one before."""
+        in_grace = self.previous_until_ms is not None and now_ms < self.previous_until_ms
+        return version == self.version or (version == self.version - 1 and in_grace)
+
     def status(self, now_ms: int) -> str:
         """Say `active`, `revoked` or `expired`."""
         if self.revoked_at_ms is not None:
@@ -140,22 +145,21 @@ class KeyRing:
         now_ms = self._now_ms()
         check_form(request, now_ms=now_ms, window_ms=self.window_ms)
         matched = partial(matches, request=request, strict_query=self.strict_query)
-        key = self._proven(request.api_key, matched, "the signature does not fit the key and the request")
+        caller = self._proven(request.api_key, matched, "the signature does not fit the key and the request")
         if mutating:
             # Whether it was carried out by the process before this one, nobody remembers.
             if int(request.timestamp) < self._began_ms:
                 raise SignedTooEarly("the request was signed before this daemon started; sign it anew")
             self._replays.note(request, now_ms=now_ms)
-        return Caller(api_key=key.api_key, account=key.account, scopes=expand_scopes(key.scopes))
+        return caller
 
     def bear(self, api_key: str, secret: str) -> Caller:
         """Return who shows a key and its secret; raise InvalidSignature, KeyExpired for a key that was good once."""
         matched = partial(hmac.compare_digest, secret.encode())
-        key = self._proven(api_key, matched, "the secret does not fit the key")
-        return Caller(api_key=key.api_key, account=key.account, scopes=expand_scopes(key.scopes))
+        return self._proven(api_key, matched, "the secret does not fit the key")
 
-    def _proven(self, api_key: str, matched: Callable[[bytes], bool], refusal: str) -> ApiKey:
-        """Return the key whose secret, or the one before it, matched: the work is the same if there is no such key."""
+    def _proven(self, api_key: str, matched: Callable[[bytes], bool], refusal: str) -> Caller:
+        """Return who has the key whose secret, or the one before it, matched; an unknown key costs the same work."""
         now_ms = self._now_ms()
         key = self._keys.get(api_key)
         version = key.version if key is not None else 1
@@ -165,14 +169,15 @@ class KeyRing:
             raise InvalidSignature(refusal)
         if not key.is_live(now_ms):
             raise KeyExpired(f"the key is {key.status(now_ms)}; make a new one")
-        if not is_current and (key.previous_until_ms is None or now_ms >= key.previous_until_ms):
+        version = key.version if is_current else key.version - 1
+        if not key.takes(version, now_ms):
             raise KeyExpired("the key was rotated; take its new secret")
-        return key
+        return Caller(api_key=api_key, account=key.account, scopes=expand_scopes(key.scopes), version=version)
 
-    def is_live(self, api_key: str) -> bool:
-        """Tell whether a key still opens anything."""
-        key = self._keys.get(api_key)
-        return key is not None and key.is_live(self._now_ms())
+    def is_live(self, caller: Caller) -> bool:
+        """Tell whether the secret with which a caller was authenticated still opens anything."""
+        key, now_ms = self._keys.get(caller.api_key), self._now_ms()
+        return key is not None and key.is_live(now_ms) and key.takes(caller.version, now_ms)
 
     # What the control socket asks; each is named after its operation.
 

@@ -452,7 +452,7 @@ class _Client:
         while missed < limits.pings_missed_max:
             next_s += limits.ping_s
             await clock.sleep(max(0.0, next_s - clock.monotonic_s()))
-            if self.caller is not None and not self.server.authority.is_live(self.caller.api_key):
+            if self.caller is not None and not self.server.authority.is_live(self.caller):
                 self.end(UNAUTHENTICATED, "the key is no longer valid")
                 return
             with trio.move_on_after(limits.ping_s) as patience:

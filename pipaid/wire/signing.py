@@ -64,11 +64,12 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks: the key or the user, the account they act for, and what they may do."""
+    """Who asks: the key and the version of its secret, or the user; the account they act for, and what they may do."""
 
     api_key: str
     account: str
     scopes: frozenset[Scope]
+    version: int = 0
     user: str = ""
     organisation: str = ""
 
@@ -180,6 +181,8 @@ class Authority(Protocol):
 
     def authenticate(self, request: SignedRequest) -> Caller:
         """Return who signed the request, or raise InvalidSignature or KeyExpired."""
+        ...
 
-    def is_live(self, api_key: str) -> bool:
-        """Tell whether a key still opens anything."""
+    def is_live(self, caller: Caller) -> bool:
+        """Tell whether the secret with which a caller was authenticated still opens anything."""
+        ...

@@ -192,6 +192,20 @@ async def test_a_rotated_secret_stays_good_for_the_grace_and_then_reads_expired(
             ring.authenticate(signed(key, clock))
 
 
+async def test_who_was_authenticated_with_a_rotated_secret_is_so_no_longer_than_it_is_good(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with open_ring(tmp_path, clock) as ring:
+        key = await ring.create(new_key(), account="acct_1")
+        before = ring.authenticate(signed(key, clock))
+        rotated = await ring.rotate(KeyRotate(id=key.api_key, grace_s=10))
+        after = ring.authenticate(signed(rotated, clock))
+
+        clock.at_us += 9_999_000
+        assert (ring.is_live(before), ring.is_live(after)) == (True, True)
+        clock.at_us += 1_000
+        assert (ring.is_live(before), ring.is_live(after)) == (False, True)
+
+
 async def test_without_grace_the_old_secret_ends_at_once(tmp_path: Path) -> None:
     clock = HandClock()
     async with open_ring(tmp_path, clock) as ring:
@@ -237,11 +251,12 @@ async def test_a_revoked_key_reads_expired_to_its_holder_and_is_announced(tmp_pa
     async with open_ring(tmp_path, clock) as ring:
         ring.on_revoked = told.append
         key = await ring.create(new_key(), account="acct_1")
+        caller = ring.authenticate(signed(key, clock))
         shown = await ring.revoke(key.api_key)
 
         assert shown.status == "revoked"
         assert told == [key.api_key]
-        assert not ring.is_live(key.api_key)
+        assert not ring.is_live(caller)
         with pytest.raises(KeyExpired):
             ring.authenticate(signed(key, clock))
         with pytest.raises(InvalidSignature):
@@ -263,10 +278,10 @@ async def test_a_key_ends_at_its_expiry(tmp_path: Path) -> None:
         key = await ring.create(new_key(expires_at=clock.now_us() // 1000 + 60_000), account="acct_1")
 
         clock.at_us += 59_999_000
-        ring.authenticate(signed(key, clock))
-        assert ring.is_live(key.api_key)
+        caller = ring.authenticate(signed(key, clock))
+        assert ring.is_live(caller)
         clock.at_us += 1_000
-        assert not ring.is_live(key.api_key)
+        assert not ring.is_live(caller)
         assert ring.list().data[0].status == "expired"
         with pytest.raises(KeyExpired, match="expired"):
             ring.authenticate(signed(key, clock))
