@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -55,7 +56,8 @@ from pipaid.wire.signing import derive_secret
 ENTITY: Final = "webhook"
 DELIVERY: Final = "delivery"
 WEBHOOKS_MAX: Final = 10_000
-TESTS_AT_ONCE_MAX: Final = 8
+TESTS_AT_ONCE_MAX: Final = 16
+TESTS_OF_ACCOUNT_MAX: Final = 4
 
 
 class Carrying(Protocol):
@@ -108,7 +110,8 @@ class Webhooks:
     hooks: dict[str, Webhook] = field(factory=dict[str, Webhook], init=False)
     # One change at a time: each starts from what the one before it has made durable.
     _changing: trio.Lock = field(factory=trio.Lock, init=False)
-    _tests: int = field(default=0, init=False)
+    # How many tests of each account are under way.
+    _tests: Counter[str] = field(factory=Counter[str], init=False)
 
     async def load(self) -> None:
         """Read the webhooks from the journal."""
@@ -205,7 +208,11 @@ class Webhooks:
     async def webhook_test(self, caller: Asker, asked: WebhookTest) -> WebhookTested:
         """Send made-up data once; that it was taken revives a webhook that is broken."""
         webhook = self._known(caller, asked.id)
-        if self._tests >= TESTS_AT_ONCE_MAX:
+        if self._tests[webhook.account] >= TESTS_OF_ACCOUNT_MAX:
+            raise Unavailable(
+                f"{TESTS_OF_ACCOUNT_MAX} webhooks of this account are being tested; try again in a moment"
+            )
+        if self._tests.total() >= TESTS_AT_ONCE_MAX:
             raise Unavailable(f"{TESTS_AT_ONCE_MAX} webhooks are being tested; try again in a moment")
         now_ms = self.clock.now_us() // 1000
         event_id = f"evt_test_{self.ids.entropy(6).hex()}"
@@ -217,11 +224,11 @@ class Webhooks:
             type=asked.event_type,
             taken_at_ms=now_ms,
         )
-        self._tests += 1
+        self._tests[webhook.account] += 1
         try:
             outcome = await self.attempt(webhook, delivery, body)
         finally:
-            self._tests -= 1
+            self._tests -= Counter((webhook.account,))
         if outcome.is_taken:
             await self.apply(webhook.id, WebhookAction.PROVE)
         return WebhookTested(

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.webhooks import TESTS_AT_ONCE_MAX
+from actors.webhooks import TESTS_AT_ONCE_MAX, TESTS_OF_ACCOUNT_MAX
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, Unavailable
 from pipaid.model.letter import TYPE_OF
 from pipaid.model.operation import OPERATIONS, decode_request
@@ -263,22 +263,34 @@ async def test_a_test_that_is_taken_revives_what_is_broken_and_leaves_paused_wha
     assert (still, revived.status, revived.consecutive_failures, paused) == ("broken", "active", 0, "paused")
 
 
-async def test_only_so_many_are_tested_at_once(tmp_path: Path, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(
+    ("accounts", "of_each", "sent"),
+    [
+        (1, TESTS_OF_ACCOUNT_MAX + 2, TESTS_OF_ACCOUNT_MAX),
+        (2, TESTS_OF_ACCOUNT_MAX + 2, 2 * TESTS_OF_ACCOUNT_MAX),
+        (TESTS_AT_ONCE_MAX, 2, TESTS_AT_ONCE_MAX),
+    ],
+)
+async def test_only_so_many_are_tested_at_once_and_no_account_takes_all_the_places(
+    tmp_path: Path, autojump_clock: MockClock, accounts: int, of_each: int, sent: int
+) -> None:
     refused: list[Unavailable] = []
     async with Postroom(tmp_path, answer_s=5.0).open() as room:
-        webhook = await room.create()
+        hooks = {f"acct_{number}": await room.create(account=f"acct_{number}") for number in range(accounts)}
 
-        async def test_it() -> None:
+        async def test_it(account: str) -> None:
             try:
-                await room.webhooks.webhook_test(Caller(ACCOUNT), WebhookTest(id=webhook))
+                await room.webhooks.webhook_test(Caller(account), WebhookTest(id=hooks[account]))
             except Unavailable as trouble:
                 refused.append(trouble)
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(TESTS_AT_ONCE_MAX + 2):
-                nursery.start_soon(test_it)
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                for account in hooks:
+                    for _ in range(of_each):
+                        nursery.start_soon(test_it, account)
 
-    assert (len(refused), len(room.letters)) == (2, TESTS_AT_ONCE_MAX)
+    assert (len(refused), len(room.letters)) == (2 * (accounts * of_each - sent), 2 * sent)
 
 
 async def test_deliveries_are_listed_newest_first_and_by_state(tmp_path: Path, autojump_clock: MockClock) -> None:
