@@ -132,6 +132,10 @@ def test_all_mistakes_stand_in_what_is_raised(tmp_path: Path) -> None:
         ('[log]\nlevel = "INFO"', 'write: level = "info"'),
         ("[logg]", "did you mean `log`?"),
         ("[log]\nlevle = 1", "did you mean `level`?"),
+        (
+            "[[strategy]]\nname = 'a'",
+            "strategies stand in files of their own: `pipaid apply FILE`, or name the file in daemon.strategies",
+        ),
         ("[log]\nzzzzz = 1", "remove the line"),
         ("log = 3", "write [log] on a line of its own, and its keys below"),
         ("[risk.account]\nleverage_max = 500", "write: leverage_max = 125"),

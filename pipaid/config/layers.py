@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import attrs
 from attrs import define, field, frozen
 
-from pipaid.config.declare import Declaration, load_declarations
+from pipaid.config.declare import TABLE, Declaration, load_declarations
 from pipaid.config.fields import Beside, Objection, hints_of, mark_of, shown, structure
 from pipaid.config.secret import MASTER_CREDENTIAL, credential_path
 from pipaid.config.sections import Sections
@@ -37,6 +37,7 @@ CREDENTIALS: Final[Mapping[str, str]] = {
     "http.tls_certificate": "pipaid.tls-certificate",
     "http.tls_key": "pipaid.tls-key",
 }
+APART: Final = "strategies stand in files of their own: `pipaid apply FILE`, or name the file in daemon.strategies"
 # Folders that systemd makes for the service and names in its environment.
 FOLDERS: Final[Mapping[str, str]] = {
     "daemon.state_dir": "STATE_DIRECTORY",
@@ -264,7 +265,8 @@ class _Reading:
             if name not in names:
                 inner = (*route, name)
                 key = ".".join(map(str, inner))
-                self.mistakes.append(unknown_key(self.document.place(inner), key, name, names))
+                mistake = unknown_key(self.document.place(inner), key, name, names)
+                self.mistakes.append(attrs.evolve(mistake, remedy=APART) if inner == (TABLE,) else mistake)
 
     def refuse_unread(self) -> None:
         for key, given in self.given.items():

@@ -145,7 +145,7 @@ def _decided_in(params: Mapping[str, Any], mistakes: _Mistakes) -> Timeframe:
         elif timeframe is None:
             mistakes.append((f"{place}.timeframe", f"{REQUIRED}: one of 5m, 15m, 30m, 1h, 4h, 1D"))
         else:
-            mistakes.append((f"{place}.timeframe", "must be one of 5m, 15m, 30m, 1h, 4h, 1D"))
+            mistakes.append((f"{place}.timeframe", f"must be one of 5m, 15m, 30m, 1h, 4h, 1D, got {timeframe!r:.60}"))
     if not params["entry"]:
         mistakes.append(("entry", "must hold rules: one TRIGGER and one FILTER"))
     return min(found, key=lambda timeframe: timeframe.ms, default=Timeframe.H1)
@@ -175,7 +175,7 @@ def _symbol(asset: str, instruments: Mapping[str, Instrument], mistakes: _Mistak
 def _primary(timeframe: str, mistakes: _Mistakes) -> Timeframe:
     known = _PRIMARY.get(timeframe)
     if known is None:
-        mistakes.append(("primary_tf", f"must be one of {', '.join(_PRIMARY)}"))
+        mistakes.append(("primary_tf", f"must be one of {', '.join(_PRIMARY)}, got {timeframe!r:.60}"))
     return known or Timeframe.H1
 
 

@@ -62,8 +62,8 @@ def parse_request(request: type[Request], args: object, *, as_text: bool = False
             mistakes.append((name, f"{REQUIRED}: {about.allowed}"))
     for name in sent:
         if name not in fields:
-            known = ", ".join(fields) or "none"
-            mistakes.append((name[:SHOWN_MAX], f"is unknown; known are {known}"))
+            known = f"known are {', '.join(fields)}" if fields else "nothing is asked for here"
+            mistakes.append((name[:SHOWN_MAX], f"is unknown; {known}"))
     if mistakes:
         raise invalid(mistakes[:DETAILS_MAX])
     return request(**values)

@@ -19,6 +19,10 @@ WINDOW_MS_MAX: Final = 300_000
 API_KEY_CHARS_MAX: Final = 64
 # A key may sign this many mutations within one window; its rate budget runs out long before.
 REPLAYS_PER_KEY_MAX: Final = 4_096
+# Short enough for the reason with which a WebSocket is closed.
+UNSIGNED: Final = (
+    "key, timestamp and signature are all needed (X-PipAI-API-Key, X-PipAI-Timestamp, X-PipAI-Signature over HTTP)"
+)
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # Two digits at a time, the lower one first: a secret is derived for each request that is signed.
@@ -117,7 +121,7 @@ def derive_secret(master_key: bytes, api_key: str, version: int) -> str:
 def check_form(request: SignedRequest, *, now_ms: int, window_ms: int = WINDOW_MS) -> None:
     """Refuse what is missing, malformed or stale: everything that can be told without knowing the key."""
     if not request.api_key or not request.timestamp or not request.signature:
-        raise InvalidSignature("key, timestamp and signature are all needed")
+        raise InvalidSignature(UNSIGNED)
     if not _API_KEY.fullmatch(request.api_key):
         raise InvalidSignature("the API key is malformed")
     if not _TIMESTAMP.fullmatch(request.timestamp):

@@ -217,6 +217,13 @@ def test_a_bad_field_of_the_other_form_is_named(changes: dict[str, Any], field: 
     assert list(mistakes_in({**ANALYST, **changes})) == [field]
 
 
+@pytest.mark.parametrize("timeframe", ["7h", 60, ["1h"]])
+def test_a_timeframe_that_there_is_not_is_shown_beside_those_there_are(timeframe: object) -> None:
+    reason = mistakes_in({**SEED, "entry": [{**TRIGGER, "timeframe": timeframe}]})["entry[0].timeframe"]
+
+    assert reason == f"must be one of 5m, 15m, 30m, 1h, 4h, 1D, got {timeframe!r}"
+
+
 def test_a_rule_without_its_timeframe_is_a_missing_field() -> None:
     bare = {name: value for name, value in TRIGGER.items() if name != "timeframe"}
     mistakes = mistakes_in({**SEED, "entry": [TRIGGER, bare]})

@@ -171,6 +171,10 @@ def test_all_bad_fields_are_named_at_once() -> None:
     assert "capital letters" in mistakes["symbols"]
 
 
+def test_where_nothing_is_asked_for_no_field_is_known() -> None:
+    assert mistakes_in("kill.get", {"symbol": "BTCUSDT"}) == {"symbol": "is unknown; nothing is asked for here"}
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

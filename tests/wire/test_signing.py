@@ -24,6 +24,7 @@ from pipaid.wire.signing import (
     matches,
     sign,
 )
+from pipaid.wire.websocket import close_frame
 
 SECRET = b"pk_demo_secret_7Qm2"
 AT = "1767225600000"
@@ -117,6 +118,13 @@ def test_what_is_missing_or_malformed_is_refused_before_any_key_is_looked_at(fie
 
     with pytest.raises(InvalidSignature):
         check_form(request, now_ms=NOW_MS)
+
+
+def test_who_signed_nothing_is_told_what_to_send_also_where_a_connection_is_closed_for_it() -> None:
+    with pytest.raises(InvalidSignature, match="X-PipAI-API-Key, X-PipAI-Timestamp, X-PipAI-Signature") as refused:
+        check_form(make_request(signature=""), now_ms=NOW_MS)
+
+    assert close_frame(4401, str(refused.value)).endswith(str(refused.value).encode())
 
 
 @given(st.text(), st.text(), st.text())
