@@ -129,6 +129,8 @@ class Listing:
 
     def rows_of(self, page: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of a page, and ask for the one after it next."""
+        if "data" not in page:
+            raise TypeError("each is for listings, which are answered in pages; ask for the whole answer with ask")
         self.arguments["cursor"] = page.get("next_cursor")
         self.goes_on = self.arguments["cursor"] is not None
         rows: list[dict[str, Any]] = page["data"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx2
 import msgspec
 import pytest
 from attrs import define
 
-from pipaid.client.asking import AGAIN_S, Asking, Way, form_of, trouble_in
+from pipaid.client.asking import AGAIN_S, Asking, Listing, Way, form_of, trouble_in
 from pipaid.errors import (
     AnswerLost,
     ExchangeError,
@@ -142,3 +144,9 @@ def test_a_secret_is_not_shown() -> None:
 
 def test_a_body_is_there_where_there_is_something_to_say() -> None:
     assert form_of(operation_named("strategy.stop"), {"id": "strat_1"}) == ("/v1/strategies/strat_1/stop", b"")
+
+
+@pytest.mark.parametrize("answer", [{"id": "strat_1"}, [{"symbol": "BTCUSDT"}]])
+def test_what_is_no_listing_has_no_rows(answer: Any) -> None:
+    with pytest.raises(TypeError, match="each is for listings"):
+        Listing({}).rows_of(answer)

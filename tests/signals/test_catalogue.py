@@ -80,7 +80,7 @@ def test_older_names_of_params_are_understood() -> None:
         ("rsi_oversold", {"window": True}, "window must be a whole number from 2 to 100, got True"),
         ("rsi_oversold", {"threshold": "50.1"}, "threshold must be a number from 0 to 50, got '50.1'"),
         ("rsi_oversold", {"threshold": float("nan")}, "threshold must be a number from 0 to 50, got nan"),
-        ("sma_cross_up", {"window_fast": 3}, "window_slow is missing; it is a whole number from 1 to 200"),
+        ("sma_cross_up", {"window_fast": 3}, "window_slow is required: a whole number from 1 to 200"),
         ("sma_cross_up", {"window_fast": 9, "window_slow": 9}, "window_fast must be less than window_slow"),
         (
             "sma_crossover",

@@ -273,6 +273,13 @@ def test_a_strategy_is_changed_and_deleted_by_who_may(place: Place) -> None:
         ("POST", "", {}, 400, "MISSING_FIELD"),
         ("POST", "", {"name": "x", "entry": ENTRY}, 400, "MISSING_FIELD"),
         ("POST", "", {"name": "x", "asset": "BTC"}, 400, "MISSING_FIELD"),
+        (
+            "POST",
+            "",
+            {"name": "x", "asset": "BTC", "entry": [ENTRY[0], {**ENTRY[1], "params": {}}]},
+            400,
+            "MISSING_FIELD",
+        ),
         ("POST", "", {"name": "x", "asset": "GOLD", "entry": ENTRY}, 400, "VALIDATION_ERROR"),
         ("POST", "", {"name": "x", "asset": "BTC", "entry": []}, 400, "VALIDATION_ERROR"),
         ("POST", "", b"{", 400, "VALIDATION_ERROR"),

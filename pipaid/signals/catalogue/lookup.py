@@ -179,7 +179,7 @@ def _type(signal: Signal, told: str) -> SignalType:
 
 def _default(knob: Knob) -> Value:
     if knob.default is None:
-        raise ValueError(f"is missing; it is {knob.allowed()}")
+        raise ValueError(f"is required: {knob.allowed()}")
     return _value(knob, knob.default)
 
 
