@@ -17,6 +17,7 @@ from pipaid.config import Declaration, Effective, Mistake, examine
 from pipaid.doctor import Finding, Verdict, diagnose
 from pipaid.engine.params import structure_params
 from pipaid.errors import InvalidParameter
+from pipaid.model.instrument import STRATEGY_TIMEFRAMES
 from pipaid.model.money import plain
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
@@ -108,6 +109,9 @@ def _mistakes_of(declared: Declaration, catalogue: Catalogue) -> Iterator[Mistak
     if len(declared.symbols) > 1 and not template.multi_symbol:
         several = f"{template.id} trades one symbol only"
         yield _unfit(declared, "symbols", several, "declare one strategy for each symbol")
+    if declared.timeframe not in STRATEGY_TIMEFRAMES:
+        unfit = f"must be one of {', '.join(STRATEGY_TIMEFRAMES)}, got {declared.timeframe}"
+        yield _unfit(declared, "timeframe", unfit, 'write one of these, such as: timeframe = "15m"')
     if declared.capital < template.capital_min:
         too_little = f"must be at least {plain(template.capital_min)} for {template.id}, got {plain(declared.capital)}"
         yield _unfit(declared, "capital", too_little, f'write: capital = "{plain(template.capital_min)}"')

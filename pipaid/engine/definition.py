@@ -13,7 +13,7 @@ from pipaid.engine.params import structure_params, structure_risk
 from pipaid.engine.risk import StrategyLimits
 from pipaid.engine.template import Template, hears
 from pipaid.errors import InvalidParameter
-from pipaid.model.instrument import Instrument
+from pipaid.model.instrument import STRATEGY_TIMEFRAMES, Instrument
 from pipaid.model.money import AMOUNT_MAX, ONE, plain
 from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, StrategyDefinition
 
@@ -81,6 +81,9 @@ def _frame_mistakes(
         if symbol not in instruments:
             known = ", ".join(sorted(instruments)[:8])
             mistakes.append(("symbols", f"{symbol!r:.40} is not listed; listed are {known}"))
+    if definition.timeframe not in STRATEGY_TIMEFRAMES:
+        allowed = ", ".join(STRATEGY_TIMEFRAMES)
+        mistakes.append(("timeframe", f"must be one of {allowed}, got {definition.timeframe}"))
     least = template.capital_min
     asked = definition.capital if capital is None else capital
     if not asked >= least:

@@ -147,3 +147,10 @@ def test_a_template_that_hears_of_market_trades_is_refused_where_nobody_tells_of
     with pytest.raises(InvalidParameter, match="has on_trades, which is asked in backtests over the market trades"):
         check_definition(make_definition(params={"levels": 5}), kind, INSTRUMENTS)
     assert check_definition(make_definition(params={"levels": 5}), kind, INSTRUMENTS, with_trades=True).levels == 5
+
+
+def test_half_an_hour_is_a_timeframe_of_candles_and_of_no_strategy() -> None:
+    with pytest.raises(InvalidParameter, match="one of 1m, 5m, 15m, 1h, 4h, 1d, got 30m") as refused:
+        check_definition(make_definition(timeframe=Timeframe.M30, params={"levels": 5}), TEMPLATE, INSTRUMENTS)
+
+    assert [name for name, _ in refused.value.details] == ["timeframe"]

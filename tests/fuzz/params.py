@@ -141,7 +141,7 @@ def _between(chance: Random, low: Decimal, high: Decimal) -> Decimal:
 
 
 def _told_by_field(refused: InvalidParameter, kind: type[Template], sent: set[str]) -> None:
-    known = {*sent, *param_specs(kind.params_type), RISK, "params", "capital", "symbols", "leverage"}
+    known = {*sent, *param_specs(kind.params_type), RISK, "params", "capital", "symbols", "leverage", "timeframe"}
     assert refused.details, refused.message
     for name, reason in refused.details:
         assert reason, name
