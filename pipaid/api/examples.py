@@ -14,14 +14,14 @@ _GRID: Final = {"grid_levels": 6, "upper_price": "190", "lower_price": "150"}
 # What a reader expects under a name; used where the schema allows it.
 _BY_NAME: Final[Mapping[str, Any]] = {
     "action": "activate", "api_key": "pk_4f1c0a9be27d53816f0e", "capital": "2500.00", "client_order_id": "pp7d1e5b0c7",
-    "code": "INVALID_STATE", "description": "Buys low and sells high between two prices", "entry_price": "158.40",
+    "code": "INVALID_STATE", "description": "Says what it is for", "entry_price": "158.40",
     "evaluated_at": _MOMENT, "exit_price": "161.20", "fee": "0.09", "id": "strat_5e07c1d9",
     "message": "cannot pause a paused strategy", "mode": "paper", "name": "sol range 15m", "params": _GRID,
     "pnl": "-3.18", "position_id": "pos_c4471bb2e905", "price": "158.40", "qty": "4.20", "reason": "rehearsal",
     "request_id": "req_91c0de77aa31", "run_id": "run_7d1e5b0c2a44", "side": "long", "state": "open",
     "status": "deployed", "strategy_id": "strat_5e07c1d9", "symbol": "SOLUSDT", "template_id": "tpl_grid",
     "timeframe": "15m", "timestamp": _MOMENT, "total_pnl": "-3.18", "total_trades": 9, "type": "limit",
-    "win_rate": "0.556", "leverage": 2, "at": _MOMENT, "next_cursor": None, "error": None,
+    "win_rate": "0.556", "leverage": 2, "dry_run": True, "at": _MOMENT, "next_cursor": None, "error": None,
     "ended_at": None, "limit": 20, "cursor": "eyJ2IjoxfQ", "start": "2026-01-02T00:00:00Z",
     "end": "2026-01-09T00:00:00Z", "url": "https://hooks.example/pipaid",
 }  # fmt: skip

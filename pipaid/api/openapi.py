@@ -25,6 +25,14 @@ ERROR: Final = "Error"
 BEARER: Final = "Bearer"
 DECIMAL: Final = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
 SIGNED: Final = {"ApiKey": "X-PipAI-API-Key", "Timestamp": "X-PipAI-Timestamp", "Signature": "X-PipAI-Signature"}
+# What an id stands for besides a strategy, by what the operation is about.
+_IDS: Final = {
+    "backtest": "bt_d538a381",
+    "run": "run_7d1e5b0c2a44",
+    "signal": "rsi_oversold",
+    "template": "tpl_grid",
+    "webhook": "wh_9f356a69",
+}
 MEANINGS: Final = {
     "400": "Something in the request is missing, malformed, out of range or unknown; `details` names each field",
     "401": "The signature does not fit, or the key is not good any more",
@@ -123,7 +131,7 @@ def _operation(operation: Operation, components: Mapping[str, Schema]) -> Schema
     in_path = names_in(operation.path)
     rest = {name: schema for name, schema in fields.items() if name not in in_path}
     required = [name for name in asked.get("required", []) if name not in in_path]
-    parameters = [_parameter(name, "path", fields[name], components) for name in in_path]
+    parameters = [_in_path(operation, name, fields[name], components) for name in in_path]
     made: Schema = {
         "operationId": operation.name,
         "tags": [tag_of(operation)],
@@ -174,6 +182,13 @@ def _parameter(
     if place == "path" or (place == "query" and required):
         made["example"] = example_of(schema, components, name=name)
     return made
+
+
+def _in_path(operation: Operation, name: str, schema: Schema, components: Mapping[str, Schema]) -> Schema:
+    """Return a parameter of the path; an id looks like those of what the operation is about."""
+    made = _parameter(name, "path", schema, components)
+    example = _IDS.get(tag_of(operation), made["example"])
+    return {**made, "description": made["description"].replace(made["example"], example), "example": example}
 
 
 def _not_null(schema: Schema) -> Schema:

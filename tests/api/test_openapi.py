@@ -99,6 +99,26 @@ def test_the_example_of_a_request_is_accepted(operation: Operation) -> None:
     request_of(operation, target, "" if body is None else msgspec.json.encode(body).decode())
 
 
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("strategy.get", "strat_"), ("run.get", "run_"), ("template.get", "tpl_"), ("signal.get", "rsi_oversold"),
+        ("backtest.cancel", "bt_"), ("webhook.test", "wh_"), ("dialect.get", "strat_"),
+    ],
+)  # fmt: skip
+def test_an_id_in_a_path_looks_like_those_of_its_kind(name: str, like: str) -> None:
+    (told,) = (each for each in described(OPERATIONS[name])["parameters"] if each["in"] == "path")
+
+    assert told["example"].startswith(like)
+    assert told["description"].endswith(f", such as {told['example']}")
+
+
+def test_the_example_of_a_deployment_is_a_dry_run() -> None:
+    content = described(OPERATIONS["strategy.deploy"])["requestBody"]["content"]
+
+    assert content["application/json"]["example"]["dry_run"] is True
+
+
 @pytest.mark.parametrize("operation", OFFERED, ids=lambda operation: operation.name)
 def test_the_example_of_an_answer_has_the_shape_of_one(operation: Operation) -> None:
     content = described(operation)["responses"][str(operation.http_status)]["content"]
