@@ -30,6 +30,8 @@ ATTEMPTS_MAX: Final = len(RETRY_DELAYS_S) + 2
 GIVEN_UP_AFTER_MS: Final = 24 * 3_600_000
 EXHAUSTED_IN_A_ROW_MAX: Final = 3
 FAILURES_IN_A_ROW_MAX: Final = 50
+# A receiver that starts anew is away for minutes, and on a busy account fails that often within seconds.
+FAILING_MS_MIN: Final = 3_600_000
 
 EventType = Literal[
     "strategy.created", "strategy.updated", "strategy.deleted", "strategy.deployed", "strategy.paused",
@@ -135,9 +137,13 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the deliveries of a webhook went; `ended` counts those that have come to an end."""
+    """How the deliveries of a webhook went; `ended` counts those that have come to an end.
+
+    `failing_since_ms` is the first failure of those in a row.
+    """
 
     failures: int = 0
+    failing_since_ms: int = 0
     exhausted: int = 0
     last_delivery_at_ms: int = 0
     last_success_at_ms: int = 0
@@ -145,8 +151,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_hopeless(self) -> bool:
-        """Tell whether so much has failed in a row that nothing more is sent."""
-        return self.failures >= FAILURES_IN_A_ROW_MAX or self.exhausted >= EXHAUSTED_IN_A_ROW_MAX
+        """Tell whether so much has failed in a row, and for so long, that nothing more is sent."""
+        failing_ms = self.last_delivery_at_ms - self.failing_since_ms
+        is_gone = self.failures >= FAILURES_IN_A_ROW_MAX and failing_ms >= FAILING_MS_MIN
+        return is_gone or self.exhausted >= EXHAUSTED_IN_A_ROW_MAX
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -225,6 +233,7 @@ def standing_after(standing: Standing, delivery: Delivery) -> Standing:
     return msgspec.structs.replace(
         standing,
         failures=standing.failures + 1,
+        failing_since_ms=standing.failing_since_ms if standing.failures else at_ms,
         exhausted=standing.exhausted + ended,
         last_delivery_at_ms=at_ms,
         ended=standing.ended + ended,

@@ -30,7 +30,7 @@ FOUND = {
     "cap checked without open orders": 24,
     "dispute not heeded": 100,
     "fill key marked too early": 1,
-    "gap of the loop forgiven": 662,
+    "gap of the loop forgiven": 1140,
     "kill leaves entries working": 73,
     "latch lost on restart": 19,
     "lease not fenced": 1,
