@@ -190,6 +190,8 @@ def _plain(kind: msgspec.inspect.Type) -> Any:
         return _plain(kind.types[0])
     if isinstance(kind, inspect.Metadata):
         return _plain(kind.type)
+    if isinstance(kind, inspect.LiteralType):
+        return kind.values[0]
     values: dict[Any, Any] = {
         inspect.IntType: 7,
         inspect.FloatType: 1.5,

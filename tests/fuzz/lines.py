@@ -85,6 +85,50 @@ GOOD: Final[dict[str, Sequence[bytes]]] = {
     "max_open_positions": (b"1000",),
     "rate_limit_max_trades": (b"1000000",),
     "leverage_max": (b"20", b"null"),
+    "drawdown_check_enabled": (b"false",),
+    "position_limit_enabled": (b"true", b"false"),
+    "rate_limit_enabled": (b"true", b"false"),
+    "hedging_allowed": (b"true",),
+    "reduce_only": (b"false",),
+    "open_orders_max": (b"100000", b"null"),
+    "orders_per_second_max": (b"100000", b"null"),
+    "orders_per_minute_max": (b"100000", b"null"),
+    "identical_orders_per_minute_max": (b"100000", b"null"),
+    # A time to come: well said, and nothing is played.
+    "start": (b'"2090-01-01T00:00:00Z"',),
+    "end": (b'"2090-01-02T00:00:00Z"',),
+    "fee_model": (b'"fixed_bps"', b'"none"'),
+    "fee_bps": (b'"5"',),
+    "slippage_bps": (b'"0"',),
+    "seed": (b"1",),
+    "strategy_id": (b"null",),
+    "interval": (b'"1m"', b'"4h"', b'"1M"'),
+    "startTime": (b"null", b"1748736000000"),
+    "endTime": (b"null", b"1748739600000"),
+    # Nobody is called so.
+    "url": (b'"https://hooks.invalid/hooks"',),
+    "events": (b'["account.kill_switch"]', b'["account.*","strategy.error"]'),
+    "asset": (b'"BTC"',),
+    "entry": (b"[]",),
+    "exit": (b"[]",),
+    "reward_factor": (b"2.0",),
+    "execution_config": (b"{}",),
+    "primary_tf": (b'"1h"', b'"H1"'),
+    "strategy_type": (b'"config"',),
+    "execution_mode": (b'"rule_only"',),
+    "maintenance_enabled": (b"true", b"false"),
+    "llm_provider": (b'"anthropic"',),
+    "llm_model": (b'"a model"',),
+    "custom_prompt": (b'"Say hold."',),
+    "context_tfs": (b'["4h"]',),
+    "trigger_type": (b'"candle_close"',),
+    "interval_minutes": (b"60",),
+}
+# What the same names hold in operations that mean something else by them.
+ELSEWHERE: Final[dict[tuple[str, str], Sequence[bytes]]] = {
+    ("dialect.status", "status"): (b'"inactive"', b'"paper"'),
+    ("webhook.update", "status"): (b'"active"', b'"paused"'),
+    ("market.klines", "symbol"): (b'"BTCUSDT"', b'"ETHUSDT"'),
 }
 
 
@@ -159,7 +203,7 @@ class Lines:
             elif known == "params":
                 value = quoted(params)
             else:
-                value = chance.choice(GOOD.get(known, _AMOUNTS))
+                value = chance.choice(ELSEWHERE.get((name, known)) or GOOD.get(known, _AMOUNTS))
             args[known.encode()] = value
         return args
 
@@ -167,7 +211,7 @@ class Lines:
 @cache
 def fields_of(name: str) -> tuple[tuple[str, bool], ...]:
     """Return the arguments of an operation, and which of them it needs."""
-    return tuple((about.name, about.required) for about in msgspec.structs.fields(OPERATIONS[name].request))
+    return tuple((about.encode_name, about.required) for about in msgspec.structs.fields(OPERATIONS[name].request))
 
 
 def is_spared(line: bytes) -> bool:

@@ -116,7 +116,7 @@ async def test_an_answer_that_is_missing_is_noticed(tmp_path: Path) -> None:
 def test_every_operation_is_asked_for_well_and_badly() -> None:
     lines, chance = Lines(), Random(1)
     well, badly = Counter[str](), Counter[str]()
-    for _ in range(20_000):
+    for _ in range(60_000):
         ask = asked(lines.line(chance))
         if ask is not None and ask.op in OPERATIONS:
             (well if is_good(ask) else badly)[ask.op] += 1
