@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipaid.errors import InvalidParameter, InvalidSignature, RateLimited
+from pipaid.model.letter import signed_text
 from pipaid.wire.signing import (
     SECRET_CHARS,
     WINDOW_MS,
@@ -194,3 +195,11 @@ def test_a_full_memory_forgets_what_is_stale_and_refuses_when_nothing_is() -> No
     memory.note(make_request(timestamp=str(NOW_MS + 10)), now_ms=NOW_MS + WINDOW_MS + 1)
     with pytest.raises(InvalidSignature):
         memory.note(make_request(timestamp=str(NOW_MS + 9)), now_ms=NOW_MS + WINDOW_MS + 1)
+
+
+def test_a_delivery_is_signed_as_its_receivers_expect() -> None:
+    body = b'{"id":"evt_00c0ffee1234","type":"webhook.test","created_at":"2026-01-01T00:00:00.000Z","data":{}}'
+
+    signature = sign(b"wHs3crEt0000000000000000000000000000ABCD", signed_text("1767225600000", body))
+
+    assert signature == "db3ccb6076b1c8739c0e76ecb8ec7ce39c06f259f333bd7bbd8b57393a56267f"
