@@ -82,7 +82,8 @@ def check(case: Case) -> None:
 def _open(folder: Path, base: Original) -> None:
     path = folder / FILES[-1]
     witness = decode_witness(path.read_bytes()) if path.exists() else None
-    gone = not any((folder / name).exists() for name in FILES)
+    # A start that was cut short leaves empty files as well.
+    gone = not any((folder / name).exists() and (folder / name).stat().st_size for name in FILES)
     try:
         journal = open_journal(folder)
     except JournalUnusable as refused:

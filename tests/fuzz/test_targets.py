@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -219,6 +219,7 @@ TestFills.settings = settings(max_examples=20, stateful_step_count=30, deadline=
         max_size=5,
     )
 )
+@example(case=[("cut", 1, 0, 0), ("cut", 2, 0, 0), ("drop", 0, 0, 0)])
 @settings(max_examples=100)
 def test_a_damaged_journal_is_refused_or_whole(case: list[tuple[str, int, int, int]]) -> None:
     journals.check(case)
