@@ -24,6 +24,7 @@ from pipaid.model.record import Batch, Record
 from pipaid.model.report import WebhookFigures
 from pipaid.model.webhook import (
     DELIVERY_TRANSITIONS,
+    GIVEN_UP_AFTER_MS,
     Delivery,
     DeliveryState,
     Outcome,
@@ -220,8 +221,10 @@ class Courier:
             self._lines.hold(hook.id, held=hook.status is not WebhookStatus.ACTIVE)
         for delivery in known.waiting:
             if delivery.webhook_id in hooks:
-                account, due_s = hooks[delivery.webhook_id].account, now_s + (delivery.due_ms - now_ms) / 1_000
-                self._lines.add(Errand(delivery, account, now_s, has_row=True), due_s, now_s)
+                # No pause is longer than a day, however far ahead the clock was when it began.
+                due_s = now_s + min(delivery.due_ms - now_ms, GIVEN_UP_AFTER_MS) / 1_000
+                errand = Errand(delivery, hooks[delivery.webhook_id].account, now_s, has_row=True)
+                self._lines.add(errand, due_s, now_s)
         listening = [hook.since_n for hook in self._listeners(known.position.n)]
         self._saved_n = self.read_n = max(known.position.n, min(listening, default=0))
         if self._unsaved or self._unsaved_standings:

@@ -202,7 +202,8 @@ def verdict_on(delivery: Delivery, outcome: Outcome, now_ms: int) -> Verdict:
 
 def next_attempt_ms(delivery: Delivery, now_ms: int) -> int:
     """Return when a delivery is tried again after a failure, at the latest a day after its event."""
-    last_ms = delivery.taken_at_ms + GIVEN_UP_AFTER_MS
+    # Taken in the time to come it was only if the clock has been set back since.
+    last_ms = min(delivery.taken_at_ms, now_ms) + GIVEN_UP_AFTER_MS
     if delivery.attempts > len(RETRY_DELAYS_S):
         return last_ms
     return min(last_ms, now_ms + RETRY_DELAYS_S[delivery.attempts - 1] * 1_000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final, Protocol
 
 import msgspec
@@ -77,12 +76,15 @@ class Gate:
         standing: Standing | None = None
         try:
             caller = self._caller(operation, asked)
-            standing = self._charge(_weight(operation, asked), caller, asked.address)
+            # What weighs as much as it asks for has to be understood before it is charged, and is so only once.
+            known = _understood(operation, asked) if operation.weight_max else None
+            weight = (known.weight if known is not None else None) or operation.weight
+            standing = self._charge(weight, caller, asked.address)
             if caller is not None:
                 objection = objection_to(operation, speaks_for=caller.account, scopes=caller.scopes)
                 if objection:
                     raise InsufficientPermission(objection)
-            request = _request(operation, asked)
+            request = _request(operation, asked) if known is None else known
         except Spent as spent:
             return Refused(error=spent, standing=spent.standing)
         except (InvalidSignature, KeyExpired) as failed:
@@ -135,12 +137,12 @@ class Gate:
         return Refused(error=failed, standing=standing)
 
 
-def _weight(operation: Operation, asked: Forwarded) -> int:
-    """Return what a request weighs; one that cannot be understood weighs what the lightest does."""
-    if operation.weight_max:
-        with suppress(PipaidError):
-            return _request(operation, asked).weight or operation.weight
-    return operation.weight
+def _understood(operation: Operation, asked: Forwarded) -> Request | None:
+    """Return what is asked for; nothing where that is a mistake, which is told once it was paid for."""
+    try:
+        return _request(operation, asked)
+    except PipaidError:
+        return None
 
 
 def _request(operation: Operation, asked: Forwarded) -> Request:

@@ -13,6 +13,7 @@ from pipaid.engine.lines import AT_ONCE_MAX, AT_ONCE_OF_ACCOUNT_MAX, AT_ONCE_OF_
 from pipaid.model.request import Addressed
 from pipaid.model.webhook import ATTEMPTS_MAX, FAILURES_IN_A_ROW_MAX, RETRY_DELAYS_S, Outcome
 from tests.actors.couriers import ACCOUNT, BROKE, TAKEN, URL, Letter, Postroom
+from tests.actors.homes import TrioClock
 from tests.actors.jobs import Caller
 
 DAY_S = 86_400.0
@@ -443,3 +444,20 @@ async def test_accounts_take_turns_however_many_webhooks_one_of_them_has(
         await trio.sleep(5)
 
     assert len(room.events_of(OTHER)) == 2
+
+
+async def test_a_clock_that_was_far_ahead_keeps_no_delivery_waiting_for_longer_than_a_day(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    class Ahead(TrioClock):
+        def now_us(self) -> int:
+            return super().now_us() + 30 * int(DAY_S) * 1_000_000
+
+    async with Postroom(tmp_path, clock=Ahead(), receivers={URL: lambda _: BROKE}).open() as room:
+        await room.create()
+        told = await room.tell(await room.strategy(), 3)
+        await trio.sleep(60)
+    async with Postroom(tmp_path).open() as room:
+        await trio.sleep(DAY_S + 60)
+
+    assert set(room.events_of()) == set(told)
