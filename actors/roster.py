@@ -26,7 +26,7 @@ from actors.actor import (
     without_cancelled,
 )
 from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble, larger_timeframes
-from pipaid.engine.effects import Brain, Effects
+from pipaid.engine.effects import Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
@@ -43,7 +43,8 @@ from pipaid.model.strategy import EMPLOYED, Action, Fault, Status, Strategy, Tal
 from pipaid.plugins import Catalogue
 from pipaid.seams import World
 from pipaid.signals.series import Feature, Series
-from pipaid.storage.store import JournalRefused, Reader
+from pipaid.storage.memories import everything, memory_of
+from pipaid.storage.store import JournalRefused
 from pipaid.wire.activity import Activity
 
 log = structlog.get_logger()
@@ -139,7 +140,7 @@ class Roster:
 
     async def load(self) -> None:
         """Read every strategy from the journal, with the memories of those that run."""
-        strategies, self._memories = await self.writer.read(_everything)
+        strategies, self._memories = await self.writer.read(everything)
         for strategy, tally, open_positions in strategies:
             self.number = max(self.number, strategy.number)
             self.marks[owner_mark(strategy.account, strategy.id)] = strategy.id
@@ -349,7 +350,7 @@ class Roster:
                     await self.keeper.series(symbol, timeframe)
         memory = self._memories.pop(strategy.id, None)
         if memory is None:
-            memory = await self.writer.read(lambda reader: _memory(reader, strategy.id))
+            memory = await self.writer.read(lambda reader: memory_of(reader, strategy.id))
         book = self.books(_dry(strategy))
         self._count_capital(member)
         around = Surroundings(instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book)
@@ -456,44 +457,3 @@ def _resumed(session: Session) -> Effects:
 
 def _dry(strategy: Strategy) -> bool:
     return strategy.run is None or strategy.run.dry_run
-
-
-def _memory(reader: Reader, strategy_id: str) -> Memory:
-    brain = reader.get("brain", strategy_id)
-    return Memory(
-        brain=msgspec.json.decode(brain.data, type=Brain) if brain is not None else Brain(),
-        orders=tuple(
-            msgspec.json.decode(row.data, type=Order)
-            for row in reader.rows("order", owner=strategy_id, state="working")
-        ),
-        positions=tuple(
-            msgspec.json.decode(row.data, type=Position)
-            for row in reader.rows("position", owner=strategy_id, state="open")
-        ),
-    )
-
-
-def _everything(reader: Reader) -> tuple[list[tuple[Strategy, Tally, int]], dict[str, Memory]]:
-    """Read all in a few queries: asking strategy by strategy would make a thousand restarts slow."""
-    orders: dict[str, list[Order]] = {}
-    positions: dict[str, list[Position]] = {}
-    for row in reader.rows("order", state="working"):
-        orders.setdefault(row.owner, []).append(msgspec.json.decode(row.data, type=Order))
-    for row in reader.rows("position", state="open"):
-        positions.setdefault(row.owner, []).append(msgspec.json.decode(row.data, type=Position))
-    brains = {row.key: msgspec.json.decode(row.data, type=Brain) for row in reader.rows("brain")}
-    strategies: list[tuple[Strategy, Tally, int]] = []
-    memories: dict[str, Memory] = {}
-    for row in reader.rows("strategy"):
-        strategy = msgspec.json.decode(row.data, type=Strategy)
-        if strategy.running == strategy.definition:
-            # One object instead of two equal ones: it is the largest thing that a strategy which does nothing holds.
-            strategy = msgspec.structs.replace(strategy, running=strategy.definition)
-        brain = brains.get(strategy.id, Brain())
-        held = positions.get(strategy.id, [])
-        strategies.append((strategy, brain.tally, len(held)))
-        if strategy.status in EMPLOYED and not strategy.deleted_at_ms:
-            memories[strategy.id] = Memory(
-                brain=brain, orders=tuple(orders.get(strategy.id, [])), positions=tuple(held)
-            )
-    return strategies, memories

@@ -1,0 +1,57 @@
+"""What the journal holds of strategies besides their events, as sessions are put together from it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipaid.engine.assembly import Memory
+from pipaid.engine.effects import Brain
+from pipaid.model.order import Order
+from pipaid.model.position import Position
+from pipaid.model.strategy import EMPLOYED, Strategy, Tally
+from pipaid.storage.store import Reader
+
+
+def memory_of(reader: Reader, strategy_id: str) -> Memory:
+    """Return the memory of one strategy."""
+    brain = reader.get("brain", strategy_id)
+    return Memory(
+        brain=msgspec.json.decode(brain.data, type=Brain) if brain is not None else Brain(),
+        orders=tuple(
+            msgspec.json.decode(row.data, type=Order)
+            for row in reader.rows("order", owner=strategy_id, state="working")
+        ),
+        positions=tuple(
+            msgspec.json.decode(row.data, type=Position)
+            for row in reader.rows("position", owner=strategy_id, state="open")
+        ),
+    )
+
+
+def everything(reader: Reader) -> tuple[list[tuple[Strategy, Tally, int]], dict[str, Memory]]:
+    """Return every strategy with its tally and number of open lots, and the memories of those that run.
+
+    It takes a few queries: asking strategy by strategy would make a thousand restarts slow.
+    """
+    orders: dict[str, list[Order]] = {}
+    positions: dict[str, list[Position]] = {}
+    for row in reader.rows("order", state="working"):
+        orders.setdefault(row.owner, []).append(msgspec.json.decode(row.data, type=Order))
+    for row in reader.rows("position", state="open"):
+        positions.setdefault(row.owner, []).append(msgspec.json.decode(row.data, type=Position))
+    brains = {row.key: msgspec.json.decode(row.data, type=Brain) for row in reader.rows("brain")}
+    strategies: list[tuple[Strategy, Tally, int]] = []
+    memories: dict[str, Memory] = {}
+    for row in reader.rows("strategy"):
+        strategy = msgspec.json.decode(row.data, type=Strategy)
+        if strategy.running == strategy.definition:
+            # One object instead of two equal ones: it is the largest thing that a strategy which does nothing holds.
+            strategy = msgspec.structs.replace(strategy, running=strategy.definition)
+        brain = brains.get(strategy.id, Brain())
+        held = positions.get(strategy.id, [])
+        strategies.append((strategy, brain.tally, len(held)))
+        if strategy.status in EMPLOYED and not strategy.deleted_at_ms:
+            memories[strategy.id] = Memory(
+                brain=brain, orders=tuple(orders.get(strategy.id, [])), positions=tuple(held)
+            )
+    return strategies, memories
