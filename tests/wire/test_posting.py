@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from pipaid.model.target import forbidden
 from pipaid.model.webhook import Outcome
 from pipaid.seams import SystemClock, SystemNet
-from pipaid.wire.posting import ADDRESSES_MAX, RECEIVED_BYTES_MAX, Post
+from pipaid.wire.pinned import ADDRESSES_MAX
+from pipaid.wire.posting import RECEIVED_BYTES_MAX, Post
 
 HOST = "receiver.example.com"
 PUBLIC = "93.184.216.34"
