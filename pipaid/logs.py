@@ -130,6 +130,19 @@ def register_secret(text: str) -> None:
         del _known.texts[:-SECRETS_MAX]
 
 
+def holds_secret(text: str) -> bool:
+    """Tell whether a registered secret stands in a text."""
+    return any(secret in text for secret in _known.texts)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with every registered secret hidden, for what is kept elsewhere than in the log."""
+    for secret in _known.texts:
+        if secret in text:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
 def forget_secrets() -> None:
     """Hide registered texts no longer: when the process has no more use for them."""
     _known.texts.clear()
@@ -268,9 +281,7 @@ def _names_secret(name: str) -> bool:
 
 
 def _hidden(text: str) -> str:
-    for secret in _known.texts:
-        if secret in text:
-            text = text.replace(secret, HIDDEN)
+    text = without_secrets(text)
     text = _IN_TEXT.sub(rf"\g<1>{HIDDEN}", text)
     return _BEARER.sub(rf"\g<1>{HIDDEN}", text)
 

@@ -12,6 +12,8 @@ import msgspec
 PROMPT_MAX: Final = 24_000
 ANSWER_MAX: Final = 16_000
 MILLION: Final = Decimal(1_000_000)
+# What a provider puts around a question by itself: words about tools, marks between the parts.
+TOKENS_AROUND_MAX: Final = 1_000
 
 
 class Verdict(StrEnum):
@@ -48,9 +50,18 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     patience_ms: int
     asked_at_ms: int
 
+    @property
+    def tokens_in_max(self) -> int:
+        """Return more tokens than are read of it: none is shorter than a byte."""
+        told = len(self.system.encode()) + len(self.prompt.encode())
+        return told + len(msgspec.json.encode(self.answer_schema)) + TOKENS_AROUND_MAX
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a question: the text as the model wrote it, or why there is none; tokens as the provider counts."""
+    """What came of a question: the text as the model wrote it, or why there is none; tokens as the provider counts.
+
+    Zero tokens mean that nothing was sent, or that it was not taken; none at all, that nobody knows what it cost.
+    """
 
     question_id: str
     verdict: Verdict
@@ -70,3 +81,13 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     def cost(self, tokens_in: int, tokens_out: int) -> Decimal:
         """Return what so many tokens cost."""
         return (self.read * tokens_in + self.written * tokens_out) / MILLION
+
+    def ceiling(self, question: Question) -> Decimal:
+        """Return what a question costs at the very most: so much is set aside before it is asked."""
+        return self.cost(question.tokens_in_max, question.tokens_max)
+
+    def charge(self, question: Question, answer: Answer) -> Decimal:
+        """Return what is charged for a question: what was counted, and where nothing was, all that was set aside."""
+        if answer.tokens_in is None or answer.tokens_out is None:
+            return self.ceiling(question)
+        return self.cost(answer.tokens_in, answer.tokens_out)
