@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from attrs import define, field
 
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
-from pipaid.engine.asking import answered, asked, at_once, is_left_out, named
-from pipaid.engine.effects import Effects, dropped_run, run_id
+from pipaid.engine.asking import answered, is_left_out
+from pipaid.engine.effects import Effects
+from pipaid.engine.evaluating import Evaluations
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
 from pipaid.engine.tracing import Trace
-from pipaid.engine.view import SymbolView
-from pipaid.engine.wishes import Wishes
 from pipaid.errors import InvariantBroken
 from pipaid.model.ident import derived_id
 from pipaid.model.money import ZERO
@@ -33,19 +32,16 @@ AGAIN: Final = "again"
 
 
 @define(eq=False)
-class Session(Wishes):
+class Session(Evaluations):
     """Decide on each fact.
 
-    A fact that changes something returns Effects; the caller makes them durable and then carries them out. `shield`
-    runs the template's code and nothing else: the shell puts a budget there. `wakes` and `features` are what the
-    template declared when the session was put together; it is not asked again.
+    A fact that changes something returns Effects; the caller makes them durable and then carries them out. `wakes` and
+    `features` are what the template declared when the session was put together; it is not asked again.
     """
 
     wakes: Wakes = field(default=Wakes(every=True), kw_only=True)
     features: tuple[Feature, ...] = field(default=(), kw_only=True)
-    shield: Callable[..., Any] = field(default=at_once, init=False)
     _adopted: dict[str, Order] = field(factory=dict[str, Order], init=False)
-    _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
 
     def interest(self, symbol: str) -> tuple[Condition, ...]:
         """Return the conditions on which to call `on_candle` for a symbol."""
@@ -67,14 +63,6 @@ class Session(Wishes):
             return None
         guards = alarm.exits and self.strategy.status is Status.ERROR and self._holding(symbol)
         return alarm if guards or self._heeds(symbol) else None
-
-    def _heeds(self, symbol: str) -> bool:
-        """Tell whether the market has anything to say to the session: paused, it only looks after what it holds."""
-        status = self.strategy.status
-        return status is Status.DEPLOYED or (status is Status.PAUSED and self._holding(symbol))
-
-    def _holding(self, symbol: str) -> bool:
-        return self._stakes.holds(symbol)
 
     # Facts.
 
@@ -259,72 +247,6 @@ class Session(Wishes):
             for position in list(self.positions.values()):
                 self._guard(position, AGAIN)
         return self._finish(force=True)
-
-    # Deciding.
-
-    def _begin(self) -> None:
-        """Open the effects for one fact; those of a fact that could not be dealt with are gone with that."""
-        self._out = Effects(self.strategy, self.quotes.now_ms)
-        self._refusals = 0
-
-    def _finish(self, *, force: bool = False) -> Effects:
-        effects = self._effects
-        if force or self._dirty or not effects.empty:
-            for client_id in self._unsaved:
-                if client_id in self.orders:
-                    effects.orders.setdefault(self.orders[client_id].id, self.orders[client_id])
-            self._unsaved.clear()
-            self.brain = msgspec.structs.replace(self.brain, at_ms=self.quotes.now_ms, state=dict(self.template.state))
-            effects.brain = self.brain
-            self._dirty = False
-        self._out = None
-        self._expose()
-        return effects
-
-    def _overdue(self, symbol: str) -> list[Exit]:
-        """Return the exits that wait for nothing any more: those whose order was lost."""
-        positions = self.positions
-        if not self.brain.exits:
-            return []
-        return [
-            intent
-            for key, intent in self.brain.exits.items()
-            if positions[key].symbol == symbol and self.working_exit(key) is None
-        ]
-
-    def _evaluate(self, symbol: str, cause: str, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
-        closed_ms = self.series[symbol].closed_ms
-        state = self.template.state.get(symbol)
-        trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
-        try:
-            if closed_ms or cause in ("deploy", "price", "trade"):
-                self._call(symbol, callback, *facts)
-        finally:
-            self._trace = None
-        if closed_ms and cause in ("candle", "deploy"):
-            evaluated = {**self.brain.evaluated, symbol: closed_ms}
-            self.brain = msgspec.structs.replace(self.brain, evaluated=evaluated)
-        if self.template.state.get(symbol) is not state:
-            self._dirty = True
-        if trace is not None and (trace.decided or cause == "trigger"):
-            self._record(trace)
-
-    def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
-        intents = self.shield(asked, callback, SymbolView(self, symbol), facts, self)
-        if intents:
-            wisher = named(callback)
-            for intent in intents:
-                self._carry(intent, wisher)
-
-    def _record(self, trace: Trace) -> None:
-        number = self.brain.runs_made + 1
-        self.brain = msgspec.structs.replace(self.brain, runs_made=number)
-        self._effects.runs.append(
-            trace.evaluation(run_id(self.strategy.id, number), self.strategy, self.series[trace.symbol].last)
-        )
-        dropped = dropped_run(number)
-        if dropped is not None:
-            self._effects.runs_dropped.append(dropped)
 
     # Booking.
 

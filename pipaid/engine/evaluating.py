@@ -1,0 +1,100 @@
+"""Evaluations: a template is asked about one symbol, and what it wishes becomes the effects and the run of one fact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from attrs import define, field
+
+from pipaid.engine.asking import asked, at_once, named
+from pipaid.engine.effects import Effects, dropped_run, run_id
+from pipaid.engine.template import Exit, Intent
+from pipaid.engine.tracing import Trace
+from pipaid.engine.view import SymbolView
+from pipaid.engine.wishes import Wishes
+from pipaid.model.strategy import Status
+
+
+@define(eq=False)
+class Evaluations(Wishes):
+    """Open the effects of a fact, ask the template, and close them again.
+
+    `shield` runs the template's code and nothing else: the shell puts a budget there.
+    """
+
+    shield: Callable[..., Any] = field(default=at_once, init=False)
+    _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
+
+    def _heeds(self, symbol: str) -> bool:
+        """Tell whether the market has anything to say to the session: paused, it only looks after what it holds."""
+        status = self.strategy.status
+        return status is Status.DEPLOYED or (status is Status.PAUSED and self._holding(symbol))
+
+    def _holding(self, symbol: str) -> bool:
+        return self._stakes.holds(symbol)
+
+    def _begin(self) -> None:
+        """Open the effects for one fact; those of a fact that could not be dealt with are gone with that."""
+        self._out = Effects(self.strategy, self.quotes.now_ms)
+        self._refusals = 0
+
+    def _finish(self, *, force: bool = False) -> Effects:
+        effects = self._effects
+        if force or self._dirty or not effects.empty:
+            for client_id in self._unsaved:
+                if client_id in self.orders:
+                    effects.orders.setdefault(self.orders[client_id].id, self.orders[client_id])
+            self._unsaved.clear()
+            self.brain = msgspec.structs.replace(self.brain, at_ms=self.quotes.now_ms, state=dict(self.template.state))
+            effects.brain = self.brain
+            self._dirty = False
+        self._out = None
+        self._expose()
+        return effects
+
+    def _overdue(self, symbol: str) -> list[Exit]:
+        """Return the exits that wait for nothing any more: those whose order was lost."""
+        positions = self.positions
+        if not self.brain.exits:
+            return []
+        return [
+            intent
+            for key, intent in self.brain.exits.items()
+            if positions[key].symbol == symbol and self.working_exit(key) is None
+        ]
+
+    def _evaluate(self, symbol: str, cause: str, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
+        closed_ms = self.series[symbol].closed_ms
+        state = self.template.state.get(symbol)
+        trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
+        try:
+            if closed_ms or cause in ("deploy", "price", "trade"):
+                self._call(symbol, callback, *facts)
+        finally:
+            self._trace = None
+        if closed_ms and cause in ("candle", "deploy"):
+            evaluated = {**self.brain.evaluated, symbol: closed_ms}
+            self.brain = msgspec.structs.replace(self.brain, evaluated=evaluated)
+        if self.template.state.get(symbol) is not state:
+            self._dirty = True
+        if trace is not None and (trace.decided or cause == "trigger"):
+            self._record(trace)
+
+    def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
+        intents = self.shield(asked, callback, SymbolView(self, symbol), facts, self)
+        if intents:
+            wisher = named(callback)
+            for intent in intents:
+                self._carry(intent, wisher)
+
+    def _record(self, trace: Trace) -> None:
+        number = self.brain.runs_made + 1
+        self.brain = msgspec.structs.replace(self.brain, runs_made=number)
+        self._effects.runs.append(
+            trace.evaluation(run_id(self.strategy.id, number), self.strategy, self.series[trace.symbol].last)
+        )
+        dropped = dropped_run(number)
+        if dropped is not None:
+            self._effects.runs_dropped.append(dropped)
