@@ -144,6 +144,7 @@ class Pieces(httpcore2.AsyncNetworkStream):
         self.has_written = False
         # Once the head is there, what follows is somebody's text, and may say HTTP/ as often as it likes.
         self.has_head = False
+        self.has_ended = False
         streams.append(self)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -154,6 +155,7 @@ class Pieces(httpcore2.AsyncNetworkStream):
             if isinstance(broken, _Overlong) or isinstance(broken.__cause__, _Overlong):
                 raise httpcore2.RemoteProtocolError(in_words(broken)) from broken
             raise httpcore2.ReadError(in_words(broken)) from broken
+        self.has_ended = not data
         # Each interim answer is taken apart like a whole one, and thousands of them fit into what may be read.
         self._answers += 0 if self.has_head else data.count(b"HTTP/")
         if self._answers > ANSWERS_MAX:
