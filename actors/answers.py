@@ -355,9 +355,7 @@ class Answers:
             price=plain(price) if price else None,
             capital=quote_text(session.capital[symbol]),
             state=kept.brain.state.get(symbol, {}),
-            features={
-                f"{feature.name}{list(feature.params)}": series.feature(feature).value for feature in session.features
-            },
+            features={feature.title: series.feature(feature).value for feature in session.features},
             positions=tuple(self._position(lot) for lot in kept.positions if lot.symbol == symbol),
             orders=tuple(map(reply.order_object, orders)),
             evaluated_at=iso_millis(evaluated_ms) if evaluated_ms else None,

@@ -218,8 +218,16 @@ class StrategyActor:
             self.missed[occasion] = None
             self._crash(trouble)
             return None
-        if effects is not None and effects.runs:
-            effects.stamp_duration(round((self.clock.monotonic_s() - started) * 1e6))
+        if effects is not None and effects.laps:
+            effects.clock(started)
+        return effects
+
+    def _timed(self, act: Callable[[Session], Effects | None]) -> Effects | None:
+        """Have the session do something, and note how long its evaluations took."""
+        started_s = self.clock.monotonic_s()
+        effects = act(self.session)
+        if effects is not None and effects.laps:
+            effects.clock(started_s)
         return effects
 
     def _crash(self, trouble: BaseException) -> None:
@@ -289,6 +297,7 @@ class StrategyActor:
             self.known = True
             self._show()
             self.session.shield = partial(self.guard.run, self.number)
+            self.session.lap = self.clock.monotonic_s
             if self.on_load is not None:
                 effects = self.on_load(self.session)
                 self.on_load = None
@@ -313,7 +322,7 @@ class StrategyActor:
         session = self.session
         run = session.strategy.run
         if session.strategy.status is Status.DEPLOYED and run is not None and session.brain.started != run.id:
-            await self._decide(session.on_start)
+            await self._decide(partial(self._timed, lambda _: session.on_start()))
 
     async def _take(self, fact: Fact) -> None:
         self.mailbox.hold()
@@ -367,7 +376,7 @@ class StrategyActor:
         """Do what is asked; a refusal is the asker's, whatever else goes wrong is this actor's crash as well."""
         try:
             try:
-                effects = command.act(self.session)
+                effects = self._timed(command.act)
             except InvariantBroken:
                 raise
             except PipaidError as refusal:

@@ -63,6 +63,11 @@ class RuleParams:
         return TIMEFRAMES[self.timeframe]
 
     @property
+    def title(self) -> str:
+        """Return what people read."""
+        return f"{self.name} ({self.signal_type}, {self.timeframe})"
+
+    @property
     def anchored(self) -> bool:
         """Tell whether it needs the price at deployment."""
         return find_signal(self.name).anchored
@@ -191,8 +196,13 @@ class Rules(Template):
 
     def enters_on(self) -> Mapping[str, Condition]:
         """Return the entry rules, unless they depend on the price at deployment."""
-        names = (f"{rule.name} ({rule.signal_type}, {rule.timeframe})" for rule in self._entry.rules)
-        return dict(zip(names, self._entry.conditions, strict=False))
+        return dict(zip((rule.title for rule in self._entry.rules), self._entry.conditions, strict=False))
+
+    def reasons(self, view: View) -> Mapping[str, bool]:
+        """Return every rule, and whether it holds at its last closed candle."""
+        anchor = self._of(view.symbol).anchor
+        rules = (("enter", self._entry), ("leave", self._exit))
+        return {f"{what}: {name}": holds for what, each in rules for name, holds in each.told(view, anchor)}
 
     def features(self) -> tuple[Feature, ...]:
         """Return the features that `on_candle` reads."""
@@ -321,10 +331,19 @@ class _Rules:
 
     def hold(self, view: View, anchor: float | None) -> bool:
         """Tell whether all of them hold at the last closed candles."""
-        conditions = self.conditions
-        if self.anchored and anchor is not None:
-            conditions = tuple(rule.condition(anchor) for rule in self.rules)
+        conditions = self._asked(anchor)
         return bool(conditions) and all(map(view.holds, conditions))
+
+    def told(self, view: View, anchor: float | None) -> Iterator[tuple[str, bool]]:
+        """Yield each with whether it holds; none does that waits for the price at deployment."""
+        conditions = self._asked(anchor)
+        for place, rule in enumerate(self.rules):
+            yield rule.title, bool(conditions) and view.holds(conditions[place])
+
+    def _asked(self, anchor: float | None) -> tuple[Condition, ...]:
+        if self.anchored and anchor is not None:
+            return tuple(rule.condition(anchor) for rule in self.rules)
+        return self.conditions
 
 
 def _last_filters(rule: RuleParams) -> bool:

@@ -35,6 +35,9 @@ def explained(why: Why) -> Iterator[Sheet]:
     if why.features:
         rows = tuple((name, "warming up" if value is None else cell(value)) for name, value in why.features.items())
         yield Sheet("what it saw", (Heading("FEATURE"), Heading("VALUE", Kind.NUMBER)), rows)
+    if why.rules:
+        rows = tuple((name, "held" if held else "did not hold") for name, held in why.rules.items())
+        yield Sheet("which rules held", (Heading("RULE"), Heading("", Kind.STATUS)), rows)
     wishes = tuple((wish_in_words(wish),) for wish in why.intents)
     yield Sheet("what it wished", (Heading("WISH", Kind.PROSE, 0),), wishes, "" if wishes else "nothing", headed=False)
     if why.gates:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from itertools import chain, islice
 from types import GeneratorType, MethodType
 from typing import Any, Final, cast
@@ -14,8 +14,10 @@ from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Nonsense
 
 INTENTS_MAX: Final = 512
+REASONS_MAX: Final = 64
+REASON_CHARS_MAX: Final = 200
 NOTHING: Final = object()
-_NOBODYS: Final = frozenset({Template.on_opened, Template.on_closed, Template.on_entry_lost})
+_NOBODYS: Final = frozenset({Template.on_opened, Template.on_closed, Template.on_entry_lost, Template.reasons})
 
 
 def asked(callback: Callable[..., Any], view: SymbolView, facts: tuple[Any, ...], asker: Holdings) -> list[Intent]:
@@ -77,6 +79,15 @@ def _standing(intents: list[Intent]) -> list[Intent]:
         return intents
     kept = {id(intent) for intent in last.values()}
     return [intent for intent in intents if not isinstance(intent, Protect | Exit | Alarm) or id(intent) in kept]
+
+
+def reasons(callback: Callable[..., Any], view: SymbolView) -> dict[str, bool]:
+    """Return which of a template's rules hold, as our own types."""
+    held = callback(view)
+    if not isinstance(held, Mapping):
+        raise Nonsense(f"{named(callback)} returned {held!r:.80}; return a mapping of names to whether they hold")
+    rules = cast("Mapping[object, object]", held)
+    return {str(name)[:REASON_CHARS_MAX]: bool(holds) for name, holds in islice(rules.items(), REASONS_MAX)}
 
 
 def answered(callback: Callable[..., Any], wishes: Iterable[Intent]) -> Callable[..., Iterable[Intent]]:

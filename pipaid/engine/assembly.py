@@ -19,6 +19,7 @@ from pipaid.engine.wishes import Nonsense
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Order
 from pipaid.model.position import Position
+from pipaid.model.run import RUNS_KEPT
 from pipaid.model.strategy import Status, Strategy, StrategyDefinition
 from pipaid.signals.features import make_indicator
 from pipaid.signals.series import CONDITIONS, Condition, Feature, History, Series
@@ -39,6 +40,7 @@ class Surroundings:
     series: Mapping[str, History]
     quotes: Quotes
     book: Book
+    runs_kept: int = RUNS_KEPT
 
 
 @frozen(kw_only=True)
@@ -69,6 +71,7 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
     return Session(
         wakes=wakes,
         features=features,
+        runs_kept=around.runs_kept,
         strategy=strategy,
         template=live,
         instruments=around.instruments,

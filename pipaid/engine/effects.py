@@ -17,7 +17,7 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Order
 from pipaid.model.position import Position
 from pipaid.model.record import Batch, Kind, Record
-from pipaid.model.run import RUNS_KEPT, Evaluation
+from pipaid.model.run import Evaluation, timed
 from pipaid.model.strategy import Strategy, Tally
 from pipaid.model.stray import Stray
 
@@ -91,7 +91,8 @@ def remains_of(brain: Brain) -> Brain:
 class Effects(msgspec.Struct):
     """Collect one decision; `batch` is what must be durable before `place` and `cancel` are carried out.
 
-    `book` is the account's, if the decision closed a trade and so moved its profit.
+    `book` is the account's, if the decision closed a trade and so moved its profit. `laps` are the places of
+    evaluations among `runs`, each with when it was known what is wished, and when that was dealt with.
     """
 
     strategy: Strategy
@@ -102,6 +103,7 @@ class Effects(msgspec.Struct):
     strays: list[Stray] = []
     events: list[EventDraft] = []
     runs: list[Evaluation] = []
+    laps: list[tuple[int, float, float]] = []
     runs_dropped: list[int] = []
     place: list[Approved] = []
     cancel: list[Order] = []
@@ -130,9 +132,12 @@ class Effects(msgspec.Struct):
             or self.cancel or self.brain is not None
         )  # fmt: skip
 
-    def stamp_duration(self, duration_us: int) -> None:
-        """Write into the evaluations how long the decision took; only the shell has a clock."""
-        self.runs = [msgspec.structs.replace(run, duration_us=duration_us) for run in self.runs]
+    def clock(self, begun_s: float) -> None:
+        """Write into the evaluations how long they took, one after the other since a moment of the shell's clock."""
+        for place, asked_s, ended_s in self.laps:
+            answered_s = asked_s or ended_s
+            self.runs[place] = timed(self.runs[place], wished_s=answered_s - begun_s, judged_s=ended_s - answered_s)
+            begun_s = ended_s
 
     def batch(self) -> Batch:
         """Return the journal's share of the decision."""
@@ -175,9 +180,9 @@ def run_id(strategy_id: str, number: int) -> str:
     return derived_id("run", strategy_id, "evaluation", number)
 
 
-def dropped_run(number: int) -> int | None:
-    """Return the number of the evaluation that leaves when this one comes, or nothing."""
-    return number - RUNS_KEPT if number > RUNS_KEPT else None
+def dropped_run(number: int, kept: int) -> int | None:
+    """Return the number of the evaluation that leaves when this one comes and so many stay, or nothing."""
+    return number - kept if number > kept else None
 
 
 def order_record(order: Order) -> Record:

@@ -3,29 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from attrs import define, field
 
-from pipaid.engine.asking import asked, at_once, named
+from pipaid.engine.asking import asked, at_once, is_left_out, named, reasons
 from pipaid.engine.effects import Effects, dropped_run, run_id
 from pipaid.engine.template import Exit, Intent
 from pipaid.engine.tracing import Trace
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Wishes
+from pipaid.model.run import RUNS_KEPT, Cause
 from pipaid.model.strategy import Status
+from pipaid.signals.series import Feature
+
+# What is asked although no candle has closed yet.
+_WITHOUT_CANDLES: Final = frozenset({Cause.DEPLOY, Cause.PRICE, Cause.TRADE})
+# What decides on a closed candle, which is then done with.
+_ON_CANDLES: Final = frozenset({Cause.CANDLE, Cause.DEPLOY})
+# What somebody or something asked for: it is kept whatever came of it.
+_ASKED_FOR: Final = frozenset({Cause.TRIGGER, Cause.SCHEDULE})
+
+
+def _never() -> float:
+    """Be the clock where nobody measures."""
+    return 0.0
 
 
 @define(eq=False)
 class Evaluations(Wishes):
-    """Open the effects of a fact, ask the template, and close them again.
+    """Open the effects of a fact, ask the template, and close them again; record what is worth keeping.
 
-    `shield` runs the template's code and nothing else: the shell puts a budget there.
+    `shield` runs the template's code and nothing else: the shell puts a budget there. `lap` is the shell's clock, which
+    decides nothing. `features` are what the template declared when the session was put together; it is not asked again.
+    Of the evaluations recorded the last `runs_kept` stay.
     """
 
+    features: tuple[Feature, ...] = field(default=(), kw_only=True)
+    runs_kept: int = field(default=RUNS_KEPT, kw_only=True)
     shield: Callable[..., Any] = field(default=at_once, init=False)
+    lap: Callable[[], float] = field(default=_never, init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
+
+    def rehearse(self, symbol: str, *, start: bool = False) -> Trace:
+        """Decide on the symbol's last candle, or at the start, for the looks of it: tell what would be, do nothing."""
+        cause = Cause.DEPLOY if start else Cause.CANDLE
+        trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms, rehearsed=True)
+        try:
+            self._begin()
+            self._call(symbol, self.template.on_start if start else self.template.on_candle)
+            self._note_seen(trace)
+        finally:
+            self._trace = self._out = None
+        return trace
 
     def _heeds(self, symbol: str) -> bool:
         """Tell whether the market has anything to say to the session: paused, it only looks after what it holds."""
@@ -65,26 +96,28 @@ class Evaluations(Wishes):
             if positions[key].symbol == symbol and self.working_exit(key) is None
         ]
 
-    def _evaluate(self, symbol: str, cause: str, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
+    def _evaluate(self, symbol: str, cause: Cause, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
         closed_ms = self.series[symbol].closed_ms
         state = self.template.state.get(symbol)
         trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
         try:
-            if closed_ms or cause in ("deploy", "price", "trade"):
+            if closed_ms or cause in _WITHOUT_CANDLES:
                 self._call(symbol, callback, *facts)
         finally:
             self._trace = None
-        if closed_ms and cause in ("candle", "deploy"):
+        if closed_ms and cause in _ON_CANDLES:
             evaluated = {**self.brain.evaluated, symbol: closed_ms}
             self.brain = msgspec.structs.replace(self.brain, evaluated=evaluated)
         if self.template.state.get(symbol) is not state:
             self._dirty = True
-        if trace is not None and (trace.decided or cause == "trigger"):
+        if trace is not None and (trace.decided or cause in _ASKED_FOR):
             self._record(trace)
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
         intents = self.shield(asked, callback, SymbolView(self, symbol), facts, self)
         if intents:
+            if self._trace is not None:
+                self._trace.asked_s = self.lap()
             wisher = named(callback)
             for intent in intents:
                 self._carry(intent, wisher)
@@ -92,9 +125,19 @@ class Evaluations(Wishes):
     def _record(self, trace: Trace) -> None:
         number = self.brain.runs_made + 1
         self.brain = msgspec.structs.replace(self.brain, runs_made=number)
-        self._effects.runs.append(
-            trace.evaluation(run_id(self.strategy.id, number), self.strategy, self.series[trace.symbol].last)
-        )
-        dropped = dropped_run(number)
+        self._note_seen(trace)
+        effects = self._effects
+        effects.runs.append(trace.evaluation(run_id(self.strategy.id, number), self.strategy))
+        effects.laps.append((len(effects.runs) - 1, trace.asked_s, self.lap()))
+        dropped = dropped_run(number, self.runs_kept)
         if dropped is not None:
-            self._effects.runs_dropped.append(dropped)
+            effects.runs_dropped.append(dropped)
+
+    def _note_seen(self, trace: Trace) -> None:
+        """Note on what the evaluation decided: the last candle, the features, and which rules held."""
+        series = self.series[trace.symbol]
+        trace.candle = series.last
+        trace.features = {feature.title: series.feature(feature).value for feature in self.features}
+        callback = self.template.reasons
+        if trace.candle is not None and not is_left_out(callback):
+            trace.reasons = self.shield(reasons, callback, SymbolView(self, trace.symbol))

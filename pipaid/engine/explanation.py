@@ -24,7 +24,7 @@ from pipaid.model.position import Position
 from pipaid.model.report import CandleSeen, GateVerdict, Why
 from pipaid.model.run import Evaluation
 from pipaid.model.strategy import Status, Strategy
-from pipaid.signals.series import Feature, Series
+from pipaid.signals.series import Series
 
 # What these gates see is the whole account's, and of that nobody keeps what it was at every moment.
 OF_THE_ACCOUNT: Final = frozenset(
@@ -92,7 +92,6 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         book=Book(caps=past.caps, blocked=past.blocked if past.kept is None or past.refused_by("kill_switch") else ""),
     )
     session = assemble(strategy, template, past.memory, around)
-    features = {_named(feature): past.series.feature(feature).value for feature in session.features}
     trace = session.rehearse(symbol, start=past.kept is not None and past.kept.cause == "deploy")
     gates = trace.gates or session.probe(symbol)
     return Why(
@@ -100,7 +99,8 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         symbol=symbol,
         at=iso_millis(quotes.now_ms),
         candle=None if candle is None else _seen(candle),
-        features=features,
+        features=trace.features,
+        rules=trace.reasons,
         gates=tuple(_judged(gates, past)),
         decision=_decision(trace, candle, past),
         intents=tuple(told(wish) for wish in trace.wished),
@@ -121,11 +121,6 @@ def memory_at(memory: Memory, positions: list[Position], orders: list[Order], at
         if order.placed_at_ms < at_ms and (order.working or order.ended_at_ms > at_ms)
     )
     return Memory(brain=memory.brain, orders=working, positions=held)
-
-
-def _named(feature: Feature) -> str:
-    whose = "" if feature.timeframe is None else f" {feature.timeframe}"
-    return f"{feature.name}{list(feature.params)}{whose}"
 
 
 def _seen(candle: Candle) -> CandleSeen:

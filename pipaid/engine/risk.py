@@ -108,15 +108,22 @@ class Gate(NamedTuple):
 
 # Rule, limit and value of a cap, which is off without a limit; and of any gate, with what it says.
 _Cap = tuple[str, Decimal | int | None, Decimal | int]
-_Judged = tuple[str, Decimal | int | str | None, Decimal | int | str, bool]
+Judged = tuple[str, Decimal | int | str | None, Decimal | int | str, bool]
 
 
 def review(
-    order: Order, *, reserve: Decimal, instrument: Instrument, situation: Situation | None, book: Book
+    order: Order,
+    *,
+    reserve: Decimal,
+    instrument: Instrument,
+    situation: Situation | None,
+    book: Book,
+    judged: list[Judged] | None = None,
 ) -> Approved | Refused:
     """Judge one order. Reducing orders pass everything but the venue's filters; entries pass every gate or none.
 
-    Only an entry needs a situation.
+    Only an entry needs a situation. What its gates said is noted in `judged`; once what forbids any entry has refused,
+    the caps are not asked.
     """
     market = order.type is OrderType.MARKET
     objection = instrument.objection(
@@ -131,7 +138,10 @@ def review(
         return Refused("venue_filter", plain(instrument.market_quantity_max), plain(order.quantity))
     assert situation is not None, "an entry is judged in its situation"
     for judge in (_standing, _capped):
-        for rule, limit, value, passed in judge(order, reserve, situation, book):
+        said = judge(order, reserve, situation, book)
+        if judged is not None:
+            judged.extend(said)
+        for rule, limit, value, passed in said:
             if not passed:
                 return Refused(rule, text_of(limit), text_of(value))
     return Approved(order, _MINT)
@@ -151,7 +161,7 @@ def within(value: Decimal | int, limit: Decimal | int) -> bool:
         return False
 
 
-def _standing(order: Order, _: Decimal, situation: Situation, book: Book) -> list[_Judged]:
+def _standing(order: Order, _: Decimal, situation: Situation, book: Book) -> list[Judged]:
     """Judge by what forbids any entry at this moment."""
     blocked = book.blocked or book.tripped
     price, symbol = situation.last_price, order.symbol
@@ -172,7 +182,7 @@ def _standing(order: Order, _: Decimal, situation: Situation, book: Book) -> lis
     ]
 
 
-def _capped(order: Order, reserve: Decimal, situation: Situation, book: Book) -> list[_Judged]:
+def _capped(order: Order, reserve: Decimal, situation: Situation, book: Book) -> list[Judged]:
     """Judge by every cap. What cannot be compared is refused: it is `within` that counts, never its negation."""
     notional = order.quantity * reserve
     caps = (
@@ -180,7 +190,7 @@ def _capped(order: Order, reserve: Decimal, situation: Situation, book: Book) ->
         *_account_caps(order, notional, situation, book),
         *_rate_caps(order, notional, situation, book),
     )
-    judged: list[_Judged] = [(rule, limit, value, limit is None or within(value, limit)) for rule, limit, value in caps]
+    judged: list[Judged] = [(rule, limit, value, limit is None or within(value, limit)) for rule, limit, value in caps]
     if not book.caps.hedging_allowed:
         judged.append(_hedging(order, book))
     if book.caps.rate_limit_max_trades is not None:
@@ -191,7 +201,7 @@ def _capped(order: Order, reserve: Decimal, situation: Situation, book: Book) ->
     return judged
 
 
-def _hedging(order: Order, book: Book) -> _Judged:
+def _hedging(order: Order, book: Book) -> Judged:
     direction = direction_of(order)
     against = book.symbol(order.symbol).against(direction)
     return "hedging", "one direction", f"{direction} against {against} the other way", not against

@@ -16,15 +16,15 @@ from pipaid.engine.effects import Effects
 from pipaid.engine.evaluating import Evaluations
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
-from pipaid.engine.tracing import Trace
 from pipaid.errors import InvariantBroken
 from pipaid.model.ident import derived_id
 from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Execution, Fill, FundingPaid, Order, OrderFact, OrderType, follow
 from pipaid.model.position import CloseReason, Direction, Position
+from pipaid.model.run import Cause
 from pipaid.model.strategy import Status, Strategy
 from pipaid.model.stray import stray_fill
-from pipaid.signals.series import EVERY, Condition, Feature, closed_from
+from pipaid.signals.series import EVERY, Condition, closed_from
 
 AUTO_CLOSE: Final = "autoclose-"
 # Stands in the detail of a protective order that takes the place of one the venue lost.
@@ -35,12 +35,11 @@ AGAIN: Final = "again"
 class Session(Evaluations):
     """Decide on each fact.
 
-    A fact that changes something returns Effects; the caller makes them durable and then carries them out. `wakes` and
-    `features` are what the template declared when the session was put together; it is not asked again.
+    A fact that changes something returns Effects; the caller makes them durable and then carries them out. `wakes` is
+    what the template declared when the session was put together; it is not asked again.
     """
 
     wakes: Wakes = field(default=Wakes(every=True), kw_only=True)
-    features: tuple[Feature, ...] = field(default=(), kw_only=True)
     _adopted: dict[str, Order] = field(factory=dict[str, Order], init=False)
 
     def interest(self, symbol: str) -> tuple[Condition, ...]:
@@ -66,7 +65,7 @@ class Session(Evaluations):
 
     # Facts.
 
-    def on_start(self, cause: str = "deploy") -> Effects:
+    def on_start(self, cause: Cause = Cause.DEPLOY) -> Effects:
         """Decide at deployment, once per symbol in the order of the definition."""
         self._begin()
         self._begin_run()
@@ -90,7 +89,7 @@ class Session(Evaluations):
         for overdue in self._overdue(symbol):
             self._exit(overdue)
         callback = self.template.on_candle
-        self._evaluate(symbol, "candle", callback if wished is None else answered(callback, wished))
+        self._evaluate(symbol, Cause.CANDLE, callback if wished is None else answered(callback, wished))
         effects = self._finish()
         return None if effects.empty else effects
 
@@ -99,7 +98,7 @@ class Session(Evaluations):
         if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
             return None
         self._begin()
-        self._evaluate(symbol, "trade", answered(getattr(self.template, callback), wished))
+        self._evaluate(symbol, Cause.TRADE, answered(getattr(self.template, callback), wished))
         effects = self._finish()
         return None if effects.empty else effects
 
@@ -115,7 +114,7 @@ class Session(Evaluations):
         if self.strategy.status is Status.ERROR:
             self._leave_all(symbol, level)
         else:
-            self._evaluate(symbol, "price", self.template.on_price, level)
+            self._evaluate(symbol, Cause.PRICE, self.template.on_price, level)
         return self._finish()
 
     def _leave_all(self, symbol: str, level: Decimal) -> None:
@@ -132,25 +131,15 @@ class Session(Evaluations):
             return None
         self._begin()
         for symbol in self.strategy.in_effect.symbols:
-            self._evaluate(symbol, "release", self.template.on_released)
+            self._evaluate(symbol, Cause.RELEASE, self.template.on_released)
         return self._finish()
 
     def on_trigger(self) -> Effects:
         """Decide on every symbol's last candle because somebody asked; caps hold as ever."""
         self._begin()
         for symbol in self.strategy.in_effect.symbols:
-            self._evaluate(symbol, "trigger", self.template.on_candle)
+            self._evaluate(symbol, Cause.TRIGGER, self.template.on_candle)
         return self._finish(force=True)
-
-    def rehearse(self, symbol: str, *, start: bool = False) -> Trace:
-        """Decide on the symbol's last candle, or at the start, for the looks of it: tell what would be, do nothing."""
-        trace = self._trace = Trace(cause="why", symbol=symbol, at_ms=self.quotes.now_ms, rehearsed=True)
-        try:
-            self._begin()
-            self._call(symbol, self.template.on_start if start else self.template.on_candle)
-        finally:
-            self._trace = self._out = None
-        return trace
 
     def on_execution(self, execution: Execution) -> Effects:
         """Book what the venue reports of an order."""

@@ -267,6 +267,10 @@ class Template:
         """Return when `on_candle` is to be called."""
         return Wakes(every=True)
 
+    def reasons(self, view: View) -> Mapping[str, bool]:
+        """Return by which rules it decides, and whether each holds now: for the record of a decision."""
+        return {}
+
     def allocation(self, symbols: Sequence[str]) -> Mapping[str, Decimal]:
         """Return each symbol's share of the capital; equal weights unless the template says otherwise."""
         share = Decimal(1) / len(symbols)

@@ -1,4 +1,4 @@
-"""The trace of one evaluation: what was seen, wished, judged and ordered, kept when anything was decided."""
+"""The trace of one evaluation: what was seen, wished, judged and ordered."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from pipaid.engine.risk import Gate, Refused
+from pipaid.engine.risk import Gate, Judged, Refused, text_of
 from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.model.candle import Candle
+from pipaid.model.money import plain
 from pipaid.model.order import Order
 from pipaid.model.position import Direction
-from pipaid.model.run import Evaluation, RunStep
+from pipaid.model.run import Cause, Evaluation, RunStatus, RunStep, StepName, StepStatus, numbered
 from pipaid.model.strategy import Strategy
 
 # A record of an evaluation holds so many of each at most; the counts tell of the rest.
 TOLD_MAX: Final = 64
+# Of so many entries it is told what every gate said; of the others, what refused them.
+JUDGED_MAX: Final = 4
 _NAMES: Final[dict[type[Intent], str]] = {
     Enter: "enter",
     Exit: "exit",
@@ -27,13 +30,21 @@ _NAMES: Final[dict[type[Intent], str]] = {
 
 
 class Trace(msgspec.Struct):
-    """Collect one evaluation of one symbol; a rehearsed one keeps what every gate said of its entries."""
+    """Collect one evaluation of one symbol; a rehearsed one keeps what every gate said of all its entries.
 
-    cause: str
+    `asked_s` is when it was known what is wished, on the shell's clock; zero if nothing was.
+    """
+
+    cause: Cause
     symbol: str
     at_ms: int
     rehearsed: bool = False
+    asked_s: float = 0.0
+    candle: Candle | None = None
+    features: dict[str, float | None] = {}
+    reasons: dict[str, bool] = {}
     gates: list[Gate] = []
+    judged: list[tuple[Order, list[Judged]]] = []
     wished: list[Intent] = []
     refusals: list[Refused] = []
     orders: list[Order] = []
@@ -47,6 +58,14 @@ class Trace(msgspec.Struct):
         """Note a wish."""
         self.wished.append(intent)
 
+    def judging(self, order: Order) -> list[Judged] | None:
+        """Return where to note what the gates say of an entry, unless that is known of enough of them."""
+        if len(self.judged) >= JUDGED_MAX:
+            return None
+        said: list[Judged] = []
+        self.judged.append((order, said))
+        return said
+
     def refused(self, refused: Refused) -> None:
         """Note risk's no."""
         self.refusals.append(refused)
@@ -55,12 +74,12 @@ class Trace(msgspec.Struct):
         """Note an order that passed."""
         self.orders.append(order)
 
-    def evaluation(self, run_id: str, strategy: Strategy, candle: Candle | None) -> Evaluation:
+    def evaluation(self, run_id: str, strategy: Strategy) -> Evaluation:
         """Return the record: `completed` with orders or other changes, `skipped` if all was refused, else `hold`."""
         if self.orders or (self.wished and not self.refusals):
-            status = "completed"
+            status = RunStatus.COMPLETED
         else:
-            status = "skipped" if self.refusals else "hold"
+            status = RunStatus.SKIPPED if self.refusals else RunStatus.HOLD
         return Evaluation(
             id=run_id,
             strategy_id=strategy.id,
@@ -71,30 +90,82 @@ class Trace(msgspec.Struct):
             status=status,
             final_action=self._action(),
             at_ms=self.at_ms,
-            steps=self._steps(candle),
+            steps=self.steps(),
+            detail=self._detail(status),
+            dry_run=strategy.run.dry_run if strategy.run is not None else None,
+            order_ids=tuple(order.id for order in self.orders[:TOLD_MAX]),
+            trade_id=self.orders[0].position_id if self.orders else "",
         )
+
+    def steps(self) -> tuple[RunStep, ...]:
+        """Return what was seen, wished, judged and ordered."""
+        return numbered(self._data_step(), self._signal_step(), self._risk_step(), self._order_step())
 
     def _action(self) -> str:
         if not self.orders:
             return "HOLD"
         return self.orders[0].side.value.upper()
 
-    def _steps(self, candle: Candle | None) -> tuple[RunStep, ...]:
-        seen = {} if candle is None else {"open_time_ms": candle.open_time_ms, "close": str(candle.close)}
+    def _detail(self, status: RunStatus) -> str:
+        if status is RunStatus.SKIPPED:
+            no = self.refusals[0]
+            return f"refused by {no.rule}: {no.value} against {no.limit}"
+        return "no candle had closed yet" if self.candle is None and not self.wished else ""
+
+    def _data_step(self) -> RunStep:
+        candle = self.candle
+        if candle is None:
+            return step(StepName.DATA, StepStatus.NONE)
+        seen: dict[str, Any] = {"open_time_ms": candle.open_time_ms, "close": str(candle.close)}
+        if self.features:
+            seen["features"] = self.features
+        return step(StepName.DATA, StepStatus.OK, seen)
+
+    def _signal_step(self) -> RunStep:
         wished = _bounded("intents", [told(wish) for wish in self.wished[:TOLD_MAX]], len(self.wished))
+        if self.reasons:
+            wished["rules"] = self.reasons
+        return step(StepName.SIGNAL, StepStatus.OK if self.wished else StepStatus.NONE, wished)
+
+    def _risk_step(self) -> RunStep:
         verdicts = [{"rule": no.rule, "limit": no.limit, "value": no.value} for no in self.refusals[:TOLD_MAX]]
+        judged = _bounded("refusals", verdicts, len(self.refusals))
+        if self.judged:
+            judged["entries"] = [_judged(order, said) for order, said in self.judged]
+        if verdicts:
+            return step(StepName.RISK, StepStatus.REFUSED, judged)
+        return step(StepName.RISK, StepStatus.OK if self.orders else StepStatus.NONE, judged)
+
+    def _order_step(self) -> RunStep:
         placed = [
             {"order_id": order.id, "side": order.side.value, "qty": str(order.quantity)}
             for order in self.orders[:TOLD_MAX]
         ]
-        refused = _bounded("refusals", verdicts, len(self.refusals))
         ordered = _bounded("orders", placed, len(self.orders))
-        return (
-            RunStep(seq=1, step_name="data", status="ok", output=seen),
-            RunStep(seq=2, step_name="signal", status="ok", output=wished),
-            RunStep(seq=3, step_name="risk", status="refused" if verdicts else "ok", output=refused),
-            RunStep(seq=4, step_name="order", status="ok" if placed else "none", output=ordered),
-        )
+        return step(StepName.ORDER, StepStatus.OK if placed else StepStatus.NONE, ordered)
+
+
+def step(
+    name: StepName, status: StepStatus, output: dict[str, Any] | None = None, *, error: str | None = None
+) -> RunStep:
+    """Return a step that has no place yet."""
+    return RunStep(seq=0, step_name=name, status=status, output=output or {}, error=error)
+
+
+def _judged(order: Order, said: list[Judged]) -> dict[str, Any]:
+    """Return an entry with what each gate that is on said of it."""
+    gates = [Gate(*each) for each in said]
+    return {
+        "side": order.side.value,
+        "qty": plain(order.quantity),
+        "price": plain(order.price),
+        "tag": order.tag,
+        "gates": [
+            {"gate": gate.rule, "verdict": gate.verdict, "limit": text_of(gate.limit), "value": text_of(gate.value)}
+            for gate in gates
+            if gate.limit is not None
+        ],
+    }
 
 
 def _bounded(name: str, told_of: list[dict[str, Any]], count: int) -> dict[str, Any]:

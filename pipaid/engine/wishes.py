@@ -94,7 +94,10 @@ class Wishes(Holdings):
         situation = self._situation(intent.symbol, room.notional)
         if self._trace is not None and self._trace.rehearsed:
             self._trace.gates.extend(gates(order, reserve=reserve, situation=situation, book=self.book))
-        verdict = review(order, reserve=reserve, instrument=instrument, situation=situation, book=self.book)
+        judged = self._trace.judging(order) if self._trace is not None else None
+        verdict = review(
+            order, reserve=reserve, instrument=instrument, situation=situation, book=self.book, judged=judged
+        )
         self._settle_verdict(order.symbol, verdict, reserve)
 
     def _rebase(self) -> None:

@@ -218,8 +218,24 @@ class TradePage(Reply, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class StepObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of an evaluation; `error` says what went wrong in it."""
+
+    seq: int
+    step_name: str
+    status: str
+    duration_ms: int
+    duration_us: int
+    output: dict[str, Any]
+    error: str | None
+
+
 class RunObject(Reply, frozen=True, kw_only=True, omit_defaults=True):
-    """An evaluation that decided something; the steps stand in `run.get` only."""
+    """An evaluation; the steps stand in `run.get` only.
+
+    `detail` says why it was skipped or failed. `order_ids` are the first orders that it led to, `trade_id` is the
+    position that the first of them opens or leaves.
+    """
 
     id: str
     strategy_id: str
@@ -233,7 +249,11 @@ class RunObject(Reply, frozen=True, kw_only=True, omit_defaults=True):
     total_duration_ms: int
     duration_us: int
     created_at: str
-    steps: tuple[RunStep, ...] | msgspec.UnsetType = msgspec.UNSET
+    detail: str
+    dry_run: bool | None
+    trade_id: str | None
+    order_ids: tuple[str, ...]
+    steps: tuple[StepObject, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunPage(Reply, frozen=True, kw_only=True):
@@ -387,14 +407,31 @@ def run_object(run: Evaluation, *, steps: bool = False) -> RunObject:
         account_id=run.account,
         symbol=run.symbol,
         timeframe=run.timeframe,
-        task_type="signal",
-        cause=run.cause,
-        status=run.status,
+        task_type=run.task_type.value,
+        cause=run.cause.value,
+        status=run.status.value,
         final_action=run.final_action,
         total_duration_ms=run.duration_us // 1_000,
         duration_us=run.duration_us,
         created_at=iso_millis(run.at_ms),
-        steps=run.steps if steps else msgspec.UNSET,
+        detail=run.detail,
+        dry_run=run.dry_run,
+        trade_id=run.trade_id or None,
+        order_ids=run.order_ids,
+        steps=tuple(map(step_object, run.steps)) if steps else msgspec.UNSET,
+    )
+
+
+def step_object(step: RunStep) -> StepObject:
+    """Return a step as an evaluation shows it."""
+    return StepObject(
+        seq=step.seq,
+        step_name=step.step_name.value,
+        status=step.status.value,
+        duration_ms=step.duration_us // 1_000,
+        duration_us=step.duration_us,
+        output=step.output,
+        error=step.error,
     )
 
 

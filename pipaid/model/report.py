@@ -35,7 +35,7 @@ class CandleSeen(msgspec.Struct, frozen=True, kw_only=True):
 class Why(Reply, frozen=True, kw_only=True):
     """An evaluation computed anew: what it saw, what each gate said and what it decided; `at` in venue time.
 
-    A feature without a value was still warming up.
+    A feature without a value was still warming up. `rules` are those that the template names, and whether each held.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Why(Reply, frozen=True, kw_only=True):
     at: str
     candle: CandleSeen | None
     features: dict[str, float | None]
+    rules: dict[str, bool]
     gates: tuple[GateVerdict, ...]
     decision: str
     intents: tuple[dict[str, Any], ...]

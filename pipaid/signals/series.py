@@ -31,6 +31,12 @@ class Feature(msgspec.Struct, frozen=True, cache_hash=True):
     timeframe: Timeframe | None = None
 
     @property
+    def title(self) -> str:
+        """Return what people read: name, params, and the timeframe if it is one of its own."""
+        whose = "" if self.timeframe is None else f" {self.timeframe}"
+        return f"{self.name}{list(self.params)}{whose}"
+
+    @property
     def bare(self) -> Feature:
         """Return it as the series of its own timeframe knows it."""
         return self if self.timeframe is None else self.of(None)

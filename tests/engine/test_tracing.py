@@ -11,23 +11,36 @@ import pytest
 from pipaid.engine.risk import Refused
 from pipaid.engine.template import CancelEntries, Enter, Exit, Protect
 from pipaid.engine.tracing import Trace, told
+from pipaid.engine.wishes import Nonsense
 from pipaid.model.order import Side
 from pipaid.model.position import CloseReason, Direction
-from pipaid.model.run import Evaluation
-from tests.builders import START_MS, SYMBOL, enter, limit, make_candle, make_order, make_strategy
+from pipaid.model.run import Cause, Evaluation
+from tests.builders import (
+    OTHER,
+    START_MS,
+    SYMBOL,
+    enter,
+    limit,
+    make_bench,
+    make_candle,
+    make_order,
+    make_strategy,
+    scripted,
+    wishing,
+)
 
 NO = Refused("cooldown", "2", "1")
 
 
-def traced(*, wishes: int = 0, refusals: int = 0, orders: tuple[Side, ...] = ()) -> Evaluation:
-    trace = Trace(cause="candle", symbol=SYMBOL, at_ms=START_MS)
+def traced(*, wishes: int = 0, refusals: int = 0, orders: tuple[Side, ...] = (), **fields: Any) -> Evaluation:
+    trace = Trace(cause=Cause.CANDLE, symbol=SYMBOL, at_ms=START_MS, candle=make_candle(0, "100"), **fields)
     for _ in range(wishes):
         trace.intend(enter())
     for _ in range(refusals):
         trace.refused(NO)
     for number, side in enumerate(orders):
         trace.ordered(make_order(number, side=side))
-    return trace.evaluation("run_1", make_strategy(), make_candle(0, "100"))
+    return trace.evaluation("run_1", make_strategy())
 
 
 @pytest.mark.parametrize(
@@ -57,10 +70,11 @@ def test_the_steps_are_always_the_same_four() -> None:
 
 
 def test_the_steps_tell_what_happened() -> None:
-    data, signal, risk, order = traced(wishes=1, refusals=1, orders=(Side.BUY,)).steps
+    seen: dict[str, Any] = {"features": {"rsi[14]": 28.5, "sma[50]": None}, "reasons": {"enter: rsi": True}}
+    data, signal, risk, order = traced(wishes=1, refusals=1, orders=(Side.BUY,), **seen).steps
 
-    assert data.output == {"open_time_ms": START_MS, "close": "100"}
-    assert signal.output == {"intents": [told(enter())]}
+    assert data.output == {"open_time_ms": START_MS, "close": "100", "features": {"rsi[14]": 28.5, "sma[50]": None}}
+    assert signal.output == {"intents": [told(enter())], "rules": {"enter: rsi": True}}
     assert (risk.status, risk.output) == (
         "refused",
         {"refusals": [{"rule": "cooldown", "limit": "2", "value": "1"}]},
@@ -68,10 +82,59 @@ def test_the_steps_tell_what_happened() -> None:
     assert (order.status, order.output) == ("ok", {"orders": [{"order_id": "ord_0", "side": "buy", "qty": "1"}]})
 
 
-def test_without_a_candle_nothing_was_seen() -> None:
-    run = Trace(cause="deploy", symbol=SYMBOL, at_ms=START_MS).evaluation("run_1", make_strategy(), None)
+def test_an_evaluation_leads_to_its_orders_and_to_the_lot_of_the_first() -> None:
+    run = traced(wishes=1, orders=(Side.BUY, Side.SELL))
 
-    assert run.steps[0].output == {}
+    assert (run.order_ids, run.trade_id) == (("ord_0", "ord_1"), make_order(0).position_id)
+    assert (traced().order_ids, traced().trade_id) == ((), "")
+
+
+def test_what_was_skipped_says_why() -> None:
+    assert traced(wishes=1, refusals=2).detail == "refused by cooldown: 1 against 2"
+    assert traced(wishes=1, orders=(Side.BUY,)).detail == ""
+
+
+def test_without_a_candle_nothing_was_seen() -> None:
+    run = Trace(cause=Cause.DEPLOY, symbol=SYMBOL, at_ms=START_MS).evaluation("run_1", make_strategy())
+
+    assert (run.steps[0].status, run.steps[0].output) == ("none", {})
+    assert run.detail == "no candle had closed yet"
+
+
+def test_it_is_kept_what_each_gate_said_of_an_entry() -> None:
+    bench = wishing(enter(quantity=Decimal(1)), enter(quantity=Decimal(100), tag="large"))
+
+    (run,) = bench.journal.read("run", Evaluation)
+    passed, refused = run.steps[2].output["entries"]
+    assert (passed["side"], passed["qty"], passed["price"]) == ("buy", "1", "100")
+    assert {gate["verdict"] for gate in passed["gates"]} == {"passed"}
+    said = {gate["gate"]: (gate["verdict"], gate["limit"], gate["value"]) for gate in refused["gates"]}
+    assert said["status"] == ("passed", "deployed", "deployed")
+    (no,) = run.steps[2].output["refusals"]
+    assert said[no["rule"]] == ("refused", no["limit"], no["value"])
+
+
+def test_an_evaluation_takes_as_long_as_its_steps() -> None:
+    bench = make_bench(scripted(on_candle=lambda _: [enter()]), symbols=(SYMBOL, OTHER))
+    bench.close()
+    bench.close(symbol=OTHER)
+    moments = iter((10.5, 10.75, 12.0, 12.125))
+    bench.session.lap = lambda: next(moments)
+
+    effects = bench.session.on_trigger()
+    effects.clock(10.25)
+
+    took = [[step.duration_us for step in run.steps] for run in effects.runs]
+    assert took == [[0, 250_000, 250_000, 0], [0, 1_250_000, 125_000, 0]]
+    assert [run.duration_us for run in effects.runs] == [500_000, 1_375_000]
+
+
+def test_a_template_that_tells_its_rules_badly_is_told_so() -> None:
+    bench = make_bench(scripted(on_candle=lambda _: [enter()]))
+    bench.session.template.reasons = lambda view: ["enter"]  # type: ignore[method-assign,assignment,return-value]
+
+    with pytest.raises(Nonsense, match="return a mapping of names"):
+        bench.close()
 
 
 @pytest.mark.parametrize(

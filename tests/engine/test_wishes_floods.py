@@ -10,7 +10,7 @@ import pytest
 from pipaid.engine.asking import INTENTS_MAX
 from pipaid.engine.effects import BRAIN_BYTES_MAX
 from pipaid.engine.template import Alarm, CancelEntries, Exit, Protect
-from pipaid.engine.tracing import TOLD_MAX
+from pipaid.engine.tracing import JUDGED_MAX, TOLD_MAX
 from pipaid.engine.wishes import ENTRIES_AT_ONCE_MAX, ENTRY_EVERY_MS, REFUSALS_AT_ONCE_MAX
 from pipaid.model.event import RiskBlocked
 from pipaid.model.instrument import MINUTE_MS
@@ -77,9 +77,11 @@ def test_an_evaluation_keeps_a_bounded_part_of_a_flood() -> None:
     effects = bench.close()
 
     (run,) = effects.runs
-    steps = {step.step_name: step.output for step in run.steps}
+    steps = {step.step_name.value: step.output for step in run.steps}
     assert (len(steps["signal"]["intents"]), steps["signal"]["count"]) == (TOLD_MAX, 501)
     assert (len(steps["order"]["orders"]), steps["order"]["count"]) == (TOLD_MAX, ENTRIES_AT_ONCE_MAX)
+    assert len(steps["risk"]["entries"]) == JUDGED_MAX
+    assert len(run.order_ids) == TOLD_MAX
 
 
 def test_of_wishes_for_one_lot_in_one_decision_the_last_counts() -> None:

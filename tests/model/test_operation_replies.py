@@ -12,7 +12,7 @@ from pipaid.model.instrument import Timeframe
 from pipaid.model.order import Order, OrderStatus, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.reply import order_object, position_object, run_object, strategy_object, trade_object
-from pipaid.model.run import Evaluation, RunStep
+from pipaid.model.run import Cause, Evaluation, RunStatus, RunStep, StepName, StepStatus
 from pipaid.model.strategy import Fault, Run, Status, Strategy, StrategyDefinition, Tally
 
 AT_MS = 1_767_346_200_412
@@ -175,10 +175,11 @@ def test_a_closed_position_is_a_trade() -> None:
 
 
 def test_an_evaluation_shows_its_steps_only_when_asked() -> None:
-    step = RunStep(seq=1, step_name="data", status="ok", output={"close": "1"})
+    step = RunStep(seq=1, step_name=StepName.DATA, status=StepStatus.OK, output={"close": "1"}, duration_us=1_999)
     run = Evaluation(
-        id="run_1", strategy_id="strat_1", account="acct_main", symbol="SOLUSDT", timeframe="15m", cause="candle",
-        status="completed", final_action="BUY", at_ms=AT_MS, steps=(step,), duration_us=2_500,
+        id="run_1", strategy_id="strat_1", account="acct_main", symbol="SOLUSDT", timeframe="15m", cause=Cause.CANDLE,
+        status=RunStatus.COMPLETED, final_action="BUY", at_ms=AT_MS, steps=(step,), duration_us=2_500,
+        dry_run=True, order_ids=("ord_1", "ord_2"), trade_id="pos_1",
     )  # fmt: skip
 
     listed = as_json(run_object(run))
@@ -186,4 +187,23 @@ def test_an_evaluation_shows_its_steps_only_when_asked() -> None:
 
     assert "steps" not in listed
     assert (listed["account_id"], listed["total_duration_ms"], listed["duration_us"]) == ("acct_main", 2, 2_500)
-    assert whole["steps"] == [{"seq": 1, "step_name": "data", "status": "ok", "output": {"close": "1"}, "error": None}]
+    assert (listed["task_type"], listed["cause"], listed["status"]) == ("signal", "candle", "completed")
+    assert (listed["dry_run"], listed["trade_id"], listed["order_ids"]) == (True, "pos_1", ["ord_1", "ord_2"])
+    assert whole["steps"] == [
+        {
+            "seq": 1, "step_name": "data", "status": "ok", "duration_ms": 1, "duration_us": 1_999,
+            "output": {"close": "1"}, "error": None,
+        }
+    ]  # fmt: skip
+
+
+def test_an_evaluation_of_an_earlier_release_can_still_be_read() -> None:
+    before: dict[str, Any] = {
+        "id": "run_1", "strategy_id": "strat_1", "account": "acct_main", "symbol": "SOLUSDT", "timeframe": "15m",
+        "cause": "candle", "status": "skipped", "final_action": "HOLD", "at_ms": AT_MS, "duration_us": 7,
+        "steps": [{"seq": 1, "step_name": "data", "status": "ok", "output": {}, "error": None}],
+    }  # fmt: skip
+
+    shown = as_json(run_object(msgspec.convert(before, Evaluation), steps=True))
+
+    assert (shown["task_type"], shown["detail"], shown["dry_run"], shown["trade_id"]) == ("signal", "", None, None)

@@ -424,3 +424,17 @@ def test_a_thousand_strategies_on_the_same_signals_cost_one_computation_each() -
     for candle in hours([100, 99, 100]):
         series.append(candle)
     assert len(series.due()) == 1_000
+
+
+@pytest.mark.parametrize(("closes", "held"), [((10, 9, 8, 11), (True, False)), ((10, 12, 13, 9), (False, True))])
+def test_a_record_says_which_rules_held(closes: Sequence[int], held: tuple[bool, bool]) -> None:
+    session = trial_of(rules(exit=[FALLS]), hours(closes)).session
+
+    told = session.rehearse("EURUSD").reasons
+
+    rises, falls = held
+    assert told == {
+        "enter: sma_cross_up (TRIGGER, 1h)": rises,
+        "enter: price_above_ema (FILTER, 1h)": rises,
+        "leave: sma_cross_down (TRIGGER, 1h)": falls,
+    }
