@@ -56,6 +56,13 @@ class Beside:
     """A path or pattern that is relative to the file it is written in."""
 
 
+@frozen
+class Needed:
+    """A key without which its table means nothing; its default stands in only until somebody has read the mistake."""
+
+    example: str
+
+
 def structure(value: object, hint: Any) -> Any:
     """Return the value as the type asks; raise Objection if it cannot be."""
     return _CONVERTER.structure(value, hint)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args, get_origin
 
 import attrs
 from attrs import define, field, frozen
 
 from pipaid.config.declare import TABLE, Declaration, load_declarations
-from pipaid.config.fields import Beside, Objection, hints_of, mark_of, shown, structure
+from pipaid.config.fields import Beside, Needed, Objection, Spelled, hints_of, mark_of, shown, structure
 from pipaid.config.secret import MASTER_CREDENTIAL, credential_path
 from pipaid.config.sections import Sections
 from pipaid.config.sense import contradictions
 from pipaid.config.toml import (
+    BARE_KEY,
     Document,
     Mistake,
     Mistaken,
@@ -37,6 +39,9 @@ CREDENTIALS: Final[Mapping[str, str]] = {
     "http.tls_certificate": "pipaid.tls-certificate",
     "http.tls_key": "pipaid.tls-key",
 }
+# The same of keys that stand in tables somebody named.
+NAMED_CREDENTIALS: Final[Mapping[str, str]] = {"llm.providers.{}.key_file": "pipaid.llm-{}"}
+NAMED_MAX: Final = 100
 APART: Final = "strategies stand in files of their own: `pipaid apply FILE`, or name the file in daemon.strategies"
 # Folders that systemd makes for the service and names in its environment.
 FOLDERS: Final[Mapping[str, str]] = {
@@ -192,14 +197,59 @@ class _Reading:
         values: dict[str, Any] = {}
         for name, hint in hints.items():
             inner = (*route, name)
+            named = _named(hint)
             if attrs.has(hint):
                 values[name] = self.section(hint, inner)
+            elif named is not None:
+                values[name] = self._tables(inner, hint, named)
             else:
                 values[name] = self._value(inner, hint, getattr(defaults, name))
         return kind(**values)
 
+    def _tables(self, route: Route, hint: Any, kind: type[attrs.AttrsInstance]) -> dict[str, attrs.AttrsInstance]:
+        """Return the tables below one to which people give names, each read like a section."""
+        table, place = self._written(route)
+        if table is None or not self._is_table(route, table, place, ["NAME"]):
+            return {}
+        names = list(cast("dict[str, object]", table))
+        if len(names) > NAMED_MAX:
+            self.mistakes.append(
+                Mistake(
+                    place=place,
+                    key=_dotted(route),
+                    wrong=f"{len(names)} tables stand there",
+                    allowed=f"at most {NAMED_MAX}",
+                    remedy="remove those that nobody needs",
+                )
+            )
+        spelled = mark_of(hint, Spelled)
+        assert spelled is not None, "whoever lets people name tables says how"
+        found: dict[str, attrs.AttrsInstance] = {}
+        for name in names[:NAMED_MAX]:
+            inner = (*route, name)
+            if re.fullmatch(spelled.pattern, name, re.ASCII):
+                self._take_credential(_dotted(inner), name)
+                found[name] = self.section(kind, inner)
+            else:
+                self.mistakes.append(
+                    Mistake(
+                        place=self._written(inner)[1],
+                        key=_dotted(inner),
+                        wrong=f"{shown(name)} is no name for it",
+                        allowed=spelled.allowed,
+                        remedy="name it otherwise",
+                    )
+                )
+        return found
+
+    def _take_credential(self, table: str, name: str) -> None:
+        for pattern, credential in NAMED_CREDENTIALS.items():
+            path, key = credential_path(credential.format(name), self.world), pattern.format(name)
+            if path is not None and key.startswith(f"{table}."):
+                self.given.setdefault(key, _Given(str(path), f"credential {path.name}"))
+
     def _value(self, route: Route, hint: Any, default: object) -> object:
-        key = ".".join(map(str, route))
+        key = _dotted(route)
         self.known.append(key)
         value: object = default
         source = "default"
@@ -209,6 +259,18 @@ class _Reading:
         given = self.given.pop(key, None)
         if given is not None:
             value, source = self._structured(_meant(given.text, hint), hint, key, given.source), given.source
+        needed = mark_of(hint, Needed)
+        if needed is not None and source == "default":
+            assert self.document is not None
+            self.mistakes.append(
+                Mistake(
+                    place=self.document.place(route),
+                    key=key,
+                    wrong="it is missing",
+                    allowed="it has no default",
+                    remedy=f"write: {route[-1]} = {needed.example}",
+                )
+            )
         if isinstance(value, _Refused):
             # Its mistake is noted; the default stands in so that everything else is still examined.
             source = f"default, because {value.source} was refused"
@@ -249,24 +311,29 @@ class _Reading:
         if table is None:
             return
         assert self.document is not None
-        if not isinstance(table, dict):
-            section = ".".join(map(str, route))
-            self.mistakes.append(
-                Mistake(
-                    place=place,
-                    key=section,
-                    wrong=f"{shown(table)} stands where a table must be",
-                    allowed=f"[{section}] with keys {', '.join(names)}",
-                    remedy=f"write [{section}] on a line of its own, and its keys below",
-                )
-            )
+        if not self._is_table(route, table, place, names):
             return
         for name in cast("dict[str, object]", table):
             if name not in names:
                 inner = (*route, name)
-                key = ".".join(map(str, inner))
+                key = _dotted(inner)
                 mistake = unknown_key(self.document.place(inner), key, name, names)
                 self.mistakes.append(attrs.evolve(mistake, remedy=APART) if inner == (TABLE,) else mistake)
+
+    def _is_table(self, route: Route, table: object, place: str, names: list[str]) -> bool:
+        if isinstance(table, dict):
+            return True
+        section = _dotted(route)
+        self.mistakes.append(
+            Mistake(
+                place=place,
+                key=section,
+                wrong=f"{shown(table)} stands where a table must be",
+                allowed=f"[{section}] with keys {', '.join(names)}",
+                remedy=f"write [{section}] on a line of its own, and its keys below",
+            )
+        )
+        return False
 
     def refuse_unread(self) -> None:
         for key, given in self.given.items():
@@ -304,6 +371,17 @@ def _meant(text: str, hint: Any) -> object:
         return text
     # A variable has no quotes to put around a decimal, so its digits are taken as they stand.
     return text if isinstance(value, WrittenFloat) and "Decimal" in str(inner) else value
+
+
+def _named(hint: Any) -> type[attrs.AttrsInstance] | None:
+    """Return what each of the tables is that people name, or nothing if the hint is another."""
+    inner = attrs_free(hint)
+    return get_args(inner)[1] if get_origin(inner) is Mapping else None
+
+
+def _dotted(route: Route) -> str:
+    """Return a key as it would be written, with quotes around a part that needs them."""
+    return ".".join(each if BARE_KEY.fullmatch(each) else shown(each) for each in map(str, route))
 
 
 def attrs_free(hint: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 from typing import Final, NoReturn
@@ -14,6 +15,8 @@ MASTER_CREDENTIAL: Final = "pipaid.master"
 MASTER_FILE: Final = "master.key"
 MASTER_BYTES_MIN: Final = 32
 SECRET_BYTES_MAX: Final = 64 * 1024
+KEY_BYTES_MIN: Final = 8
+KEY_BYTES_MAX: Final = 1_024
 
 
 class Secret:
@@ -65,6 +68,16 @@ def read_secret(path: Path, world: World) -> Secret:
     if not data or len(data) > SECRET_BYTES_MAX:
         raise InvalidParameter(f"the secret in {path} has {len(data)} bytes; 1 to {SECRET_BYTES_MAX} are allowed")
     return Secret(data)
+
+
+def read_key(path: Path, world: World) -> Secret:
+    """Read a key that is sent in a header: printable, in one word, and long enough to be hidden in the log."""
+    key = read_secret(path, world)
+    if not re.fullmatch(rb"[!-~]{%d,%d}" % (KEY_BYTES_MIN, KEY_BYTES_MAX), key.reveal()):
+        raise InvalidParameter(
+            f"what stands in {path} is no key: {KEY_BYTES_MIN} to {KEY_BYTES_MAX} printable characters without spaces"
+        )
+    return key
 
 
 def credential_path(name: str, world: World) -> Path | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from attrs import asdict, astuple, field, frozen
 
-from pipaid.config.fields import Beside, Between, Spelled
+from pipaid.config.fields import Beside, Between, Needed, Spelled
 from pipaid.engine.book import Caps
 from pipaid.engine.fees import TIERS, Tier
+from pipaid.model.consult import Tariff
 from pipaid.model.fault import Fault
 from pipaid.model.moment import parse_iso
 from pipaid.model.money import ZERO
@@ -23,6 +25,7 @@ Amount = Annotated[Decimal, Between(0, 10**15)]
 Share = Annotated[Decimal, Between("0.000001", 1)]
 Chance = Annotated[Decimal, Between(0, 1)]
 Bps = Annotated[Decimal, Between(0, 1_000)]
+Price = Annotated[Decimal, Between(0, 1_000_000), Needed('"3.00"')]
 
 
 @frozen(kw_only=True)
@@ -258,6 +261,63 @@ class Webhooks:
 
 
 @frozen(kw_only=True)
+class LlmModel:
+    """What a model costs: money for a million tokens, those it reads and those it writes."""
+
+    read: Price = ZERO
+    written: Price = ZERO
+
+    @property
+    def tariff(self) -> Tariff:
+        """Return it as a value."""
+        return Tariff(read=self.read, written=self.written)
+
+
+@frozen(kw_only=True)
+class LlmProvider:
+    """An endpoint whose models may be asked, in which API, how often, and for how much.
+
+    `answers` says how an answer of a certain form is asked for, `tokens_key` how chat completions are told how much may
+    be written; "auto" is what the endpoint is known to want, if it is known.
+    """
+
+    kind: Annotated[Literal["anthropic", "openai"], Needed('"anthropic"')] = "anthropic"
+    base_url: Annotated[
+        str, Spelled(r"|https?://[^\s?#]{1,500}", "https://HOST, with a port and a path if need be")
+    ] = ""
+    key_file: Annotated[Path | None, Beside()] = None
+    allow_private_targets: bool = False
+    answers: Literal["auto", "tool", "schema", "object", "text"] = "auto"
+    tokens_key: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
+    patience_s: Annotated[float, Between(1, 600)] = 60.0
+    concurrent_max: Annotated[int, Between(1, 64)] = 4
+    requests_per_minute_max: Annotated[int, Between(1, 10_000)] = 60
+    models: Annotated[
+        Mapping[str, LlmModel], Spelled(r"[!-~]{1,128}", "the name that the provider has for a model, without spaces")
+    ] = field(factory=dict[str, LlmModel])
+
+
+@frozen(kw_only=True)
+class Llm:
+    """Whom strategies may ask for an opinion, and what that may cost on a UTC day, in the currency of the prices."""
+
+    money_per_day_max: Amount = Decimal(10)
+    waiting_max: Annotated[int, Between(1, 1_000)] = 64
+    providers: Annotated[
+        Mapping[str, LlmProvider], Spelled("[a-z][a-z0-9-]{0,31}", "a name in small letters, digits and hyphens")
+    ] = field(factory=dict[str, LlmProvider])
+
+    @property
+    def tariffs(self) -> dict[tuple[str, str], Tariff]:
+        """Return what each model of each provider costs."""
+        return {
+            (name, model): priced.tariff
+            for name, provider in self.providers.items()
+            for model, priced in provider.models.items()
+        }
+
+
+@frozen(kw_only=True)
 class Log:
     """What is logged to standard error, and in which form."""
 
@@ -303,6 +363,7 @@ class Sections:
     journal: Journal = field(factory=Journal)
     backtest: Backtest = field(factory=Backtest)
     webhooks: Webhooks = field(factory=Webhooks)
+    llm: Llm = field(factory=Llm)
 
     @property
     def runtime_dir(self) -> Path:

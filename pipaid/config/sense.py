@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from pipaid.config.certificate import server_context
-from pipaid.config.sections import Http, Sections, Stream
+from pipaid.config.secret import read_key
+from pipaid.config.sections import Http, LlmProvider, Sections, Stream
 from pipaid.config.toml import Mistake
 from pipaid.engine.fees import tiers_objection
 from pipaid.errors import InvalidParameter
 from pipaid.model.fault import REPORT_FAULTS, REQUEST_FAULTS
+from pipaid.model.target import checked_target
 from pipaid.seams import World
 
 CANDLES_REMEDY: Final = (
@@ -36,6 +38,8 @@ def contradictions(
         yield from _listener(config, sources, world, "http")
     yield from _backoff(config, sources)
     yield from _tiers(config, sources)
+    for name, provider in config.llm.providers.items():
+        yield from _provider(name, provider, sources, world)
 
 
 def _strategies(config: Sections, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
@@ -185,4 +189,47 @@ def _tiers(config: Sections, sources: Mapping[str, str]) -> Iterator[Mistake]:
             wrong=objection,
             allowed="tiers in the order of their volume, the first from 0 on",
             remedy='put them in order, the first with volume = "0"',
+        )
+
+
+def _provider(name: str, provider: LlmProvider, sources: Mapping[str, str], world: World) -> Iterator[Mistake]:
+    """Yield what stands against asking a provider: an address that is no place for a key, a key that is not kept."""
+    table = f"llm.providers.{name}"
+    if provider.base_url:
+        try:
+            checked_target(provider.base_url, private=provider.allow_private_targets)
+        except InvalidParameter as trouble:
+            yield Mistake(
+                place=sources[f"{table}.base_url"],
+                key=f"{table}.base_url",
+                wrong=trouble.message.removeprefix("url "),
+                allowed="https://HOST; hosts of this machine and its networks with allow_private_targets = true",
+                remedy="correct it, or remove the line for the provider's own address",
+            )
+    if provider.key_file is not None:
+        try:
+            read_key(provider.key_file, world)
+        except InvalidParameter as trouble:
+            yield Mistake(
+                place=sources[f"{table}.key_file"],
+                key=f"{table}.key_file",
+                wrong=trouble.message,
+                allowed="a file that holds the key and that the daemon alone can read",
+                remedy=f"put the key into {provider.key_file}, and: chmod 600 {provider.key_file}",
+            )
+    elif not provider.base_url:
+        yield Mistake(
+            place=sources[f"{table}.kind"],
+            key=f"{table}.key_file",
+            wrong="it is missing, and the provider's own address answers nobody without a key",
+            allowed=f"a file of mode 0600, or the systemd credential pipaid.llm-{name}",
+            remedy=f'write: key_file = "{name}.key"',
+        )
+    if not provider.models:
+        yield Mistake(
+            place=sources[f"{table}.kind"],
+            key=f"{table}.models",
+            wrong="it names no model, and one without prices is not asked",
+            allowed="a table for each model, with what a million tokens cost",
+            remedy=f'write [{table}.models."NAME"] with read = "3.00" and written = "15.00" below it',
         )

@@ -19,7 +19,7 @@ Route = tuple[str | int, ...]
 FILE_BYTES_MAX: Final = 1024 * 1024
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _SCALAR: Final = re.compile(r"[^,\]}\n#]+")
 _ESCAPE: Final = re.compile(r"\\(?:([btnfr\"\\])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))", re.ASCII)
 _LETTERS: Final = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
@@ -238,7 +238,7 @@ class _Reader:
         keys: list[str] = []
         while True:
             self._skip("")
-            bare = _BARE_KEY.match(self._text, self._at)
+            bare = BARE_KEY.match(self._text, self._at)
             if bare:
                 keys.append(bare[0])
                 self._at = bare.end()
