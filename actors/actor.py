@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from functools import partial
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar, cast
 
@@ -21,7 +20,6 @@ from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
-from pipaid.model.position import CloseReason
 from pipaid.model.record import Batch
 from pipaid.model.strategy import Tally
 from pipaid.signals.series import Condition
@@ -33,8 +31,6 @@ Answer = TypeVar("Answer")
 MAILBOX_MAX: Final = 1_024
 # A venue may accept a request until so long after it was sent.
 REQUEST_WINDOW_MS: Final = 5_000
-CLOSE_DEADLINE_S: Final = 30.0
-CANCEL_DEADLINE_S: Final = 10.0
 # The world's trouble, not ours: what was not answered is asked again.
 OUTAGES: Final = (ExchangeError, Unavailable, OSError)
 RESTARTS_MAX: Final = 5
@@ -325,51 +321,6 @@ class Employed(Inbox, Swept, Protocol):
     async def until(self, condition: Callable[[Session], bool]) -> None:
         """Wait until something holds of the session."""
         ...
-
-
-async def close_positions_of(actor: Employed, reason: CloseReason, closing: str) -> bool:
-    """Close every position and enter nothing any more; tell whether the venue confirmed it in time."""
-
-    def close(session: Session) -> Effects:
-        session.entries_closed = closing
-        return session.close_positions(reason)
-
-    await actor.perform(close)
-    with trio.move_on_after(CLOSE_DEADLINE_S):
-        await actor.until(lambda session: not _entering(session))
-        # An entry may have been filled before its withdrawal reached the venue: what it opened is closed as well.
-        await actor.perform(close)
-        await actor.until(lambda session: not session.positions)
-        return True
-    return False
-
-
-async def end_orders_of(actor: Employed) -> bool:
-    """Withdraw all that works, what protects last; tell whether the venue confirmed every end in time."""
-
-    def withdraw(session: Session, *, entries_only: bool) -> Effects:
-        session.entries_closed = "ending"
-        return session.withdraw("engine", entries_only=entries_only)
-
-    with trio.move_on_after(CANCEL_DEADLINE_S):
-        await actor.perform(partial(withdraw, entries_only=True))
-        await actor.until(lambda session: not _entering(session))
-        await actor.perform(partial(withdraw, entries_only=False))
-        await actor.until(lambda session: not session.orders)
-        return True
-    return False
-
-
-async def ended_in(actor: Employed, dry: bool) -> bool:
-    """Give orders of a mode that are being withdrawn time to end; tell whether none is left."""
-    with trio.move_on_after(CANCEL_DEADLINE_S):
-        await actor.until(lambda session: all(order.dry_run is not dry for order in session.orders.values()))
-        return True
-    return False
-
-
-def _entering(session: Session) -> bool:
-    return any(not order.reduce_only for order in session.orders.values())
 
 
 @frozen(kw_only=True)

@@ -13,16 +13,18 @@ import trio
 from attrs import define, field
 
 from actors.actor import (
-    CANCEL_DEADLINE_S,
-    CLOSE_DEADLINE_S,
     Employed,
     Guard,
     Phase,
     Writer,
+    told_cause,
+)
+from actors.errands import (
+    CANCEL_DEADLINE_S,
+    CLOSE_DEADLINE_S,
     close_positions_of,
     end_orders_of,
     ended_in,
-    told_cause,
 )
 from pipaid.engine.announcing import created, deleted, updated
 from pipaid.engine.claim import Claim

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.actor import CLOSE_DEADLINE_S
+from actors.errands import CLOSE_DEADLINE_S
 from pipaid.errors import DuplicateName, ExchangeError, InvalidParameter, InvalidState, NotFound, PipaidError
 from pipaid.model.order import Order, OrderStatus, OrderType
 from pipaid.model.position import Position

@@ -59,8 +59,9 @@ STRANGERS = (
     ("pipaid.cli", "templates"),
     ("pipaid.api", "templates"),
 )
-# Actors meet through mailboxes that the composition root wires, so each knows what a mailbox is and no other actor.
-SHARED_BY_ACTORS = "actors.actor"
+# Actors meet through mailboxes that the composition root wires, so each knows what a mailbox is, what may be asked of
+# whoever reads it, and no other actor.
+SHARED_BY_ACTORS = ("actors.actor", "actors.errands")
 COMPOSITION_ROOTS = (
     "actors.daemon",
     "actors.callers",
@@ -183,4 +184,4 @@ def _is_foreign_actor(module: str, target: str) -> bool:
     """Whether one actor reaches for another one."""
     if not within(module, "actors") or not within(target, "actors") or module in COMPOSITION_ROOTS:
         return False
-    return not within(target, SHARED_BY_ACTORS) and target != "actors"
+    return not any(within(target, shared) for shared in SHARED_BY_ACTORS) and target != "actors"
