@@ -69,6 +69,10 @@ class Accounts:
         """Return the accounts of an organisation, oldest first."""
         return self._of.get(organisation, ())
 
+    def neighbours_of(self, account: str) -> Sequence[str]:
+        """Return the accounts of an account's organisation, its own among them."""
+        return self.of(self.organisation_of(account)) if self.knows(account) else (account,)
+
     def mode_of(self, account: str) -> Mode:
         """Return how an account trades."""
         return self._accounts[account].mode

@@ -34,7 +34,7 @@ from pipaid.model.money import plain, quote_text
 from pipaid.model.order import Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
-from pipaid.model.strategy import QUARANTINED, SYMBOLS_MAX, Strategy, StrategyDefinition, Tally
+from pipaid.model.strategy import QUARANTINED, SYMBOLS_MAX, Binding, Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
@@ -49,6 +49,7 @@ class Listed(Protocol):
     """One strategy as the answers see it."""
 
     strategy: Strategy
+    bindings: tuple[Binding, ...]
     failures: Failures
     actor: Employed | None
 
@@ -441,6 +442,7 @@ def shown(member: Listed) -> reply.StrategyObject:
         open_positions=open_positions,
         unrealised=unrealised,
         restarting=_restarting(member),
+        bindings=member.bindings,
     )
 
 

@@ -10,15 +10,17 @@ import msgspec
 import trio
 from attrs import define, field
 
-from actors.actor import Employed, Intensity, Phase
+from actors.actor import Employed, Intensity
 from actors.answers import Answers
 from actors.backtests import Backtests
 from actors.callers import Callers, callers_of
 from actors.certificates import Certificates
+from actors.checks import Checks
 from actors.conditions import WORD, Conditions
 from actors.control import ControlServer, Door
 from actors.declarer import Declarer
 from actors.doors import CONTROL, FORWARD, OBSERVE, Doors
+from actors.families import Families
 from actors.feed import Feed, MarketPosition
 from actors.front import Front
 from actors.gauges import Gauges
@@ -29,7 +31,6 @@ from actors.lifecycle import Lifecycle
 from actors.lookout import Lookout
 from actors.portfolio import Portfolio
 from actors.posts import NAMES, Posts
-from actors.quarantine import stalled
 from actors.recollection import recollect
 from actors.recorder import Recorder
 from actors.rehearsal import Rehearsal
@@ -40,7 +41,7 @@ from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
-from actors.surfaces import certificates_of, dialect_of, gate_of, known_of, stream_of
+from actors.surfaces import bindings_of, certificates_of, checks_of, dialect_of, gate_of, known_of, stream_of
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -98,7 +99,9 @@ class Daemon:
     posts: Posts = field(init=False)
     rehearsal: Rehearsal = field(init=False)
     portfolio: Portfolio = field(init=False)
+    checks: Checks = field(init=False)
     lifecycle: Lifecycle = field(init=False)
+    families: Families = field(init=False)
     backtests: Backtests = field(init=False)
     callers: Callers = field(init=False)
     hooks: Hooks = field(init=False)
@@ -213,17 +216,15 @@ class Daemon:
             hindered=lambda: self.conditions.blocking,
         )
         self.conditions.on_change = self.portfolio.heed
+        self.checks = checks_of(self)
         self.lifecycle = Lifecycle(
             world=self.world,
             writer=self.recorder,
             roster=roster,
-            template=roster.catalogue.get,
-            instruments=lambda: self.feed.instruments,
+            checked=self.checks.checked,
             venue_ms=lambda: self.quotes.now_ms,
             halt_session=halt,
             forget_lots=lambda dry, lots: self.posts[dry].desk.forget_lots(lots),
-            guard=self.guard,
-            stalled_checks=stalled(self.journal, Phase.CHECKING),
             short=lambda: self.conditions.holds(Condition.MEMORY),
             permit=lambda account, dry_run: self.callers.accounts.permit(account, dry_run=dry_run),
         )
@@ -232,6 +233,7 @@ class Daemon:
         self.hooks = hooks_of(self, master)
         self.hub = Hub(self.recorder, Owners(roster, self.backtests), self.hooks.notice)
         self.callers = callers_of(self.recorder, self.world, master, self._expel)
+        self.families = Families(self.lifecycle, self.roster)
 
     def _expel(self, api_key: str) -> None:
         if self.stream is not None:
@@ -254,7 +256,7 @@ class Daemon:
         )
         answers = Answers(
             roster=self.roster,
-            lifecycle=self.lifecycle,
+            lifecycle=self.families,
             writer=self.recorder,
             quotes=self.quotes,
             catalogue=self.roster.catalogue,
@@ -263,13 +265,12 @@ class Daemon:
             books=self.books.__getitem__,
             guard=self.guard,
         )
-        desks = {post.name: post.desk for post in self.posts.all.values()}
-        self.rehearsal = Rehearsal(desks, self.feed.market)
+        self.rehearsal = Rehearsal({post.name: post.desk for post in self.posts.all.values()}, self.feed.market)
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.callers.keys, self.callers.tokens)
         board, signals = known_of(self.feed, world.clock)
-        surfaces = (dialect_of(self, answers), self.reports, self.rehearsal, board, signals)
+        surfaces = (dialect_of(self, answers), bindings_of(self), self.reports, self.rehearsal, board, signals)
         self.control = ControlServer(
             operations=operations_of(answers, *surfaces, *self.callers.all, self.backtests, self.hooks.webhooks),
             events=self.hub,
@@ -378,7 +379,7 @@ class Daemon:
         self.declarer = Declarer(
             account=OWNER,
             declarations=self.config.declarations,
-            commands=self.lifecycle,
+            commands=self.families,
             found=self.roster.named,
             wait_for=None if self.quotes.prices else self.feed.first_close,
             gate=self.feed.gate,

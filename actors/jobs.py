@@ -9,8 +9,8 @@ from typing import Final, Protocol
 from attrs import define
 
 from actors.backtests import Backtests, played
+from actors.checks import Checks
 from actors.feed import Feed
-from actors.lifecycle import Lifecycle
 from actors.recorder import Recorder
 from actors.roster import Roster
 from pipaid.config import Config
@@ -51,7 +51,7 @@ class Parts(Protocol):
     world: World
     recorder: Recorder
     roster: Roster
-    lifecycle: Lifecycle
+    checks: Checks
     feed: Feed
     quotes: Quotes
 
@@ -71,7 +71,7 @@ def backtests_of(parts: Parts) -> Backtests:
         task_of=partial(task_of, config, feed.market),
         fees_of=partial(fees_of, config),
         definition_of=lambda account, strategy_id: parts.roster.member(account, strategy_id).strategy.definition,
-        check=parts.lifecycle.checked,
+        check=parts.checks.checked,
         instruments=lambda: feed.instruments,
         # A made-up market may be ahead of the clock on the wall.
         latest_ms=lambda: max(clock.now_us() // 1000, quotes.now_ms),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final, Protocol
@@ -14,10 +14,7 @@ from attrs import define, field
 
 from actors.actor import (
     Employed,
-    Guard,
-    Phase,
     Writer,
-    told_cause,
 )
 from actors.errands import (
     CANCEL_DEADLINE_S,
@@ -28,22 +25,21 @@ from actors.errands import (
 )
 from pipaid.engine.announcing import created, deleted, updated
 from pipaid.engine.claim import Claim
-from pipaid.engine.definition import check_definition, definition_number
+from pipaid.engine.deploying import deployed, deployed_event, run_of
 from pipaid.engine.effects import Brain, Effects, encode, name_record, remains_of, strategy_record
 from pipaid.engine.session import Session
 from pipaid.engine.telling import summary
 from pipaid.engine.template import Template
-from pipaid.errors import ExchangeError, InvalidParameter, InvalidState, PipaidError, Unavailable
+from pipaid.errors import ExchangeError, InvalidState, Unavailable
 from pipaid.model.account import OWNER
-from pipaid.model.event import Deployed, EventData, EventDraft, Paused, Stopped
+from pipaid.model.event import EventData, EventDraft, Paused, Stopped
 from pipaid.model.ident import random_id, strategy_id
-from pipaid.model.instrument import Instrument
-from pipaid.model.moment import iso_seconds
 from pipaid.model.position import CloseReason
 from pipaid.model.record import Batch, Kind, Record
-from pipaid.model.strategy import Action, Run, Status, Strategy, StrategyDefinition, Tally, advance
+from pipaid.model.strategy import Action, Binding, Status, Strategy, StrategyDefinition, Tally, Terms, advance
 from pipaid.seams import World
 from pipaid.storage.store import Reader
+from pipaid.wire.together import together
 
 # Longer than the longest back-off.
 UP_DEADLINE_S: Final = 45.0
@@ -54,11 +50,22 @@ class Membership(Protocol):
     """One strategy as its commands see it."""
 
     strategy: Strategy
+    bindings: tuple[Binding, ...]
     actor: Employed | None
     abandoned: int
 
     def figures(self) -> tuple[Tally, int, Decimal]:
         """Return its tally, the number of its open positions and their unrealised profit."""
+        ...
+
+
+class Checking(Protocol):
+    """What checks definitions, as the commands see it."""
+
+    def __call__(
+        self, definition: StrategyDefinition, /, *, capital: Decimal | None = None, leverage: int | None = None
+    ) -> type[Template]:
+        """Return the template of what may be stored; refuse what may not."""
         ...
 
 
@@ -109,34 +116,34 @@ class Lifecycle:
     world: World
     writer: Writer
     roster: Membering
-    template: Callable[[str], type[Template]]
-    instruments: Callable[[], Mapping[str, Instrument]]
+    checked: Checking
     venue_ms: Callable[[], int]
     halt_session: Callable[[Session, Strategy], Effects]
     forget_lots: Callable[[bool, list[str]], None]
-    guard: Guard
-    stalled_checks: frozenset[int] = frozenset()
     short: Callable[[], bool] = bool
     permit: Callable[[str, bool], None] = field(default=lambda account, dry_run: None)
     closed: str = ""
 
-    def _open(self) -> None:
-        """Refuse what could lead to entries while the daemon takes none; what reduces goes on."""
+    def admit(self, *, roomy: bool = False) -> None:
+        """Refuse what could lead to entries while the daemon takes none, and what takes memory while it is short."""
         if self.closed:
             raise Unavailable(f"the daemon is {self.closed}; no strategy can be changed now")
-
-    def _roomy(self) -> None:
-        """Refuse what takes memory for good while there is too little of it."""
-        if self.short():
+        if roomy and self.short():
             raise Unavailable("the daemon holds more memory than it should; nobody new comes until that is over")
 
     async def create(
         self, account: str | None, definition: StrategyDefinition, *, source: str = "", user: str = ""
     ) -> Strategy:
         """Store a draft; whoever speaks for no account in particular creates it for the owner."""
-        self._open()
-        self._roomy()
-        account = account or OWNER
+        with self.drafted(account or OWNER, definition) as (draft, claim):
+            strategy = msgspec.structs.replace(draft, source=source, user=user)
+            await self.enlist(strategy, claim, Batch(records=[], events=[created(strategy)]))
+        return strategy
+
+    @contextmanager
+    def drafted(self, account: str, definition: StrategyDefinition) -> Generator[tuple[Strategy, Claim]]:
+        """Check a definition and yield the draft of it, whose name is taken meanwhile."""
+        self.admit(roomy=True)
         self.checked(definition)
         if len(self.roster.members) >= STRATEGIES_MAX:
             raise Unavailable(f"this daemon holds {STRATEGIES_MAX} strategies and takes no more")
@@ -146,7 +153,7 @@ class Lifecycle:
                 fresh = strategy_id(self.world.ids.entropy(4))
             self.roster.number += 1
             now_us = self.world.clock.now_us()
-            strategy = Strategy(
+            draft = Strategy(
                 id=fresh,
                 number=self.roster.number,
                 account=account,
@@ -154,86 +161,82 @@ class Lifecycle:
                 status=Status.DRAFT,
                 created_at_us=now_us,
                 updated_at_us=now_us,
-                source=source,
-                user=user,
             )
-            records = [name_record(account, definition.name, Kind.ADD, fresh), strategy_record(strategy)]
-            await self._commit(Batch(records=records, events=[created(strategy)]))
-            claim.keep(fresh)
-        self.roster.enlist(strategy)
-        return strategy
+            yield draft, claim
+
+    async def enlist(self, strategy: Strategy, claim: Claim, batch: Batch) -> Membership:
+        """Make a new strategy durable, in one batch with what goes with it."""
+        name = name_record(strategy.account, strategy.definition.name, Kind.ADD, strategy.id)
+        await self.commit(Batch(records=[name, strategy_record(strategy), *batch.records], events=batch.events))
+        claim.keep(strategy.id)
+        return self.roster.enlist(strategy)
 
     async def update(self, account: str | None, id: str, changes: Mapping[str, Any]) -> Strategy:
         """Change a draft or paused strategy; absent fields stay, params and symbols are replaced as a whole."""
-        self._open()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.UPDATE):
+            definition = msgspec.structs.replace(member.strategy.definition, **changes)
+            if definition != member.strategy.definition:
+                await self.redefine([(member, definition)], Batch())
+            return member.strategy
+
+    async def redefine(self, wanted: Sequence[tuple[Membership, StrategyDefinition]], batch: Batch) -> None:
+        """Change definitions, all in one batch with what goes with them; new names are taken meanwhile."""
+        self.admit()
+        for member, _ in wanted:
             await self._up(member)
-            before = member.strategy
-            account = before.account
-            definition = msgspec.structs.replace(before.definition, **changes)
-            if definition == before.definition:
-                return before
-            self.checked(definition)
-            self._check_held(member, definition)
-            after = msgspec.structs.replace(before, definition=definition, updated_at_us=self.world.clock.now_us())
-            records, events = [strategy_record(after)], [updated(after, member.figures())]
-            if definition.name == before.definition.name:
-                await self._replace(member, after, Batch(records=records, events=events))
-                return after
-            with Claim(self.roster.names, account, definition.name) as claim:
-                records.append(name_record(account, before.definition.name, Kind.DROP))
-                records.append(name_record(account, definition.name, Kind.ADD, id))
-                await self._replace(member, after, Batch(records=records, events=events))
-                claim.keep(id)
-            self.roster.names.pop((account, before.definition.name), None)
-            return after
+        changed: list[tuple[Membership, Strategy]] = []
+        batch = Batch(records=[*batch.records], events=[*batch.events])
+        with ExitStack() as claims:
+            renamed: list[tuple[Claim, Strategy]] = []
+            for member, definition in wanted:
+                self.checked(definition)
+                self._check_held(member, definition)
+                before, now_us = member.strategy, self.world.clock.now_us()
+                after = msgspec.structs.replace(before, definition=definition, updated_at_us=now_us)
+                changed.append((member, after))
+                batch.events.append(updated(after, member.figures(), member.bindings))
+                if definition.name != before.definition.name:
+                    claim = claims.enter_context(Claim(self.roster.names, before.account, definition.name))
+                    renamed.append((claim, before))
+                    batch.records.append(name_record(before.account, before.definition.name, Kind.DROP))
+                    batch.records.append(name_record(before.account, definition.name, Kind.ADD, before.id))
+            await self._replace(changed, batch)
+            for claim, before in renamed:
+                claim.keep(before.id)
+                self.roster.names.pop((before.account, before.definition.name), None)
 
     async def deploy(
         self, account: str | None, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
     ) -> Strategy:
         """Start a run; capital and leverage given here are of this run only."""
-        self._open()
-        self._roomy()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.DEPLOY):
-            await self._up(member)
-            before = member.strategy
-            self.permit(before.account, dry_run)
-            definition = before.definition
-            template = self.checked(definition, capital=capital, leverage=leverage)
-            self._check_held(member, definition)
-            now_ms = self.venue_ms()
-            run = Run(
-                id=random_id("run", self.world.ids.entropy(6)),
-                dry_run=dry_run,
-                capital=definition.capital if capital is None else capital,
-                leverage=definition.leverage if leverage is None else leverage,
-                started_at_ms=now_ms,
-            )
-            await self._check_mode(member, run)
-            after = msgspec.structs.replace(
-                before,
-                status=advance(before.status, Action.DEPLOY),
-                run=run,
-                running=definition,
-                deployed_at_ms=now_ms,
-                template_version=template.version,
-                updated_at_us=self.world.clock.now_us(),
-            )
-            event = Deployed(
-                status=after.status.value,
-                deployed_at=iso_seconds(now_ms),
-                dry_run=dry_run,
-                capital=run.capital,
-                leverage=run.leverage,
-                template_version=template.version,
-            )
-            await self._replace(
-                member, after, Batch(records=[strategy_record(after)], events=[self._told(after, event)])
-            )
-            await self.roster.reload(member)
+            await self.start([(member, Terms(dry_run=dry_run, capital=capital, leverage=leverage))])
             return member.strategy
+
+    async def start(self, wanted: Sequence[tuple[Membership, Terms]]) -> None:
+        """Start runs, all in one batch, once it is sure of each that it may run."""
+        self.admit(roomy=True)
+        started: list[tuple[Membership, Strategy]] = []
+        batch = Batch(records=[], events=[])
+        for member, terms in wanted:
+            await self._up(member)
+            after, event = self.started(member.strategy, terms)
+            self._check_held(member, member.strategy.definition)
+            await self._check_mode(member, terms)
+            started.append((member, after))
+            batch.events.append(event)
+        await self._replace(started, batch)
+        await together(*(partial(self.roster.reload, member) for member, _ in started))
+
+    def started(self, before: Strategy, terms: Terms) -> tuple[Strategy, EventDraft]:
+        """Return a strategy as it is once it runs, and the event that tells of it; refuse what may not run."""
+        self.permit(before.account, terms.dry_run)
+        run = run_of(before, terms, id=random_id("run", self.world.ids.entropy(6)), now_ms=self.venue_ms())
+        template = self.checked(before.definition, capital=run.capital, leverage=run.leverage)
+        after = deployed(before, run, template_version=template.version, now_us=self.world.clock.now_us())
+        return after, self._told(after, deployed_event(after))
 
     async def pause(self, account: str | None, id: str, *, close_positions: bool) -> Strategy:
         """Open nothing new; with `close_positions` close everything first, and say so if the venue does not confirm."""
@@ -295,22 +298,19 @@ class Lifecycle:
 
             await _actor(member).perform(become_stopped)
             await self.roster.dismiss(member)
-            run = member.strategy.run
             # Nobody looks after them any more, so they must not count in the comparison with the venue either.
-            self.forget_lots(run is None or run.dry_run, left)
+            self.forget_lots(_dry(member), left)
             return member.strategy
 
     async def reset(self, account: str | None, id: str) -> Strategy:
         """Bring a strategy back from `error` to paused, once its definition holds again."""
-        self._open()
+        self.admit()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.RESET):
             self.checked(member.strategy.in_effect)
             after = msgspec.structs.replace(self._after(member.strategy, Action.RESET), fault=None)
             event = Paused(status=after.status.value, close_positions=False, open_positions=_held(member))
-            await self._replace(
-                member, after, Batch(records=[strategy_record(after)], events=[self._told(after, event)])
-            )
+            await self._replace([(member, after)], Batch(records=[], events=[self._told(after, event)]))
             await self.roster.reload(member)
             return member.strategy
 
@@ -318,32 +318,45 @@ class Lifecycle:
         """Delete what is not deployed; open live positions forbid it, paper ones are dropped."""
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.DELETE):
-            await self._up(member)
-            run = member.strategy.run
-            dry = run is None or run.dry_run
-            if not dry and _held(member) and member.strategy.status is not Status.STOPPED:
-                raise InvalidState(f"{_held(member)} live positions are open; close them before deleting the strategy")
-            if member.actor is not None:
-                if not await end_orders_of(member.actor):
-                    await self._keep_on(member)
-                    raise InvalidState("the venue has not confirmed the end of its orders yet; delete it again later")
-                await self.roster.dismiss(member)
-            rows, brain = await self.writer.read(partial(_left_of, id=id))
-            before, now_us = member.strategy, self.world.clock.now_us()
-            after = msgspec.structs.replace(before, deleted_at_ms=now_us // 1000, updated_at_us=now_us)
-            records = [strategy_record(after), name_record(before.account, before.definition.name, Kind.DROP)]
-            if brain is not None:
-                records.append(Record("brain", id, Kind.PUT, encode(remains_of(brain)), id))
-            if dry:
-                records.extend(Record("position", key, Kind.DROP) for key in rows)
-            await self._commit(Batch(records=records, events=[deleted(after, member.figures())]))
-            if dry:
-                self.forget_lots(True, rows)
-            self.roster.strike(member)
+            await self.remove(member, Batch())
+
+    async def remove(self, member: Membership, batch: Batch) -> None:
+        """End a strategy's orders and delete it, in one batch with what goes with it."""
+        await self._up(member)
+        self.check_removable(member)
+        if member.actor is not None:
+            if not await end_orders_of(member.actor):
+                await self._keep_on(member)
+                raise InvalidState("the venue has not confirmed the end of its orders yet; try it again later")
+            if not _dry(member) and _held(member):
+                # An entry was filled before its withdrawal reached the venue.
+                await self._keep_on(member)
+                self.check_removable(member)
+            await self.roster.dismiss(member)
+        key, dry = member.strategy.id, _dry(member)
+        rows, brain = await self.writer.read(partial(_left_of, id=key))
+        before, now_us = member.strategy, self.world.clock.now_us()
+        after = msgspec.structs.replace(before, deleted_at_ms=now_us // 1000, updated_at_us=now_us)
+        records = [strategy_record(after), name_record(before.account, before.definition.name, Kind.DROP)]
+        if brain is not None:
+            records.append(Record("brain", key, Kind.PUT, encode(remains_of(brain)), key))
+        if dry:
+            records.extend(Record("position", row, Kind.DROP) for row in rows)
+        events = [deleted(after, member.figures()), *batch.events]
+        await self.commit(Batch(records=[*records, *batch.records], events=events))
+        if dry:
+            self.forget_lots(True, rows)
+        self.roster.strike(member)
+
+    def check_removable(self, member: Membership) -> None:
+        """Refuse to delete what is in charge of live positions."""
+        if not _dry(member) and _held(member) and member.strategy.status is not Status.STOPPED:
+            where = f"{_held(member)} live positions are open on {member.strategy.account}"
+            raise InvalidState(f"{where}; close them before deleting what looks after them")
 
     async def trigger(self, account: str | None, id: str) -> list[str]:
         """Evaluate a deployed strategy on the last closed candles now; return the ids of the evaluations."""
-        self._open()
+        self.admit()
         member = self.roster.member(account, id)
         runs: list[str] = []
         with self.roster.transition(member, Action.TRIGGER):
@@ -367,32 +380,6 @@ class Lifecycle:
 
     # What they share.
 
-    def checked(
-        self,
-        definition: StrategyDefinition,
-        instruments: Mapping[str, Instrument] | None = None,
-        *,
-        capital: Decimal | None = None,
-        leverage: int | None = None,
-    ) -> type[Template]:
-        """Return the template of what may be stored; raise InvalidParameter with every bad field of what may not."""
-        template = self.template(definition.template_id)
-        # The template's own check is a stranger's code like its callbacks.
-        check = partial(check_definition, capital=capital, leverage=leverage)
-        number = definition_number(definition, template)
-        if number in self.stalled_checks:
-            raise InvalidParameter(
-                f"the check of just this definition by {template.id} held the whole daemon up before; "
-                "change its params, or install a new version of the template"
-            )
-        try:
-            self.guard.run_as(Phase.CHECKING, number, check, definition, template, instruments or self.instruments())
-        except PipaidError:
-            raise
-        except BaseException as trouble:  # noqa: BLE001 - a stranger's code, which may raise anything
-            raise InvalidParameter(f"{template.id} broke while it checked them: {told_cause(trouble)}") from None
-        return template
-
     def _check_held(self, member: Membership, definition: StrategyDefinition) -> None:
         session = member.actor.session if member.actor is not None and member.actor.loaded else None
         if session is None or not session.positions:
@@ -404,10 +391,10 @@ class Lifecycle:
         if lost:
             raise InvalidState(f"{', '.join(sorted(lost))} cannot be removed while positions are open there")
 
-    async def _check_mode(self, member: Membership, run: Run) -> None:
+    async def _check_mode(self, member: Membership, terms: Terms) -> None:
         """Refuse to change between dry and live over what is open, or may be yet; what is being withdrawn may end."""
         before, actor = member.strategy.run, member.actor
-        if before is None or before.dry_run == run.dry_run:
+        if before is None or before.dry_run == terms.dry_run:
             return
         if not _held(member) and (actor is None or await ended_in(actor, before.dry_run)) and not _held(member):
             return
@@ -439,15 +426,17 @@ class Lifecycle:
             dry_run=run.dry_run if run is not None else None,
         )
 
-    async def _replace(self, member: Membership, after: Strategy, batch: Batch) -> None:
-        await self._commit(batch)
-        member.strategy = after
-        if member.actor is not None and member.actor.known:
-            # What the session writes next must not bring the old record back.
-            member.actor.session.strategy = after
+    async def _replace(self, changed: Sequence[tuple[Membership, Strategy]], batch: Batch) -> None:
+        records = [strategy_record(after) for _, after in changed]
+        await self.commit(Batch(records=[*records, *batch.records], events=batch.events))
+        for member, after in changed:
+            member.strategy = after
+            if member.actor is not None and member.actor.known:
+                # What the session writes next must not bring the old record back.
+                member.actor.session.strategy = after
 
-    async def _commit(self, batch: Batch) -> None:
-        # Even if whoever asked is cut off: memory must not fall behind.
+    async def commit(self, batch: Batch) -> None:
+        """Make a batch durable, even if whoever asked is cut off: memory must not fall behind."""
         with trio.CancelScope(shield=True):
             await self.writer.commit(batch)
 
@@ -478,6 +467,11 @@ class Lifecycle:
 def _actor(member: Membership) -> Employed:
     assert member.actor is not None, "a running strategy has an actor"
     return member.actor
+
+
+def _dry(member: Membership) -> bool:
+    run = member.strategy.run
+    return run is None or run.dry_run
 
 
 def _left_of(reader: Reader, *, id: str) -> tuple[list[str], Brain | None]:

@@ -27,6 +27,7 @@ from actors.actor import (
 )
 from pipaid.engine.assembly import Inert, Memory, Surroundings, assemble, larger_timeframes
 from pipaid.engine.effects import Effects
+from pipaid.engine.following import trades_itself
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
@@ -39,11 +40,11 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.record import Batch
-from pipaid.model.strategy import EMPLOYED, Action, Fault, Status, Strategy, Tally, advance
+from pipaid.model.strategy import EMPLOYED, Action, Binding, Fault, Status, Strategy, Tally, advance
 from pipaid.plugins import Catalogue
 from pipaid.seams import World
 from pipaid.signals.series import Feature, Series
-from pipaid.storage.memories import everything, memory_of
+from pipaid.storage.memories import bindings_of, everything, memory_of
 from pipaid.storage.store import JournalRefused
 from pipaid.wire.activity import Activity
 
@@ -80,6 +81,7 @@ class Member:
 
     strategy: Strategy
     failures: Failures
+    bindings: tuple[Binding, ...] = ()
     actor: Employed | None = None
     transit: str = ""
     tally: Tally = field(factory=Tally)
@@ -99,6 +101,11 @@ class Member:
     def known(self) -> Session | None:
         """Return the session as far as is known: that of an actor which is being mended dates from its crash."""
         return self.actor.session if self.actor is not None and self.actor.known else None
+
+    @property
+    def trades(self) -> bool:
+        """Tell whether it trades itself: what is bound to other accounts alone leaves that to those who follow it."""
+        return trades_itself(self.strategy, self.bindings)
 
     @property
     def restarts(self) -> int:
@@ -141,12 +148,14 @@ class Roster:
     async def load(self) -> None:
         """Read every strategy from the journal, with the memories of those that run."""
         strategies, self._memories = await self.writer.read(everything)
+        bindings = await self.writer.read(bindings_of)
         for strategy, tally, open_positions in strategies:
             self.number = max(self.number, strategy.number)
             self.marks[owner_mark(strategy.account, strategy.id)] = strategy.id
             if strategy.deleted_at_ms:
                 continue
-            member = Member(strategy, Failures(self.intensity), tally=tally, abandoned=open_positions)
+            bound = bindings.get(strategy.id, ())
+            member = Member(strategy, Failures(self.intensity), bound, tally=tally, abandoned=open_positions)
             self.members[strategy.id] = member
             self.names[strategy.account, strategy.definition.name] = strategy.id
 
@@ -188,11 +197,20 @@ class Roster:
     # Members.
 
     def member(self, account: str | None, strategy_id: str) -> Member:
-        """Return a member that exists and belongs to the account, if one is given; the two refusals look the same."""
+        """Return a member that is there for the account, if one is given; the two refusals look the same.
+
+        What follows another strategy is there for that one's account as well.
+        """
         member = self.members.get(strategy_id)
-        if member is None or account not in (None, member.strategy.account):
+        if member is None or account not in (None, member.strategy.account, self.owner_of(member.strategy.follows)):
             raise NotFound(f"there is no strategy {strategy_id!r:.60}")
         return member
+
+    def family(self, strategy_id: str) -> tuple[str, ...]:
+        """Return a strategy and those that follow it."""
+        member = self.members.get(strategy_id)
+        followers = (each.strategy_id for each in member.bindings) if member is not None else ()
+        return tuple(dict.fromkeys((strategy_id, *followers)))
 
     def named(self, account: str, name: str) -> Strategy | None:
         """Return an account's strategy by name."""
@@ -320,7 +338,7 @@ class Roster:
     def _count_capital(self, member: Member) -> None:
         """Keep the capital of the books in step with who runs."""
         run = member.strategy.run
-        running = member.actor is not None and run is not None and member.strategy.status is Status.DEPLOYED
+        running = member.actor is not None and member.strategy.status is Status.DEPLOYED and member.trades
         if member.counted is not None:
             self.books(member.counted[0]).capital -= member.counted[1]
         member.counted = (run.dry_run, run.capital) if running and run is not None else None
@@ -338,7 +356,7 @@ class Roster:
         definition = strategy.in_effect
         series: dict[str, Series] = {}
         template: type[Template] = Inert
-        if strategy.status is Status.ERROR:
+        if strategy.status is Status.ERROR or not member.trades:
             # Its template or a symbol may be gone, and what it holds is looked after all the same.
             series = {symbol: Series(symbol, definition.timeframe) for symbol in definition.symbols}
         else:

@@ -6,23 +6,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from actors.actor import Phase
 from actors.answers import Answers
+from actors.bindings import Bindings
 from actors.broadcast import Broadcast
 from actors.callers import Callers
 from actors.certificates import Certificates, Watched
+from actors.checks import Checks
 from actors.dialect import Dialect
+from actors.families import Families
 from actors.feed import Feed
 from actors.front import Front
 from actors.keys import KeyRing
 from actors.lifecycle import Lifecycle
 from actors.market import Board
+from actors.quarantine import stalled
 from actors.recorder import Recorder
 from actors.roster import Roster
 from actors.signals import Signals
 from actors.stream import StreamLimits, StreamServer
 from actors.tokens import Tokens
+from actors.watchdog import Guard
 from pipaid.config.sections import RateLimit, Sections, Stream
 from pipaid.seams import Clock, World
+from pipaid.storage.sqlite import SqliteJournal
 from pipaid.wire.budget import Budgets
 from pipaid.wire.gate import Gate
 from pipaid.wire.identity import Identity
@@ -30,20 +37,36 @@ from pipaid.wire.tap import EventSource
 
 
 class Parts(Protocol):
-    """The parts of a daemon that the dialect depends on."""
+    """The parts of a daemon that its commands, and the dialect of them, depend on."""
 
+    world: World
+    journal: SqliteJournal
+    guard: Guard
     lifecycle: Lifecycle
+    families: Families
     roster: Roster
     callers: Callers
     recorder: Recorder
     feed: Feed
 
 
+def checks_of(parts: Parts) -> Checks:
+    """Return the check of definitions, which knows what held the daemon up before."""
+    stood = stalled(parts.journal, Phase.CHECKING)
+    return Checks(parts.roster.catalogue.get, lambda: parts.feed.instruments, parts.guard, stood)
+
+
+def bindings_of(parts: Parts) -> Bindings:
+    """Return what binds strategies to accounts of their organisation."""
+    neighbours = parts.callers.accounts.neighbours_of
+    return Bindings(parts.lifecycle, parts.families, parts.roster, parts.world.clock, neighbours)
+
+
 def dialect_of(parts: Parts, answers: Answers) -> Dialect:
     """Return the dialect in front of the operations that everybody has."""
     return Dialect(
         operations=answers,
-        lifecycle=parts.lifecycle,
+        lifecycle=parts.families,
         roster=parts.roster,
         organisations=parts.callers.accounts,
         writer=parts.recorder,

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec import UNSET
+
 from pipaid.cli.terminal import Terminal
 from pipaid.errors import InvalidParameter, NotFound
 from pipaid.model.reply import StrategyObject
@@ -25,8 +27,11 @@ def strategy_id(terminal: Terminal, typed: str) -> str:
 
 
 def named(typed: str, strategies: Iterable[StrategyObject]) -> str:
-    """Return the id of the one strategy with this name, as it is written or else whatever its capitals."""
-    ids = {strategy.id: strategy.name for strategy in strategies}
+    """Return the id of the one strategy with this name, as it is written or else whatever its capitals.
+
+    Those that follow another one bear its name, and whoever says that means the one.
+    """
+    ids = {strategy.id: strategy.name for strategy in strategies if strategy.follows is UNSET}
     if typed in ids:
         return typed
     found = [each for each, name in ids.items() if name == typed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from pipaid.model.event import (
@@ -14,7 +15,7 @@ from pipaid.model.event import (
 )
 from pipaid.model.money import ZERO
 from pipaid.model.reply import strategy_object
-from pipaid.model.strategy import Strategy, Tally
+from pipaid.model.strategy import Binding, Strategy, Tally
 
 # A strategy's tally, the number of its open positions and their unrealised profit.
 Figures = tuple[Tally, int, Decimal]
@@ -26,9 +27,9 @@ def created(strategy: Strategy) -> EventDraft:
     return _noticed(StrategyCreated, strategy, _NONE_YET)
 
 
-def updated(strategy: Strategy, figures: Figures) -> EventDraft:
-    """Tell that a definition was changed, to this."""
-    return _noticed(StrategyUpdated, strategy, figures)
+def updated(strategy: Strategy, figures: Figures, bindings: Sequence[Binding] = ()) -> EventDraft:
+    """Tell that a definition, or where it trades, was changed to this."""
+    return _noticed(StrategyUpdated, strategy, figures, bindings)
 
 
 def deleted(strategy: Strategy, figures: Figures) -> EventDraft:
@@ -36,8 +37,10 @@ def deleted(strategy: Strategy, figures: Figures) -> EventDraft:
     return _noticed(StrategyDeleted, strategy, figures)
 
 
-def _noticed(kind: type[StrategyNotice], strategy: Strategy, figures: Figures) -> EventDraft:
+def _noticed(
+    kind: type[StrategyNotice], strategy: Strategy, figures: Figures, bindings: Sequence[Binding] = ()
+) -> EventDraft:
     tally, held, unrealised = figures
-    told = strategy_object(strategy, tally, open_positions=held, unrealised=unrealised)
+    told = strategy_object(strategy, tally, open_positions=held, unrealised=unrealised, bindings=bindings)
     data = kind(strategy_id=strategy.id, name=strategy.definition.name, strategy=told)
     return notice(strategy.account, data, strategy.updated_at_us // 1000)

@@ -26,10 +26,14 @@ from pipaid.signals.series import CONDITIONS, Condition, Feature, History, Serie
 
 
 class Inert(Template):
-    """Stand in for the template of a strategy in `error`: it wishes nothing, while fills are still booked."""
+    """Stand in for the template of a strategy that is to wish nothing, while fills are still booked."""
 
     id = "tpl_inert"
     description = "Wishes nothing."
+
+    def wakes(self) -> Wakes:
+        """Be asked at no candle."""
+        return Wakes()
 
 
 @frozen(kw_only=True)
@@ -53,12 +57,12 @@ class Memory:
 
 
 def assemble(strategy: Strategy, template: type[Template], memory: Memory, around: Surroundings) -> Session:
-    """Return the session of a strategy; one in `error` gets an inert template."""
+    """Return the session of a strategy; one in `error` gets an inert template, and so does one that is given it."""
     definition = strategy.in_effect
     run = strategy.run
     capital = run.capital if run is not None else definition.capital
     leverage = run.leverage if run is not None else definition.leverage
-    if strategy.status is Status.ERROR:
+    if strategy.status is Status.ERROR or issubclass(template, Inert):
         live: Template = Inert(None)
         limits = StrategyLimits(ceiling=capital * leverage)
     else:

@@ -10,7 +10,7 @@ import msgspec
 
 from pipaid.dialect import shapes
 from pipaid.errors import InvalidParameter, NotFound
-from pipaid.model import account, job, market, reply, report, request, signal, webhook
+from pipaid.model import account, binding, job, market, reply, report, request, signal, webhook
 from pipaid.model.parsing import parse_request
 from pipaid.model.reply import Reply
 from pipaid.model.request import Request
@@ -127,6 +127,18 @@ _ROWS: Final = (
     _write(
         "strategy.trigger", "Evaluate on the last closed candle now", request.Addressed, reply.Triggered,
         path=f"{_STRATEGY}/trigger", http_status=202,
+    ),
+    _write(
+        "strategy.bind", "Have a strategy trade on one more account", binding.StrategyBind, binding.BindingObject,
+        method="PATCH", path=f"{_STRATEGY}/bind/{{account_id}}",
+    ),
+    _write(
+        "strategy.unbind", "Have a strategy trade on an account no more", binding.StrategyUnbind, binding.Unbound,
+        method="DELETE", path=f"{_STRATEGY}/bind/{{account_id}}",
+    ),
+    _read(
+        "strategy.bindings", "List the accounts that a strategy is bound to", request.Addressed, binding.BindingList,
+        path=f"{_STRATEGY}/bindings",
     ),
     _read(
         "strategy.orders", "List a strategy's orders", request.StrategyOrders, reply.OrderPage,

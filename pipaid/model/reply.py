@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, TypeVar, get_type_hints
 
@@ -13,7 +14,7 @@ from pipaid.model.money import average, exact_text, plain, quote_text, ratio_tex
 from pipaid.model.order import Order, OrderType
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation, RunStep
-from pipaid.model.strategy import Fault, Run, Strategy, Tally
+from pipaid.model.strategy import Binding, Fault, Run, Strategy, Tally
 
 R = TypeVar("R", bound="Reply")
 
@@ -68,11 +69,22 @@ class FaultSummary(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
 
+class BindingSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that a strategy is bound to, and the strategy that trades there for it."""
+
+    account_id: str
+    strategy_id: str
+    enabled: bool
+    capital_share: str
+    bound_at: str
+
+
 class StrategyObject(Reply, frozen=True, kw_only=True):
     """A strategy, in the same shape from every operation that answers with one.
 
     `restarting` says what it crashed with while it waits for its next start, and how many of those it has; `notes`,
-    where it is created, what to know of it, such as how often its rules would have entered.
+    where it is created, what to know of it, such as how often its rules would have entered; `bindings`, where it is
+    bound to accounts, which ones; `follows` the strategy that trades here because it is bound to this one's account.
     """
 
     id: str
@@ -94,6 +106,8 @@ class StrategyObject(Reply, frozen=True, kw_only=True):
     error: FaultSummary | None
     restarting: str | UnsetType = UNSET
     notes: tuple[str, ...] | UnsetType = UNSET
+    follows: str | UnsetType = UNSET
+    bindings: tuple[BindingSummary, ...] | UnsetType = UNSET
 
 
 class StrategyPage(Reply, frozen=True, kw_only=True):
@@ -264,7 +278,13 @@ class RunPage(Reply, frozen=True, kw_only=True):
 
 
 def strategy_object(
-    strategy: Strategy, tally: Tally, *, open_positions: int, unrealised: Decimal, restarting: str | UnsetType = UNSET
+    strategy: Strategy,
+    tally: Tally,
+    *,
+    open_positions: int,
+    unrealised: Decimal,
+    restarting: str | UnsetType = UNSET,
+    bindings: Sequence[Binding] = (),
 ) -> StrategyObject:
     """Return a strategy as every surface shows it."""
     definition, run = strategy.definition, strategy.run
@@ -292,6 +312,19 @@ def strategy_object(
         run=None if run is None else run_summary(run),
         error=None if strategy.fault is None else fault_summary(strategy.fault),
         restarting=restarting,
+        follows=strategy.follows or UNSET,
+        bindings=tuple(map(binding_summary, bindings)) or UNSET,
+    )
+
+
+def binding_summary(binding: Binding) -> BindingSummary:
+    """Return a binding as strategies show it."""
+    return BindingSummary(
+        account_id=binding.account,
+        strategy_id=binding.strategy_id,
+        enabled=binding.enabled,
+        capital_share=plain(binding.capital_share),
+        bound_at=iso_seconds(binding.bound_at_us // 1_000),
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from pipaid.errors import InvalidState
 from pipaid.model.instrument import Timeframe
-from pipaid.model.money import ZERO, exact_sum
+from pipaid.model.money import ONE, ZERO, exact_sum
 
 NAME_MAX: Final = 64
 SYMBOLS_MAX: Final = 10
@@ -44,6 +44,8 @@ class Action(StrEnum):
     RESET = "reset"
     TRIGGER = "trigger"
     HALT = "halt"
+    BIND = "bind"
+    UNBIND = "unbind"
 
 
 TRANSITIONS: Final[dict[tuple[Status, Action], Status]] = {
@@ -63,6 +65,11 @@ TRANSITIONS: Final[dict[tuple[Status, Action], Status]] = {
     (Status.ERROR, Action.STOP): Status.STOPPED,
     (Status.ERROR, Action.DELETE): Status.ERROR,
     (Status.ERROR, Action.RESET): Status.PAUSED,
+    (Status.DRAFT, Action.BIND): Status.DRAFT,
+    (Status.DEPLOYED, Action.BIND): Status.DEPLOYED,
+    (Status.PAUSED, Action.BIND): Status.PAUSED,
+    (Status.ERROR, Action.BIND): Status.ERROR,
+    **{(status, Action.UNBIND): status for status in Status},
 }
 
 # What to do about the refusals that people meet most.
@@ -79,6 +86,7 @@ WAYS: Final[dict[tuple[Status, Action], str]] = {
     (Status.STOPPED, Action.DEPLOY): "it was stopped for good; create another one",
     (Status.STOPPED, Action.UPDATE): "it was stopped for good; create another one",
     (Status.STOPPED, Action.RESET): "it was stopped for good; create another one",
+    (Status.STOPPED, Action.BIND): "it was stopped for good; create another one",
 }
 
 
@@ -106,8 +114,17 @@ class StrategyDefinition(msgspec.Struct, frozen=True, kw_only=True):
     leverage: int = 1
 
 
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment may say besides the definition; of the capital given or stored, the run has this share."""
+
+    dry_run: bool
+    capital: Decimal | None = None
+    leverage: int | None = None
+    share: Decimal = ONE
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One deployment, with the values in effect."""
+    """One deployment, with the values in effect; `whole` is the capital of which `capital` is a share, if it is one."""
 
     id: str
     dry_run: bool
@@ -115,6 +132,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     leverage: int
     started_at_ms: int
     ended_at_ms: int = 0
+    whole: Decimal | None = None
+
+    @property
+    def shared(self) -> Decimal:
+        """Return the capital of which every bound account has its share."""
+        return self.capital if self.whole is None else self.whole
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,11 +148,25 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class Binding(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that a strategy is bound to; there, `strategy_id` trades with a share of its capital.
+
+    On the strategy's own account that is itself, on any other one a strategy that follows it.
+    """
+
+    account: str
+    strategy_id: str
+    bound_at_us: int
+    enabled: bool = True
+    capital_share: Decimal = ONE
+
+
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy as the journal keeps it; `number` is small, dense and never reused.
 
     `running` is the definition with which the last run was deployed: a change to a paused strategy waits for the next
     deployment. `source` names the file that declared it, if one did; `user` made it, if a user did and not a key.
+    `follows` is the strategy that leads it, if it is there because that one is bound to its account.
     """
 
     id: str
@@ -147,6 +184,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     deleted_at_ms: int = 0
     source: str = ""
     user: str = ""
+    follows: str = ""
 
     @property
     def in_effect(self) -> StrategyDefinition:

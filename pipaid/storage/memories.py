@@ -6,9 +6,10 @@ import msgspec
 
 from pipaid.engine.assembly import Memory
 from pipaid.engine.effects import Brain
+from pipaid.engine.following import ENTITY, with_binding
 from pipaid.model.order import Order
 from pipaid.model.position import Position
-from pipaid.model.strategy import EMPLOYED, Strategy, Tally
+from pipaid.model.strategy import EMPLOYED, Binding, Strategy, Tally
 from pipaid.storage.store import Reader
 
 
@@ -26,6 +27,14 @@ def memory_of(reader: Reader, strategy_id: str) -> Memory:
             for row in reader.rows("position", owner=strategy_id, state="open")
         ),
     )
+
+
+def bindings_of(reader: Reader) -> dict[str, tuple[Binding, ...]]:
+    """Return the accounts that strategies are bound to, by the strategy that leads there."""
+    bindings: dict[str, tuple[Binding, ...]] = {}
+    for row in reader.rows(ENTITY):
+        bindings[row.owner] = with_binding(bindings.get(row.owner, ()), msgspec.json.decode(row.data, type=Binding))
+    return bindings
 
 
 def everything(reader: Reader) -> tuple[list[tuple[Strategy, Tally, int]], dict[str, Memory]]:

@@ -16,7 +16,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.actor import Employed, Intensity
 from actors.auditor import Auditor
+from actors.bindings import Bindings
+from actors.checks import Checks
 from actors.conditions import WORD, Conditions
+from actors.families import Families
 from actors.feed import Feed
 from actors.gateway import Gateway
 from actors.lifecycle import Lifecycle
@@ -51,6 +54,8 @@ from tests.builders import MINUTE_MS, OTHER, START_MS, SYMBOL, make_candle, make
 from tests.storage.journals import open_journal
 
 ACCOUNT = "acct_1"
+# The accounts of one organisation.
+NEIGHBOURS = (ACCOUNT, "acct_2", "acct_3")
 SETTLED_S_MAX = 3_600.0
 
 
@@ -153,7 +158,10 @@ class Home:
     bucket: Unassigned = field(init=False)
     unsettled: frozenset[str] = frozenset()
     portfolio: Portfolio = field(init=False)
+    checks: Checks = field(init=False)
     lifecycle: Lifecycle = field(init=False)
+    families: Families = field(init=False)
+    bindings: Bindings = field(init=False)
     nursery: trio.Nursery = field(init=False)
 
     async def build(self) -> None:
@@ -194,17 +202,18 @@ class Home:
             hindered=lambda: self.conditions.blocking,
         )
         self.conditions.on_change = self.portfolio.heed
+        self.checks = Checks(self.roster.catalogue.get, lambda: self.feed.instruments, guard)
         self.lifecycle = Lifecycle(
             world=self.world,
             writer=self.recorder,
             roster=self.roster,
-            template=self.roster.catalogue.get,
-            instruments=lambda: self.feed.instruments,
+            checked=self.checks.checked,
             venue_ms=lambda: self.quotes.now_ms,
             halt_session=halt,
-            guard=guard,
             forget_lots=lambda _, lots: self.venue.forget_lots(lots),
         )
+        self.families = Families(self.lifecycle, self.roster)
+        self.bindings = Bindings(self.lifecycle, self.families, self.roster, clock, lambda _: NEIGHBOURS)
 
     def _build_desk(self) -> None:
         orders, positions = self.roster.working()

@@ -91,7 +91,7 @@ async def test_a_definition_whose_check_held_the_daemon_up_is_refused_until_it_c
     journal.close()
 
     async with at_home(tmp_path, template) as home:
-        home.lifecycle.stalled_checks = stalled(home.journal, Phase.CHECKING)
+        home.checks.stalled = stalled(home.journal, Phase.CHECKING)
         for name in ("first", "another name"):
             with pytest.raises(InvalidParameter, match="held the whole daemon up before"):
                 await home.draft(name)

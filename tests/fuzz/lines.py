@@ -72,6 +72,8 @@ GOOD: Final[dict[str, Sequence[bytes]]] = {
     "tail": (b"null", b"1", b'"a"'),
     "scopes": (b'["read-only"]', b'["trade"]', b'["strategies:read","admin"]'),
     "account_id": (b"null", b'"acct_main"', b'"acct_other"'),
+    "enabled": (b"true", b"false"),
+    "capital_share": (b'"1"', b'"0.5"'),
     "expires_at": (b"null", b'"2040-01-01T00:00:00Z"'),
     "grace_s": (b"null", b"0", b"60"),
     "kind": [quoted(fault.value) for fault in Fault],
@@ -127,6 +129,8 @@ GOOD: Final[dict[str, Sequence[bytes]]] = {
 # What the same names hold in operations that mean something else by them.
 ELSEWHERE: Final[dict[tuple[str, str], Sequence[bytes]]] = {
     ("dialect.status", "status"): (b'"inactive"', b'"paper"'),
+    ("strategy.bind", "account_id"): (b'"acct_main"',),
+    ("strategy.unbind", "account_id"): (b'"acct_main"',),
     ("webhook.update", "status"): (b'"active"', b'"paused"'),
     ("market.klines", "symbol"): (b'"BTCUSDT"', b'"ETHUSDT"'),
 }

@@ -44,7 +44,8 @@ def mistakes_in(op: str, args: object) -> dict[str, str]:
 def test_every_operation_of_the_surface_is_declared() -> None:
     webhook = "create list get update delete test rotate_secret deliveries"
     strategy = (
-        "create list get update delete deploy pause stop reset trigger orders positions trades runs why stats state"
+        "create list get update delete deploy pause stop reset trigger orders positions trades runs why stats state "
+        "bind unbind bindings"
     )
     dialect = "list create registry get update delete status activate_all deactivate_all trigger runs stats"
     expected = {f"strategy.{verb}" for verb in strategy.split()} | {f"dialect.{verb}" for verb in dialect.split()} | {
@@ -74,6 +75,9 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         ("strategy.deploy", 10),
         ("strategy.trigger", 5),
         ("strategy.runs", 2),
+        ("strategy.bind", 5),
+        ("strategy.unbind", 5),
+        ("strategy.bindings", 2),
         ("health", 0),
         ("webhook.create", 5),
         ("webhook.list", 2),
@@ -95,7 +99,8 @@ def test_a_row_is_consistent(operation: Operation) -> None:
 
     assert operation.summary
     assert "." not in operation.summary
-    assert addressed == ([operation.id_field] if addressed else [])
+    assert addressed[:1] == ([operation.id_field] if addressed else [])
+    assert set(addressed) <= set(operation.request.__struct_fields__)
     assert (operation.method in ("", "GET")) or operation.mutating
     assert operation.mutating == (operation.name != "events.stop" and operation.method not in ("", "GET")) or (
         operation.admin_only

@@ -1,0 +1,53 @@
+"""Accounts that strategies are bound to, as they are asked for and answered."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pipaid.model.money import ONE
+from pipaid.model.reply import BindingSummary, Reply
+from pipaid.model.request import Id, Request, Share
+
+
+class StrategyBind(Request, frozen=True, kw_only=True):
+    """An account that a strategy is to trade on as well, with a share of its capital."""
+
+    id: Id
+    account_id: Id
+    enabled: bool = True
+    capital_share: Share = ONE
+    example: ClassVar[dict[str, object]] = {"enabled": True, "capital_share": "0.5"}
+
+
+class StrategyUnbind(Request, frozen=True, kw_only=True):
+    """An account that a strategy is to trade on no more."""
+
+    id: Id
+    account_id: Id
+
+
+class BindingObject(BindingSummary, Reply, frozen=True, kw_only=True):
+    """An account that a strategy is bound to, and how the strategy stands that trades there for it."""
+
+    status: str
+    dry_run: bool | None
+    capital: str
+    open_positions: int
+    total_pnl: str
+    total_trades: int
+    error: str | None
+
+
+class BindingList(Reply, frozen=True, kw_only=True):
+    """The accounts that a strategy is bound to, in the order in which they were."""
+
+    data: tuple[BindingObject, ...]
+
+
+class Unbound(Reply, frozen=True, kw_only=True):
+    """The binding is gone; the trades of the strategy that followed there stay readable under its id."""
+
+    id: str
+    account_id: str
+    strategy_id: str
+    unbound: bool = True
