@@ -1,6 +1,7 @@
 # Every target makes or mends .venv first and needs nothing prepared but a Python from 3.11 to 3.13.
 #   make demo SECONDS=20        ends the demo by itself
 #   make test ARGS='-k floors'  hands arguments to pytest
+#   make test JOBS=1            runs the tests one after the other
 #   make PYTHON=/path/to/python3 test
 
 .DEFAULT_GOAL := help
@@ -20,6 +21,9 @@ WORLDS ?=
 CROSSINGS ?=
 TEETH ?=
 SEED ?=
+# As many processes run the tests as there are processors, up to four; each takes whole modules, which share their daemons.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n : 4)))
+PYTEST = $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile) $(ARGS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +38,7 @@ run: ## run the paper daemon on config/pipaid.toml (CONFIG=... for another)
 
 test: ## run the tests
 	@.ci/environment test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST)
 
 check: ## format, lint, types, tests: what has to be clean before a commit
 	@.ci/environment check
@@ -42,7 +46,7 @@ check: ## format, lint, types, tests: what has to be clean before a commit
 	@echo "ruff check"; $(BIN)/ruff check --quiet $(CODE)
 	@echo "mypy"; $(BIN)/mypy --no-error-summary
 	@echo "pyright"; $(BIN)/pyright --pythonpath $(BIN)/python
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST)
 
 bench: ## measure speed and memory, in CPU time
 	@.ci/environment test

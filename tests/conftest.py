@@ -14,6 +14,17 @@ settings.register_profile("pipaid", deadline=None, suppress_health_check=[Health
 settings.load_profile("pipaid")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Look at each name that a test is given."""
+    demand_lasting(item.nodeid)
+
+
+def demand_lasting(name: str) -> None:
+    """Refuse a name that is another one in the next process: those who share the tests could not agree on them."""
+    if " at 0x" in name:
+        raise pytest.UsageError(f"{name} names a place in memory: give its parameters ids that stay the same")
+
+
 def pytest_runtest_setup() -> None:
     """Leave nothing of hypothesis in the collector: what interrupts a callback there would be lost and not ours."""
     gc.callbacks.clear()

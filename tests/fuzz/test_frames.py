@@ -1,4 +1,4 @@
-"""A hundred thousand hostile frames: whoever breaks the protocol is closed, and an honest listener hears everything."""
+"""Forty thousand hostile frames: whoever breaks the protocol is closed, and an honest listener hears everything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fuzz.hostile import Heard, converse
 from tests.fuzz.scales import Scales
 from tests.surfaces.streams import UNHURRIED, Client, Desk, masked, open_desk, strategy_ids, until
 
-FRAMES = 100_000
+FRAMES = 40_000
 MOST = 150
 CLIENTS = 8
 WEIGHINGS = 9

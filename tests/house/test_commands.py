@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,6 +41,12 @@ def test_a_command_that_is_there_is_let_be(words: str) -> None:
     assert not objection(words)
 
 
+@cache
+def whole() -> Any:
+    """Return the command line, which takes long to put together."""
+    return get_command(application())
+
+
 def told() -> Iterator[tuple[str, str]]:
     """Yield each command with its place: those between backticks, and in pages those at the beginning of a line."""
     for source in sources(*CODE):
@@ -63,7 +70,7 @@ def text_of(node: ast.Constant | ast.JoinedStr) -> str:
 
 def objection(words: str) -> str:
     """Return the first word that the command line does not know, or nothing."""
-    command: Any = get_command(application())
+    command = whole()
     for word in shlex.split(words):
         if word.startswith("--"):
             name = word.partition("=")[0]

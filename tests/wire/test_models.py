@@ -85,7 +85,6 @@ def known_key() -> Generator[None]:
             ),
         ),
     ],
-    ids=str,
 )  # fmt: skip
 async def test_a_good_answer_is_its_text_and_its_tokens(speech: Speech, said: Any, autojump_clock: MockClock) -> None:
     answer = await asked(late(said, 1.5), speech)
@@ -213,7 +212,6 @@ async def test_what_is_no_answer_is_named_and_never_read(
         (message(content="text"), "it is no message"),
         ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "Overloaded"),
     ],
-    ids=str,
 )
 async def test_what_is_no_message_is_named_and_never_read(said: Any, error: str, autojump_clock: MockClock) -> None:
     answer = await asked(saying(said), Messages())
