@@ -19,6 +19,7 @@ from pipaid.engine.effects import Effects
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.errors import ExchangeError, Unavailable
+from pipaid.model.consult import Answer, Question, Verdict
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
 from pipaid.model.record import Batch
 from pipaid.model.strategy import Tally
@@ -26,7 +27,7 @@ from pipaid.signals.series import Condition
 from pipaid.storage.store import Committed, JournalRefused, Reader
 
 T = TypeVar("T")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 MAILBOX_MAX: Final = 1_024
 # A venue may accept a request until so long after it was sent.
@@ -70,6 +71,10 @@ class Mailbox(Generic[T]):
         """Put a letter in; raise MailboxFull without room."""
         if self.full:
             raise MailboxFull(f"{self.letters_max} letters wait already")
+        self.admit(letter)
+
+    def admit(self, letter: T) -> None:
+        """Put a letter in whether or not there is room: one of which there are few, because it was asked for."""
         self._letters.append(letter)
         self._wake()
 
@@ -218,7 +223,7 @@ class Writer(Protocol):
         """Make a batch durable; raise its refusal."""
         ...
 
-    async def read(self, function: Callable[[Reader], Answer]) -> Answer:
+    async def read(self, function: Callable[[Reader], Result]) -> Result:
         """Run a query beside the writer."""
         ...
 
@@ -233,6 +238,16 @@ class Carrier(Protocol):
     def cancel(self, order: Order, proof: Committed) -> None:
         """Take a cancellation that the journal holds."""
         ...
+
+
+# Who carries a question to a model and gives its answer back: once, later or at once, whatever comes of it.
+Consultant = Callable[[Question, Callable[[Answer], None]], None]
+
+
+def unconfigured(question: Question, answered: Callable[[Answer], None]) -> None:
+    """Stand in where there is no model to ask."""
+    error = f"no provider of models named {question.provider} is configured"
+    answered(Answer(question_id=question.id, verdict=Verdict.UNCONFIGURED, error=error, tokens_in=0, tokens_out=0))
 
 
 class Phase(IntEnum):
@@ -256,11 +271,11 @@ class Guard(Protocol):
         """Note that no callback runs any more."""
         ...
 
-    def run(self, number: int, callback: Callable[..., Answer], *args: object) -> Answer:
+    def run(self, number: int, callback: Callable[..., Result], *args: object) -> Result:
         """Call back within the budget; an overrun is raised inside the callback and comes out of here."""
         ...
 
-    def run_as(self, phase: Phase, number: int, callback: Callable[..., Answer], *args: object) -> Answer:
+    def run_as(self, phase: Phase, number: int, callback: Callable[..., Result], *args: object) -> Result:
         """Do so in a phase of its own; `number` is the strategy's, or stands for what is checked."""
         ...
 

@@ -33,6 +33,7 @@ from pipaid.engine.risk import Book
 from pipaid.engine.session import Session
 from pipaid.engine.template import Template
 from pipaid.errors import ExchangeError, InvalidState, InvariantBroken, NotFound, PipaidError, Unavailable
+from pipaid.model.consult import Tariff
 from pipaid.model.event import Halted, Resumed
 from pipaid.model.ident import mark_of, owner_mark
 from pipaid.model.instrument import Instrument, Timeframe
@@ -137,6 +138,7 @@ class Roster:
     intensity: Intensity
     overruns_max: int
     lockstep: bool
+    tariffs: Mapping[tuple[str, str], Tariff] = field(factory=dict[tuple[str, str], Tariff])
     members: dict[str, Member] = field(factory=dict[str, Member])
     names: dict[tuple[str, str], str] = field(factory=dict[tuple[str, str], str])
     marks: dict[str, str] = field(factory=dict[str, str])
@@ -371,7 +373,9 @@ class Roster:
             memory = await self.writer.read(lambda reader: memory_of(reader, strategy.id))
         book = self.books(_dry(strategy))
         self._count_capital(member)
-        around = Surroundings(instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book)
+        around = Surroundings(
+            instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book, tariffs=self.tariffs
+        )
         session = self.guard.run_as(Phase.LOADING, strategy.number, assemble, strategy, template, memory, around)
         retained = [(each, feature) for each in series.values() for feature in session.features]
         for each, feature in retained:

@@ -16,6 +16,7 @@ from actors.actor import (
     MAILBOX_MAX,
     CancelNews,
     Carrier,
+    Consultant,
     DeskFact,
     Guard,
     Mailbox,
@@ -24,12 +25,14 @@ from actors.actor import (
     OrderNews,
     Writer,
     said_by,
+    unconfigured,
     without_cancelled,
 )
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.effects import Effects
 from pipaid.engine.session import AUTO_CLOSE, Session
 from pipaid.errors import InvariantBroken, PipaidError, Unavailable
+from pipaid.model.consult import Answer, Question
 from pipaid.model.ident import order_id_of
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
 from pipaid.model.strategy import Status, Strategy, Tally
@@ -38,28 +41,14 @@ from pipaid.seams import Clock
 from pipaid.signals.series import Condition
 from pipaid.storage.store import Committed, JournalRefused
 from pipaid.wire.activity import Activity
+from pipaid.wire.commands import Command
 
 log = structlog.get_logger()
 # A venue that repeats itself does so soon; whatever it repeats later is found in the journal.
 BOOKED_KEPT: Final = 64
 
 
-@define(eq=False)
-class Command:
-    """Something asked of the session by a person or by the roster; `answered` is set once it is durable."""
-
-    act: Callable[[Session], Effects | None]
-    answered: trio.Event = field(factory=trio.Event)
-    trouble: BaseException | None = None
-
-    async def obeyed(self) -> None:
-        """Return once it is durable; raise why it never will be."""
-        await self.answered.wait()
-        if self.trouble is not None:
-            raise self.trouble
-
-
-Fact = DeskFact | Command
+Fact = DeskFact | Command | Answer
 
 _ENDS = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE})
 _ENDED_UNFILLED = frozenset({OrderStatus.CANCELLED, OrderStatus.EXPIRED, OrderStatus.ABSENT})
@@ -91,6 +80,7 @@ class StrategyActor:
     on_interest: Callable[[StrategyActor, str], None]
     on_become: Callable[[Strategy], None] = _nothing
     on_stray: Callable[[Stray], None] = _nothing
+    consult: Consultant = unconfigured
     session: Session = field(init=False)
     mailbox: Mailbox[Fact] = field(factory=Mailbox[Fact])
     missed: dict[Occasion, None] = field(factory=dict[Occasion, None])
@@ -104,6 +94,7 @@ class StrategyActor:
     changed: trio.Event | None = None
     _outdated: bool = False
     _decided_s: float = 0.0
+    _asked: dict[str, None] = field(factory=dict[str, None])
     _booked: deque[str] = field(factory=partial(deque[str], maxlen=BOOKED_KEPT))
 
     waiting_max: int = MAILBOX_MAX
@@ -263,6 +254,8 @@ class StrategyActor:
         for fact in self.mailbox.clear():
             self._drop(fact)
             self.activity.end()
+        self.activity.end(len(self._asked))
+        self._asked.clear()
         self._end_crash()
         self._tell_change()
 
@@ -273,7 +266,7 @@ class StrategyActor:
         if isinstance(fact, Command):
             fact.trouble = self._retired()
             fact.answered.set()
-        else:
+        elif not isinstance(fact, Answer):
             self._put_aside(fact, "its strategy does not run any more")
 
     async def _live(self) -> None:
@@ -302,6 +295,7 @@ class StrategyActor:
                 effects = self.on_load(self.session)
                 self.on_load = None
                 await self._settle(effects)
+            await self._settle(self.session.interrupt())
             if not self._outdated:
                 break
         symbols = self.session.strategy.in_effect.symbols
@@ -341,8 +335,8 @@ class StrategyActor:
             self.mailbox.release()
         self._tell_change()
 
-    async def _note(self, fact: DeskFact) -> None:
-        """Book what the desk reports, once."""
+    async def _note(self, fact: DeskFact | Answer) -> None:
+        """Book what the desk reports or a model answers, once."""
         try:
             if not isinstance(fact, Execution) or await self._recover(fact):
                 await self._settle(self._effects_of(fact))
@@ -358,13 +352,13 @@ class StrategyActor:
                 raise
             await self._load()
 
-    async def _is_booked(self, fact: DeskFact) -> bool:
+    async def _is_booked(self, fact: DeskFact | Answer) -> bool:
         fill = fact.fill if isinstance(fact, Execution) else None
         if fill is None:
             return False
         return fill.id in self._booked or await self.writer.read(lambda reader: reader.get("fill", fill.id)) is not None
 
-    def _put_aside(self, fact: DeskFact, reason: str) -> None:
+    def _put_aside(self, fact: DeskFact | Answer, reason: str) -> None:
         """Give away what the venue did and the strategy cannot account for; of the rest the venue is asked again."""
         fill = fact.fill if isinstance(fact, Execution) else None
         if fill is not None and self.known:
@@ -412,7 +406,7 @@ class StrategyActor:
         self.session.adopt(order)
         return True
 
-    def _effects_of(self, fact: DeskFact) -> Effects | None:
+    def _effects_of(self, fact: DeskFact | Answer) -> Effects | None:
         session = self.session
         match fact:
             case Execution():
@@ -423,6 +417,8 @@ class StrategyActor:
                 return session.on_outcomes(fact.facts)
             case CancelNews():
                 return session.on_cancel_lost(fact.client_order_id)
+            case Answer():
+                return session.on_answer(fact)
 
     async def _catch_up(self) -> None:
         """Decide on what the market said while the actor was busy or down, in the order it was said."""
@@ -463,9 +459,23 @@ class StrategyActor:
             self.carriers(order.dry_run).cancel(order, proof)
         for approved in effects.place:
             self.carriers(approved.order.dry_run).send(approved, proof, decided_s)
+        for question in effects.questions:
+            self._ask(question)
         for symbol in sorted(self.session.interest_changed):
             self.on_interest(self, symbol)
         self.session.interest_changed.clear()
+
+    def _ask(self, question: Question) -> None:
+        """Have a question carried to its model; until that is answered there is work in flight."""
+        self._asked[question.id] = None
+        self.activity.begin()
+        self.consult(question, self._answered)
+
+    def _answered(self, answer: Answer) -> None:
+        if answer.question_id in self._asked:
+            del self._asked[answer.question_id]
+            # It goes on being in flight until it has been dealt with.
+            self.mailbox.admit(answer)
 
     def _show(self) -> None:
         """Take note of what is durable now: nothing else of the session's figures is told to anybody."""

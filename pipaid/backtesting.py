@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 
 from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver, run
 from pipaid.engine.fees import FEE_BPS_DEFAULT, TIERS, FeeModel, Fees, Tier
+from pipaid.engine.plan import Plan
 from pipaid.engine.template import Template
-from pipaid.engine.trial import Plan
 from pipaid.errors import InvalidParameter
 from pipaid.model import columns
 from pipaid.model.backtest import BacktestResult, BacktestTrade, Metrics, result_object

@@ -12,16 +12,18 @@ from attrs import define, field, frozen
 
 from pipaid.engine.assembly import Memory, Surroundings, assemble, larger_timeframes
 from pipaid.engine.book import Book, Caps
-from pipaid.engine.effects import Brain, Effects
+from pipaid.engine.effects import Brain, Effects, run_id
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
 from pipaid.engine.template import Enter, Exit, Intent, NoState, Template, View, Wakes
 from pipaid.model.candle import Candle, CandleBuilder
+from pipaid.model.consult import Answer, Question, Tariff, Verdict
 from pipaid.model.event import EventData, EventDraft, RiskBlocked
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Execution, Fill, FundingPaid, Order, OrderFact, OrderType, Side, market_step
 from pipaid.model.position import Direction, Position
 from pipaid.model.record import Batch, Kind, Record
+from pipaid.model.run import Evaluation
 from pipaid.model.strategy import Run, Status, Strategy, StrategyDefinition
 from pipaid.signals.series import Series
 
@@ -179,6 +181,7 @@ def scripted(
     on_start: Callable[[View], Any] = _quiet,
     on_candle: Callable[[View], Any] = _quiet,
     on_price: Callable[[View, Decimal], Any] = _quiet,
+    on_answer: Callable[[View, Question, Answer], Any] = _quiet,
     on_opened: Callable[[View, Position], Any] = _quiet,
     on_closed: Callable[[View, Position], Any] = _quiet,
     on_entry_lost: Callable[[View, str], Any] = _quiet,
@@ -198,6 +201,7 @@ def scripted(
         "on_start": on_start,
         "on_candle": on_candle,
         "on_price": on_price,
+        "on_answer": on_answer,
         "on_opened": on_opened,
         "on_closed": on_closed,
         "on_entry_lost": on_entry_lost,
@@ -251,10 +255,13 @@ class Journal:
 
     def memory(self) -> Memory:
         brains = self.read("brain", Brain)
+        waiting = brains[0].questions.values() if brains else ()
+        runs = {run.id: run for run in self.read("run", Evaluation)}
         return Memory(
             brain=brains[0] if brains else Brain(),
             orders=tuple(self.read("order", Order, "working")),
             positions=tuple(self.read("position", Position, "open")),
+            asking=tuple(runs[run_id(STRATEGY_ID, each.evaluation)] for each in waiting),
         )
 
 
@@ -269,7 +276,9 @@ class Bench:
     quotes: Quotes = field(factory=Quotes)
     series: dict[str, Series] = field(factory=dict[str, Series])
     journal: Journal = field(factory=Journal)
+    tariffs: Mapping[tuple[str, str], Tariff] | None = None
     placed: list[Order] = field(factory=list[Order])
+    asked: list[Question] = field(factory=list[Question])
     cancels: list[Order] = field(factory=list[Order])
     index: int = 0
     session: Session = field(init=False)
@@ -286,13 +295,20 @@ class Bench:
 
     def assembled(self) -> Session:
         """Put a session together from the journal, as after a crash; the one in use stays."""
-        around = Surroundings(instruments=self.instruments, series=self.series, quotes=self.quotes, book=self.book)
+        around = Surroundings(
+            instruments=self.instruments,
+            series=self.series,
+            quotes=self.quotes,
+            book=self.book,
+            tariffs=self.tariffs,
+        )
         return assemble(self.strategy, self.template, self.journal.memory(), around)
 
     def rebuild(self) -> None:
         """Crash and start anew from the journal."""
         self.book.forget(self.strategy.id)
         self.session = self.assembled()
+        self.settle(self.session.interrupt())
 
     def settle(self, effects: Effects | None) -> Effects:
         """Journal what was decided and note what goes to the venue."""
@@ -301,6 +317,7 @@ class Bench:
         self.journal.commit(effects.batch())
         self.placed.extend(approved.order for approved in effects.place)
         self.cancels.extend(effects.cancel)
+        self.asked.extend(effects.questions)
         return effects
 
     # The market.
@@ -353,6 +370,12 @@ class Bench:
         told = Execution(client_order_id=order.client_order_id, fact=fact, time_ms=self.quotes.now_ms, detail=detail)
         return self.settle(self.session.on_execution(told))
 
+    def answer(self, text: str = "", question: Question | None = None, **fields: Any) -> Effects:
+        """Have a model answer, the last question unless another one is named."""
+        told: dict[str, Any] = {"verdict": Verdict.ANSWERED, "text": text, "tokens_in": 100, "tokens_out": 10}
+        question = question or self.asked[-1]
+        return self.settle(self.session.on_answer(Answer(question_id=question.id, **{**told, **fields})))
+
     def fund(self, position: Position, amount: str, time_ms: int) -> Effects:
         paid = FundingPaid(
             id=f"{position.id}-{time_ms}",
@@ -377,6 +400,11 @@ class Bench:
     def trades(self) -> list[Position]:
         """Return the closed positions, the oldest first."""
         return sorted(self.journal.read("position", Position, "closed"), key=lambda trade: trade.closed_at_ms)
+
+    @property
+    def runs(self) -> list[Evaluation]:
+        """Return the evaluations that were kept, the oldest first."""
+        return self.journal.read("run", Evaluation)
 
     @property
     def told(self) -> list[str]:
@@ -405,6 +433,7 @@ def make_bench(
     caps: Caps | None = None,
     book: Book | None = None,
     risk: Mapping[str, Any] | None = None,
+    tariffs: Mapping[tuple[str, str], Tariff] | None = None,
     instruments: Iterable[Instrument] | None = None,
     strategy: Strategy | None = None,
     **definition: Any,
@@ -420,6 +449,7 @@ def make_bench(
         instruments={instrument.symbol: instrument for instrument in listed},
         book=book or Book(caps=caps or Caps()),
         quotes=quotes,
+        tariffs=tariffs,
     )
     for symbol in bench.series:
         bench.price("100", symbol)

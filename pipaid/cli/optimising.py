@@ -19,7 +19,7 @@ from pipaid.cli.exits import Exit
 from pipaid.cli.sheet import Column, Kind, listing, moment
 from pipaid.cli.terminal import Terminal, leaving_cleanly
 from pipaid.engine.params import param_specs
-from pipaid.engine.trial import Plan
+from pipaid.engine.plan import Plan
 from pipaid.errors import InvalidParameter
 from pipaid.model.moment import iso_seconds
 from pipaid.optimising.cluster import Cluster

@@ -18,8 +18,8 @@ from pipaid.cli.terminal import Terminal
 from pipaid.config.fields import shown
 from pipaid.config.layers import PREFIX
 from pipaid.engine.definition import check_definition
+from pipaid.engine.plan import Plan
 from pipaid.engine.recollecting import Journaled, recollected
-from pipaid.engine.trial import Plan
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso

@@ -16,10 +16,11 @@ from pipaid.engine.risk import Book, StrategyLimits
 from pipaid.engine.session import Session
 from pipaid.engine.template import Template, Wakes
 from pipaid.engine.wishes import Nonsense
+from pipaid.model.consult import Tariff
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Order
 from pipaid.model.position import Position
-from pipaid.model.run import RUNS_KEPT
+from pipaid.model.run import RUNS_KEPT, Evaluation
 from pipaid.model.strategy import Status, Strategy, StrategyDefinition
 from pipaid.signals.features import make_indicator
 from pipaid.signals.series import CONDITIONS, Condition, Feature, History, Series
@@ -38,22 +39,24 @@ class Inert(Template):
 
 @frozen(kw_only=True)
 class Surroundings:
-    """What a session shares with its neighbours."""
+    """What a session shares with its neighbours; without any tariffs at all, asking models costs nothing."""
 
     instruments: Mapping[str, Instrument]
     series: Mapping[str, History]
     quotes: Quotes
     book: Book
     runs_kept: int = RUNS_KEPT
+    tariffs: Mapping[tuple[str, str], Tariff] | None = field(factory=dict[tuple[str, str], Tariff])
 
 
 @frozen(kw_only=True)
 class Memory:
-    """What the journal holds of one strategy besides its definition: working orders and open positions."""
+    """What the journal holds of a strategy besides its definition: working orders, open positions and evaluations."""
 
     brain: Brain = field(factory=Brain)
     orders: tuple[Order, ...] = ()
     positions: tuple[Position, ...] = ()
+    asking: tuple[Evaluation, ...] = ()
 
 
 def assemble(strategy: Strategy, template: type[Template], memory: Memory, around: Surroundings) -> Session:
@@ -83,6 +86,8 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
         quotes=around.quotes,
         book=around.book,
         limits=limits,
+        tariffs=around.tariffs,
+        asking={run.symbol: run for run in memory.asking},
         brain=memory.brain,
         orders={order.client_order_id: order for order in _oldest_first(memory.orders)},
         positions={position.id: position for position in sorted(memory.positions, key=seniority)},

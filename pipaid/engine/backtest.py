@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
+from pipaid.engine.plan import Plan
 from pipaid.engine.traded import TradedTrial
-from pipaid.engine.trial import Plan, Trial
+from pipaid.engine.trial import Trial
 from pipaid.model.backtest import BacktestResult
 from pipaid.model.money import plain
 

@@ -116,4 +116,5 @@ def limits_of(
         loss_pct_max=ONE - guards.balance_min_pct if guards.balance_min_pct else None,
         drawdown_pause_ms=guards.drawdown_pause_ms,
         pauses=guards.pauses,
+        spending=guards.spending,
     )

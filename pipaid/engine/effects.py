@@ -10,7 +10,9 @@ import msgspec
 from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.book import Book
 from pipaid.engine.risk import Approved
+from pipaid.engine.spending import OpenQuestion, Spending
 from pipaid.engine.template import Exit
+from pipaid.model.consult import Question
 from pipaid.model.event import EventData, EventDraft
 from pipaid.model.ident import derived_id
 from pipaid.model.money import ZERO
@@ -44,7 +46,8 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     were closed as far as they lost in a row; `fallen_until_ms` until when a fall of the equity is waited out;
     `order_times_ms` the entries of the last minute, for the rate cap; `entries_until_ms` until when the pace of entries
     counts those made; `exits` the exits that wait, for the end of the one they replace or for the next candle, by
-    position; `alarms` the prices waited for, by symbol. The figures of the day are those of the mode (dry or not) that
+    position; `alarms` the prices waited for, by symbol; `questions` what models were asked and have not answered, by
+    symbol, and `spending` what asking cost today. The figures of the day are those of the mode (dry or not) that
     `dry_run` tells; `other_mode` keeps those of the other one.
     """
 
@@ -70,6 +73,9 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     entries_until_ms: int = 0
     exits: dict[str, Exit] = {}
     alarms: dict[str, PriceAlarm] = {}
+    questions_made: int = 0
+    questions: dict[str, OpenQuestion] = {}
+    spending: Spending = Spending()
 
 
 def remains_of(brain: Brain) -> Brain:
@@ -89,7 +95,7 @@ def remains_of(brain: Brain) -> Brain:
 
 
 class Effects(msgspec.Struct):
-    """Collect one decision; `batch` is what must be durable before `place` and `cancel` are carried out.
+    """Collect one decision; `batch` is what must be durable before `place`, `cancel` and `questions` are carried out.
 
     `book` is the account's, if the decision closed a trade and so moved its profit. `laps` are the places of
     evaluations among `runs`, each with when it was known what is wished, and when that was dealt with.
@@ -107,6 +113,7 @@ class Effects(msgspec.Struct):
     runs_dropped: list[int] = []
     place: list[Approved] = []
     cancel: list[Order] = []
+    questions: list[Question] = []
     brain: Brain | None = None
     strategy_changed: bool = False
     book: Book | None = None

@@ -14,7 +14,8 @@ from pipaid.engine.template import Exit, Intent
 from pipaid.engine.tracing import Trace
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Wishes
-from pipaid.model.run import RUNS_KEPT, Cause
+from pipaid.model.consult import Question
+from pipaid.model.run import RUNS_KEPT, Cause, Evaluation
 from pipaid.model.strategy import Status
 from pipaid.signals.series import Feature
 
@@ -24,6 +25,8 @@ _WITHOUT_CANDLES: Final = frozenset({Cause.DEPLOY, Cause.PRICE, Cause.TRADE})
 _ON_CANDLES: Final = frozenset({Cause.CANDLE, Cause.DEPLOY})
 # What somebody or something asked for: it is kept whatever came of it.
 _ASKED_FOR: Final = frozenset({Cause.TRIGGER, Cause.SCHEDULE})
+# Stands for no symbol and no evaluation.
+_NOTHING: Final = ("", 0)
 
 
 def _never() -> float:
@@ -37,7 +40,8 @@ class Evaluations(Wishes):
 
     `shield` runs the template's code and nothing else: the shell puts a budget there. `lap` is the shell's clock, which
     decides nothing. `features` are what the template declared when the session was put together; it is not asked again.
-    Of the evaluations recorded the last `runs_kept` stay.
+    Of the evaluations recorded the last `runs_kept` stay. While the template is asked, `_evaluated` holds the symbol
+    and the number of the evaluation; `_asked` is what a model was asked in it.
     """
 
     features: tuple[Feature, ...] = field(default=(), kw_only=True)
@@ -45,6 +49,8 @@ class Evaluations(Wishes):
     shield: Callable[..., Any] = field(default=at_once, init=False)
     lap: Callable[[], float] = field(default=_never, init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
+    _evaluated: tuple[str, int] = field(default=_NOTHING, init=False)
+    _asked: Question | None = field(default=None, init=False)
 
     def rehearse(self, symbol: str, *, start: bool = False) -> Trace:
         """Decide on the symbol's last candle, or at the start, for the looks of it: tell what would be, do nothing."""
@@ -98,20 +104,28 @@ class Evaluations(Wishes):
 
     def _evaluate(self, symbol: str, cause: Cause, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
         closed_ms = self.series[symbol].closed_ms
-        state = self.template.state.get(symbol)
-        trace = self._trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
-        try:
-            if closed_ms or cause in _WITHOUT_CANDLES:
-                self._call(symbol, callback, *facts)
-        finally:
-            self._trace = None
+        trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
+        if closed_ms or cause in _WITHOUT_CANDLES:
+            self._within((symbol, self.brain.runs_made + 1), trace, callback, *facts)
         if closed_ms and cause in _ON_CANDLES:
             evaluated = {**self.brain.evaluated, symbol: closed_ms}
             self.brain = msgspec.structs.replace(self.brain, evaluated=evaluated)
+        if self._asked is not None or (trace is not None and (trace.decided or cause in _ASKED_FOR)):
+            self._record(trace)
+
+    def _within(
+        self, evaluated: tuple[str, int], trace: Trace | None, callback: Callable[..., Iterable[Intent]], *facts: object
+    ) -> None:
+        """Call back within the evaluation of a symbol that has a number."""
+        symbol, _ = evaluated
+        state = self.template.state.get(symbol)
+        self._trace, self._evaluated, self._asked = trace, evaluated, None
+        try:
+            self._call(symbol, callback, *facts)
+        finally:
+            self._trace, self._evaluated = None, _NOTHING
         if self.template.state.get(symbol) is not state:
             self._dirty = True
-        if trace is not None and (trace.decided or cause in _ASKED_FOR):
-            self._record(trace)
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
         intents = self.shield(asked, callback, SymbolView(self, symbol), facts, self)
@@ -122,16 +136,23 @@ class Evaluations(Wishes):
             for intent in intents:
                 self._carry(intent, wisher)
 
-    def _record(self, trace: Trace) -> None:
+    def _record(self, trace: Trace | None) -> None:
+        """Count an evaluation, and keep its record if anybody listens."""
         number = self.brain.runs_made + 1
         self.brain = msgspec.structs.replace(self.brain, runs_made=number)
-        self._note_seen(trace)
-        effects = self._effects
-        effects.runs.append(trace.evaluation(run_id(self.strategy.id, number), self.strategy))
-        effects.laps.append((len(effects.runs) - 1, trace.asked_s, self.lap()))
-        dropped = dropped_run(number, self.runs_kept)
-        if dropped is not None:
-            effects.runs_dropped.append(dropped)
+        if trace is not None:
+            self._note_seen(trace)
+            effects = self._effects
+            effects.runs.append(self._opened(trace.evaluation(run_id(self.strategy.id, number), self.strategy)))
+            effects.laps.append((len(effects.runs) - 1, trace.asked_s, self.lap()))
+            dropped = dropped_run(number, self.runs_kept)
+            if dropped is not None:
+                effects.runs_dropped.append(dropped)
+        self._asked = None
+
+    def _opened(self, run: Evaluation) -> Evaluation:
+        """Return the record of an evaluation as it stands, which goes on if a model was asked."""
+        return run
 
     def _note_seen(self, trace: Trace) -> None:
         """Note on what the evaluation decided: the last candle, the features, and which rules held."""

@@ -13,7 +13,7 @@ from pipaid.engine.assembly import Memory, Surroundings, assemble
 from pipaid.engine.book import Book, Caps
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Gate, text_of
-from pipaid.engine.template import Template
+from pipaid.engine.template import Consult, Template
 from pipaid.engine.tracing import Trace, told
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument
@@ -89,6 +89,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         instruments=dict.fromkeys(strategy.in_effect.symbols, past.instrument),
         series=series,
         quotes=quotes,
+        tariffs=None,
         book=Book(caps=past.caps, blocked=past.blocked if past.kept is None or past.refused_by("kill_switch") else ""),
     )
     session = assemble(strategy, template, past.memory, around)
@@ -166,13 +167,14 @@ def _decision(trace: Trace, candle: Candle | None, past: Past) -> str:
     if candle is None:
         return "nothing: no candle had closed yet"
     if not trace.wished:
-        return "hold"
-    parts: list[str] = []
+        return "hold" if trace.concluded is None else f"{trace.concluded.status}: {trace.concluded.reason}"
+    questions = [f"ask {wish.model} of {wish.provider}" for wish in trace.wished if isinstance(wish, Consult)]
+    parts: list[str] = [] if trace.refusals else questions
     for order in trace.orders:
         what = "reduce by" if order.reduce_only else "enter with"
         parts.append(f"{what} a {order.type.value} {order.side.value} of {plain(order.quantity)} {order.symbol}")
     parts.extend(f"refused by {no.rule}: {no.value} against {no.limit}" for no in trace.refusals)
     text = "; ".join(parts) or "a change to working orders"
-    if all(order.reduce_only for order in trace.orders):
+    if all(order.reduce_only for order in trace.orders) and not questions:
         return text
     return f"it would {text}, unless the account's caps refused: nothing was recorded of this moment"

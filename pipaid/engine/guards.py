@@ -8,6 +8,7 @@ from typing import Final
 from attrs import field, frozen
 
 from pipaid.engine.params import RiskParams
+from pipaid.engine.spending import Allowance
 from pipaid.model.moment import DAY_MS
 from pipaid.model.money import ZERO
 
@@ -44,9 +45,11 @@ class Guards:
 
     A fall of the equity to `risk.max_drawdown_pct` is taken as the new normal once `drawdown_pause_ms` have passed, or
     never if that is zero. Nothing is entered below `balance_min_pct` of the capital.
+    `spending` bounds what asking models may cost in a day.
     """
 
     risk: RiskParams = field(factory=RiskParams)
     pauses: tuple[LossPause, ...] = ()
     drawdown_pause_ms: int = 0
     balance_min_pct: Decimal = ZERO
+    spending: Allowance = field(factory=Allowance)

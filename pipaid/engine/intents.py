@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, cast
 
-from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Protect, required
+from pipaid.engine.template import Alarm, CancelEntries, Conclude, Consult, Enter, Exit, ExitAll, Protect, required
+from pipaid.model.consult import PROMPT_MAX, Tariff
 from pipaid.model.money import ONE, ZERO
 from pipaid.model.order import OrderType
 from pipaid.model.position import CloseReason, Direction
@@ -15,7 +17,16 @@ TAG_MAX: Final = 64
 REASON_MAX: Final = 200
 TAGS_MAX: Final = 10_000
 FIGURE_DIGITS_MAX: Final = 18
-_KINDS: Final = frozenset({Enter, Exit, ExitAll, CancelEntries, Protect, Alarm})
+TOKENS_ASKED_MAX: Final = 32_000
+PATIENCE_MS_MIN: Final = 1_000
+PATIENCE_MS_MAX: Final = 600_000
+SCHEMA_DEPTH_MAX: Final = 8
+SCHEMA_PARTS_MAX: Final = 512
+TEXT_IN_SCHEMA_MAX: Final = 1_000
+WHOLE_MAX: Final = 2**53
+TARIFF_DIGITS: Final = 9
+NAME_MAX: Final = 128
+_KINDS: Final = frozenset({Enter, Exit, ExitAll, CancelEntries, Protect, Alarm, Consult, Conclude})
 
 
 def intent_objection(intent: object, capital: Mapping[str, Decimal]) -> str | None:
@@ -40,6 +51,10 @@ def intent_objection(intent: object, capital: Mapping[str, Decimal]) -> str | No
             return _text("position_id", intent.position_id, TAG_MAX) or figures
         case Alarm():
             return _symbol(intent.symbol, capital) or _alarm(intent)
+        case Consult():
+            return _symbol(intent.symbol, capital) or _consult(intent)
+        case Conclude():
+            return _symbol(intent.symbol, capital) or _conclusion(intent)
         case _:
             return "is no intent"
 
@@ -92,6 +107,98 @@ def _alarm(intent: Alarm) -> str | None:
     if trouble is None and intent.below is not None and intent.above is not None and intent.below >= intent.above:
         return f"every price is at or below {intent.below}, or at or above {intent.above}"
     return trouble
+
+
+def _consult(intent: Consult) -> str | None:
+    trouble = (
+        _name("role", intent.role)
+        or _name("provider", intent.provider)
+        or _name("model", intent.model)
+        or _storable("prompt", intent.prompt, PROMPT_MAX)
+        or _storable("system", intent.system, PROMPT_MAX)
+        or _whole("tokens_max", intent.tokens_max, 1, TOKENS_ASKED_MAX)
+        or _whole("patience_ms", intent.patience_ms, PATIENCE_MS_MIN, PATIENCE_MS_MAX)
+    )
+    if trouble is not None:
+        return trouble
+    if len(intent.prompt) + len(intent.system) > PROMPT_MAX:
+        return f"prompt and system are longer than {PROMPT_MAX} characters together"
+    if type(intent.answer_schema) is not dict or not _is_json(intent.answer_schema):
+        return f"answer_schema is no plain JSON object of at most {SCHEMA_PARTS_MAX} parts"
+    return None if intent.tariff is None else _tariff(intent.tariff)
+
+
+def _tariff(tariff: Any) -> str | None:
+    if type(tariff) is not Tariff:
+        return f"tariff is no Tariff: {tariff!r:.80}"
+    prices: tuple[Any, ...] = (tariff.read, tariff.written)
+    for price in prices:
+        if type(price) is not Decimal or not (price.is_finite() and price >= ZERO) or price.adjusted() > TARIFF_DIGITS:
+            return f"tariff holds what is no price: {price!r:.80}"
+    return None
+
+
+def _is_json(value: Any) -> bool:
+    """Tell whether a value is made of plain JSON, neither deep nor large; only our own types are looked at."""
+    parts: list[tuple[Any, int]] = [(value, 0)]
+    for each, depth in parts:
+        inner = _inner(each)
+        if inner is None and not _is_json_leaf(each):
+            return False
+        found = inner or []
+        if depth > SCHEMA_DEPTH_MAX or len(parts) + len(found) > SCHEMA_PARTS_MAX:
+            return False
+        # The loop goes on over what is added here.
+        parts += ((part, depth + 1) for part in found)
+    return True
+
+
+def _inner(value: Any) -> list[Any] | None:
+    """Return what a JSON object or list holds, nothing if it is neither."""
+    kind = _kind(value)
+    if kind is not dict:
+        return value if kind is list else None
+    named = all(type(name) is str and _storable("name", name, NAME_MAX) is None for name in value)
+    return list(value.values()) if named else None
+
+
+def _kind(value: object) -> object:
+    return type(value)
+
+
+def _is_json_leaf(value: Any) -> bool:
+    if type(value) is str:
+        return _storable("text", value, TEXT_IN_SCHEMA_MAX) is None
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) is bool or (type(value) is int and abs(value) < WHOLE_MAX)
+
+
+def _conclusion(intent: Conclude) -> str | None:
+    status: Any = intent.status
+    if type(status) is not str or status not in ("hold", "skipped", "failed"):
+        return f"status is not one of hold, skipped and failed: {status!r:.80}"
+    return _storable("reason", intent.reason, REASON_MAX)
+
+
+def _name(name: str, value: Any) -> str | None:
+    return _storable(name, value, NAME_MAX) or (None if value else f"{name} is empty")
+
+
+def _storable(name: str, value: Any, length_max: int) -> str | None:
+    trouble = _text(name, value, length_max)
+    if trouble is None:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return f"{name} holds half a character"
+    return trouble
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> str | None:
+    if type(value) is int and low <= value <= high:
+        return None
+    return f"{name} is not a whole number from {low} to {high}: {value!r:.80}"
 
 
 def _close_reason(reason: Any) -> str | None:

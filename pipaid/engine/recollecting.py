@@ -12,8 +12,8 @@ from attrs import frozen
 
 from pipaid.engine.backtest import config_of
 from pipaid.engine.outcome import Outcome
+from pipaid.engine.plan import Plan
 from pipaid.engine.played import Track
-from pipaid.engine.trial import Plan
 from pipaid.model.backtest import BacktestResult
 from pipaid.model.money import ZERO
 from pipaid.model.order import Fill, FundingPaid, Order

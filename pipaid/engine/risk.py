@@ -8,12 +8,13 @@ from itertools import starmap
 from typing import Final, NamedTuple
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from pipaid.engine.book import Book as Book
 from pipaid.engine.book import Caps as Caps
 from pipaid.engine.book import StrategyExposure as StrategyExposure
 from pipaid.engine.guards import LossPause
+from pipaid.engine.spending import Allowance
 from pipaid.engine.stakes import direction_of
 from pipaid.model.instrument import Instrument
 from pipaid.model.money import ZERO, plain
@@ -63,6 +64,7 @@ class StrategyLimits:
     loss_pct_max: Decimal | None = None
     drawdown_pause_ms: int = 0
     pauses: tuple[LossPause, ...] = ()
+    spending: Allowance = field(factory=Allowance)
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from attrs import define, field
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
 from pipaid.engine.asking import answered, is_left_out
+from pipaid.engine.consulting import AT_WORK, Consulting
 from pipaid.engine.effects import Effects
-from pipaid.engine.evaluating import Evaluations
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
 from pipaid.errors import InvariantBroken
@@ -32,7 +32,7 @@ AGAIN: Final = "again"
 
 
 @define(eq=False)
-class Session(Evaluations):
+class Session(Consulting):
     """Decide on each fact.
 
     A fact that changes something returns Effects; the caller makes them durable and then carries them out. `wakes` is
@@ -68,6 +68,7 @@ class Session(Evaluations):
     def on_start(self, cause: Cause = Cause.DEPLOY) -> Effects:
         """Decide at deployment, once per symbol in the order of the definition."""
         self._begin()
+        self._forsake("it was deployed anew")
         self._begin_run()
         for symbol in self.strategy.in_effect.symbols:
             self.interest_changed.add(symbol)
@@ -81,7 +82,7 @@ class Session(Evaluations):
 
         `wished` is what the template wishes at it, if it has been asked already.
         """
-        if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
+        if self.strategy.status not in AT_WORK:
             return None
         if self.brain.evaluated.get(symbol, 0) >= self.series[symbol].closed_ms:
             return None
@@ -95,7 +96,7 @@ class Session(Evaluations):
 
     def on_trades(self, symbol: str, wished: Iterable[Intent], callback: str) -> Effects | None:
         """Decide what the template wishes at market trades, about which it has been asked by one of its callbacks."""
-        if self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
+        if self.strategy.status not in AT_WORK:
             return None
         self._begin()
         self._evaluate(symbol, Cause.TRADE, answered(getattr(self.template, callback), wished))
@@ -230,6 +231,8 @@ class Session(Evaluations):
         self._begin()
         self._effects.strategy = strategy
         self._effects.strategy_changed = True
+        if strategy.status not in AT_WORK:
+            self._forsake(f"the strategy is {strategy.status}")
         if withdraw_entries:
             self._withdraw(withdraw_entries, entries_only=True)
         if guard:
@@ -386,7 +389,7 @@ class Session(Evaluations):
         self._react(position.symbol, self.template.on_closed, position)
 
     def _react(self, symbol: str, callback: Callable[..., Iterable[Intent]], fact: object) -> None:
-        if is_left_out(callback) or self.strategy.status not in (Status.DEPLOYED, Status.PAUSED):
+        if is_left_out(callback) or self.strategy.status not in AT_WORK:
             return
         state = self.template.state.get(symbol)
         self._call(symbol, callback, fact)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 
 from pipaid.engine.guards import Guards
 from pipaid.engine.params import RiskParams
 from pipaid.model.candle import Candle, MarketTrade
+from pipaid.model.consult import Answer, Question, Tariff
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
 from pipaid.model.order import OrderType
@@ -93,7 +94,35 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     exits: bool = False
 
 
-Intent = Enter | Exit | ExitAll | CancelEntries | Protect | Alarm
+class Consult(msgspec.Struct, frozen=True, kw_only=True):
+    """Wish to ask a model, whose answer comes to `on_answer`; what is wished then passes the gate as ever.
+
+    One question is open on a symbol at a time. It is not sent where nothing could be entered and nothing is held, nor
+    beyond what `Guards.spending` allows for the day at its worst. `role` says who is to answer, `answer_schema` which
+    JSON is expected. `tariff` tells prices where the operator has told none; without any it is not sent either.
+    """
+
+    symbol: str
+    role: str
+    provider: str
+    model: str
+    prompt: str
+    system: str = ""
+    answer_schema: dict[str, Any] = {}
+    tokens_max: int = 1_024
+    patience_ms: int = 60_000
+    tariff: Tariff | None = None
+
+
+class Conclude(msgspec.Struct, frozen=True, kw_only=True):
+    """Say what an evaluation came to that wishes nothing else: `hold`, `skipped` or `failed`, and why."""
+
+    symbol: str
+    status: Literal["hold", "skipped", "failed"]
+    reason: str
+
+
+Intent = Enter | Exit | ExitAll | CancelEntries | Protect | Alarm | Consult | Conclude
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -306,6 +335,13 @@ class Template:
 
     def on_trades(self, view: View, trades: Trades) -> Iterable[Intent]:
         """Decide at the close of a candle on the market trades within it, as columns, before `on_candle` is asked."""
+        return ()
+
+    def on_answer(self, view: View, question: Question, answer: Answer) -> Iterable[Intent]:
+        """Decide when it is known what came of a question, which may be that there is no answer.
+
+        Only `Verdict.ANSWERED` holds a text, and that is a stranger's. Time has passed since it was asked.
+        """
         return ()
 
     def on_opened(self, view: View, position: Position) -> Iterable[Intent]:

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from pipaid.engine.risk import Gate, Judged, Refused, text_of
-from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
+from pipaid.engine.template import Alarm, CancelEntries, Conclude, Consult, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.model.candle import Candle
 from pipaid.model.money import plain
 from pipaid.model.order import Order
@@ -26,7 +26,11 @@ _NAMES: Final[dict[type[Intent], str]] = {
     CancelEntries: "cancel_entries",
     Protect: "protect",
     Alarm: "alarm",
+    Consult: "consult",
+    Conclude: "conclude",
 }
+# What is asked of a model stands in a step of its own.
+_TOLD_ELSEWHERE: Final = frozenset({"system", "prompt", "answer_schema", "tariff"})
 
 
 class Trace(msgspec.Struct):
@@ -48,15 +52,28 @@ class Trace(msgspec.Struct):
     wished: list[Intent] = []
     refusals: list[Refused] = []
     orders: list[Order] = []
+    concluded: Conclude | None = None
 
     @property
     def decided(self) -> bool:
         """Tell whether the evaluation is more than a plain hold."""
-        return bool(self.wished)
+        return bool(self.wished) or self.concluded is not None
+
+    @property
+    def status(self) -> RunStatus:
+        """Return `completed` with orders or other changes, `skipped` if all was refused, else what was concluded."""
+        if self.orders or (self.wished and not self.refusals):
+            return RunStatus.COMPLETED
+        if self.refusals:
+            return RunStatus.SKIPPED
+        return RunStatus.HOLD if self.concluded is None else RunStatus(self.concluded.status)
 
     def intend(self, intent: Intent) -> None:
-        """Note a wish."""
-        self.wished.append(intent)
+        """Note a wish, or what was concluded instead."""
+        if isinstance(intent, Conclude):
+            self.concluded = intent
+        else:
+            self.wished.append(intent)
 
     def judging(self, order: Order) -> list[Judged] | None:
         """Return where to note what the gates say of an entry, unless that is known of enough of them."""
@@ -75,11 +92,8 @@ class Trace(msgspec.Struct):
         self.orders.append(order)
 
     def evaluation(self, run_id: str, strategy: Strategy) -> Evaluation:
-        """Return the record: `completed` with orders or other changes, `skipped` if all was refused, else `hold`."""
-        if self.orders or (self.wished and not self.refusals):
-            status = RunStatus.COMPLETED
-        else:
-            status = RunStatus.SKIPPED if self.refusals else RunStatus.HOLD
+        """Return the record."""
+        status = self.status
         return Evaluation(
             id=run_id,
             strategy_id=strategy.id,
@@ -107,9 +121,11 @@ class Trace(msgspec.Struct):
         return self.orders[0].side.value.upper()
 
     def _detail(self, status: RunStatus) -> str:
-        if status is RunStatus.SKIPPED:
+        if self.refusals and status is RunStatus.SKIPPED:
             no = self.refusals[0]
             return f"refused by {no.rule}: {no.value} against {no.limit}"
+        if self.concluded is not None:
+            return self.concluded.reason
         return "no candle had closed yet" if self.candle is None and not self.wished else ""
 
     def _data_step(self) -> RunStep:
@@ -125,6 +141,10 @@ class Trace(msgspec.Struct):
         wished = _bounded("intents", [told(wish) for wish in self.wished[:TOLD_MAX]], len(self.wished))
         if self.reasons:
             wished["rules"] = self.reasons
+        if self.concluded is not None:
+            wished["concluded"] = told(self.concluded)
+            if self.concluded.status == "failed":
+                return step(StepName.SIGNAL, StepStatus.FAILED, wished, error=self.concluded.reason)
         return step(StepName.SIGNAL, StepStatus.OK if self.wished else StepStatus.NONE, wished)
 
     def _risk_step(self) -> RunStep:
@@ -174,7 +194,11 @@ def _bounded(name: str, told_of: list[dict[str, Any]], count: int) -> dict[str, 
 
 def told(intent: Intent) -> dict[str, Any]:
     """Return a wish as plain JSON values, without what was left open."""
-    fields = {name: value for name, value in msgspec.structs.asdict(intent).items() if value not in (None, "")}
+    fields = {
+        name: value
+        for name, value in msgspec.structs.asdict(intent).items()
+        if value not in (None, "") and name not in _TOLD_ELSEWHERE
+    }
     for name, value in fields.items():
         if isinstance(value, Direction):
             fields[name] = value.value

@@ -7,12 +7,12 @@ first price, its range, its close.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import define, field
 
 from pipaid.engine.alarms import Touch
 from pipaid.engine.asking import NOTHING, begun
@@ -20,24 +20,23 @@ from pipaid.engine.assembly import Memory, Surroundings, assemble
 from pipaid.engine.book import Book
 from pipaid.engine.definition import check_definition
 from pipaid.engine.effects import Effects
-from pipaid.engine.fees import Fees
 from pipaid.engine.matching import MatchingBook, Report
 from pipaid.engine.outcome import Outcome
+from pipaid.engine.plan import Plan
 from pipaid.engine.played import NEVER_MS, PlayedQuotes, Track
+from pipaid.engine.recorded import answer_again
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
-from pipaid.engine.template import Template
 from pipaid.engine.view import SymbolView
 from pipaid.errors import BacktestFailed, InvalidParameter
 from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles
+from pipaid.model.consult import Answer
 from pipaid.model.ident import derived_id
-from pipaid.model.instrument import Instrument
 from pipaid.model.moment import DAY_MS, iso_seconds
 from pipaid.model.money import ZERO
 from pipaid.model.order import Execution, OrderFact, market_step
 from pipaid.model.strategy import Run, Status, Strategy, StrategyDefinition
-from pipaid.model.trades import Trades
 from pipaid.signals.series import EVERY
 
 # How often somebody is told how far it is, in candles that were played or leapt over.
@@ -47,26 +46,6 @@ TOLD_SHARE: Final = 0.002
 # Moments are put in order so many days at a time.
 PIECE_MS: Final = 16 * DAY_MS
 _Outcomes = tuple[tuple[str, OrderFact, str], ...]
-
-
-@frozen(kw_only=True)
-class Plan:
-    """What to backtest, and on what: candles of every symbol, of the strategy's timeframe or of a smaller one.
-
-    Candles that open from `begin_ms` on and before `end_ms` are played; those before are history. `funding` holds the
-    rates of a symbol with the moments at which they fell due. With `trades` of every symbol these are played, and
-    candles only close.
-    """
-
-    definition: StrategyDefinition
-    template: type[Template]
-    candles: Mapping[str, Candles]
-    instruments: Mapping[str, Instrument]
-    begin_ms: int
-    end_ms: int
-    fees: Fees = field(factory=Fees)
-    funding: Mapping[str, Sequence[tuple[int, Decimal]]] = field(factory=dict[str, Any])
-    trades: Mapping[str, Trades] = field(factory=dict[str, Trades])
 
 
 @define(eq=False)
@@ -83,7 +62,7 @@ class Trial:
     session: Session = field(init=False)
     matching: MatchingBook = field(init=False)
     outcome: Outcome = field(init=False)
-    _facts: deque[Report | _Outcomes] = field(factory=deque[Any])
+    _facts: deque[Report | _Outcomes | Answer] = field(factory=deque[Any])
     _rates: deque[tuple[int, str, Decimal]] = field(init=False)
     _stirred: set[str] = field(factory=set[str])
     _moved: bool = True
@@ -107,6 +86,7 @@ class Trial:
             series={symbol: track.series for symbol, track in self.tracks.items()},
             quotes=self.quotes,
             book=book,
+            tariffs=plan.tariffs,
         )
         self.session = assemble(strategy, plan.template, Memory(), around)
         self.session.tells = False
@@ -420,6 +400,9 @@ class Trial:
         matching, now_ms = self.matching, self.quotes.now_ms
         for order in effects.cancel:
             self._facts.extend(matching.cancel(order.client_order_id, now_ms))
+        self._facts.extend(
+            answer_again(self.plan.answers, each, self.session.book.refusals) for each in effects.questions
+        )
         if not effects.place:
             return
         news: list[tuple[str, OrderFact, str]] = []
@@ -437,6 +420,8 @@ class Trial:
             fact = facts.popleft()
             if isinstance(fact, tuple):
                 self._carry(self._ask(session.on_outcomes, fact))
+            elif isinstance(fact, Answer):
+                self._carry(self._ask(session.on_answer, fact))
             elif isinstance(fact, Execution):
                 if fact.client_order_id in session.orders or fact.fill is not None:
                     self._carry(self._ask(session.on_execution, fact))

@@ -14,7 +14,7 @@ from pipaid.engine.holdings import MINUTE_MS, Holdings, reserve_of
 from pipaid.engine.intents import levels_objection
 from pipaid.engine.risk import FALLEN, Approved, Gate, Refused, gates, review
 from pipaid.engine.telling import blocked_event, placed_event
-from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
+from pipaid.engine.template import Alarm, CancelEntries, Conclude, Consult, Enter, Exit, ExitAll, Intent, Protect
 from pipaid.engine.tracing import Trace
 from pipaid.model.ident import client_order_id, derived_id, order_id
 from pipaid.model.instrument import Instrument
@@ -59,6 +59,9 @@ class Wishes(Holdings):
                 self._protect(intent, wisher)
             case Alarm():
                 self._set_alarm(intent)
+            case Consult() | Conclude():
+                # Of these an evaluation takes care.
+                pass
 
     def _enter(self, intent: Enter) -> None:
         if self._refusals >= REFUSALS_AT_ONCE_MAX:

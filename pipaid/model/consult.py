@@ -85,9 +85,3 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     def ceiling(self, question: Question) -> Decimal:
         """Return what a question costs at the very most: so much is set aside before it is asked."""
         return self.cost(question.tokens_in_max, question.tokens_max)
-
-    def charge(self, question: Question, answer: Answer) -> Decimal:
-        """Return what is charged for a question: what was counted, and where nothing was, all that was set aside."""
-        if answer.tokens_in is None or answer.tokens_out is None:
-            return self.ceiling(question)
-        return self.cost(answer.tokens_in, answer.tokens_out)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import msgspec
 
 from pipaid.engine.assembly import Memory
-from pipaid.engine.effects import Brain
+from pipaid.engine.effects import Brain, run_id
 from pipaid.engine.following import ENTITY, with_binding
 from pipaid.model.order import Order
 from pipaid.model.position import Position
+from pipaid.model.run import Evaluation
 from pipaid.model.strategy import EMPLOYED, Binding, Strategy, Tally
 from pipaid.storage.store import Reader
 
 
 def memory_of(reader: Reader, strategy_id: str) -> Memory:
     """Return the memory of one strategy."""
-    brain = reader.get("brain", strategy_id)
+    row = reader.get("brain", strategy_id)
+    brain = msgspec.json.decode(row.data, type=Brain) if row is not None else Brain()
     return Memory(
-        brain=msgspec.json.decode(brain.data, type=Brain) if brain is not None else Brain(),
+        brain=brain,
         orders=tuple(
             msgspec.json.decode(row.data, type=Order)
             for row in reader.rows("order", owner=strategy_id, state="working")
@@ -26,6 +28,7 @@ def memory_of(reader: Reader, strategy_id: str) -> Memory:
             msgspec.json.decode(row.data, type=Position)
             for row in reader.rows("position", owner=strategy_id, state="open")
         ),
+        asking=_asking(reader, strategy_id, brain),
     )
 
 
@@ -61,6 +64,15 @@ def everything(reader: Reader) -> tuple[list[tuple[Strategy, Tally, int]], dict[
         strategies.append((strategy, brain.tally, len(held)))
         if strategy.status in EMPLOYED and not strategy.deleted_at_ms:
             memories[strategy.id] = Memory(
-                brain=brain, orders=tuple(orders.get(strategy.id, [])), positions=tuple(held)
+                brain=brain,
+                orders=tuple(orders.get(strategy.id, [])),
+                positions=tuple(held),
+                asking=_asking(reader, strategy.id, brain),
             )
     return strategies, memories
+
+
+def _asking(reader: Reader, strategy_id: str, brain: Brain) -> tuple[Evaluation, ...]:
+    """Return the evaluations in which a model was asked that has not answered."""
+    rows = [reader.get("run", run_id(strategy_id, waiting.evaluation)) for waiting in brain.questions.values()]
+    return tuple(msgspec.json.decode(row.data, type=Evaluation) for row in rows if row is not None)

@@ -14,7 +14,7 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
-from actors.actor import Employed, Intensity
+from actors.actor import Consultant, Employed, Intensity, unconfigured
 from actors.auditor import Auditor
 from actors.bindings import Bindings
 from actors.checks import Checks
@@ -137,6 +137,7 @@ class Home:
     lockstep: bool = False
     # Whether the one desk is that of the dry runs.
     dry: bool = True
+    consult: Consultant = unconfigured
     make_desk: Callable[[SimulatedDesk], Desk] = field(default=lambda desk: desk)
     kill_file: Path | None = None
     market: HandMarket = field(factory=HandMarket)
@@ -278,6 +279,7 @@ class Home:
             on_interest=lambda actor, symbol: self.feed.seat(actor, symbol, actor.session.strategy.in_effect.timeframe),
             on_become=self.roster.became,
             on_stray=lambda stray: self.bucket.take(stray),
+            consult=lambda question, answered: self.consult(question, answered),
         )
 
     # Doing.

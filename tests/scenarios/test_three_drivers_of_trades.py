@@ -12,7 +12,7 @@ import pytest
 
 from pipaid.engine.backtest import run
 from pipaid.engine.fees import Fees
-from pipaid.engine.trial import Plan
+from pipaid.engine.plan import Plan
 from pipaid.model.instrument import Timeframe
 from pipaid.model.order import BookedFill, Fill
 from pipaid.model.strategy import StrategyDefinition
