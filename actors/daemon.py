@@ -23,7 +23,6 @@ from actors.doors import CONTROL, FORWARD, OBSERVE, Doors
 from actors.families import Families
 from actors.feed import Feed, MarketPosition
 from actors.front import Front
-from actors.gauges import Gauges
 from actors.hooks import Hooks, hooks_of
 from actors.hub import Hub
 from actors.jobs import Owners, backtests_of
@@ -41,7 +40,7 @@ from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
-from actors.surfaces import bindings_of, certificates_of, checks_of, dialect_of, gate_of, known_of, stream_of
+from actors.surfaces import bindings_of, certificates_of, checks_of, dialect_of, gate_of, gauges_of, known_of, stream_of
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -53,7 +52,7 @@ from pipaid.logs import get_log, set_level
 from pipaid.model.account import OWNER
 from pipaid.model.condition import Condition
 from pipaid.model.report import Reloaded
-from pipaid.model.strategy import QUARANTINED, Strategy
+from pipaid.model.strategy import Strategy
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 from pipaid.storage.sqlite import SqliteJournal
@@ -244,7 +243,7 @@ class Daemon:
         self.reports = Reports(
             world=world,
             quotes=self.quotes,
-            gauge=self._gauges(),
+            gauge=gauges_of(self, config.daemon.state_dir / JOURNAL),
             switch=self.portfolio,
             conditions=self.conditions,
             members=self.roster.members.values,
@@ -318,41 +317,6 @@ class Daemon:
             state_dir=config.daemon.state_dir,
             free_bytes_min=config.journal.free_bytes_min,
         )
-
-    def _gauges(self) -> Gauges:
-        market = self.config.market
-        return Gauges(
-            kind=market.kind,
-            speed=str(market.speed),
-            market_name=self.feed.market.name,
-            feed=self.feed,
-            quotes=self.quotes,
-            recorder=self.recorder,
-            journal_path=self.config.daemon.state_dir / JOURNAL,
-            last_record=lambda: self.recorder.last_n,
-            books=self.books.values(),
-            gateways=[post.gateway for post in self.posts.all.values()],
-            resolvers=[post.resolver for post in self.posts.all.values()],
-            auditors=[post.auditor for post in self.posts.all.values()],
-            activity=self.activity,
-            children=lambda: self.supervisor.children,
-            control_clients=lambda: self.control.clients,
-            control_clients_max=self.config.control.clients_max,
-            stream_clients=lambda: self.stream.clients if self.stream is not None else 0,
-            stream_clients_max=self.config.stream.clients_max,
-            complaints=self._complaints,
-            conditions=self.conditions.current,
-            webhooks=lambda: self.hooks.courier.figures(),
-        )
-
-    def _complaints(self) -> list[str]:
-        found = [f"declaration {name}: {reason}" for name, reason in self.declarer.refused.items()]
-        found += self.rehearsal.told()
-        if self.guard.limitation:
-            found.append(self.guard.limitation)
-        faults = ((each.strategy.definition.name, each.strategy.fault) for each in self.roster.members.values())
-        found += [f"quarantine: {name}" for name, fault in faults if fault is not None and fault.code == QUARANTINED]
-        return found
 
     def vitals(self) -> dict[str, Vital]:
         """Return what has to go on while the daemon lives."""

@@ -13,23 +13,36 @@ from actors.broadcast import Broadcast
 from actors.callers import Callers
 from actors.certificates import Certificates, Watched
 from actors.checks import Checks
+from actors.conditions import Conditions
+from actors.control import ControlServer
+from actors.declarer import Declarer
 from actors.dialect import Dialect
 from actors.families import Families
 from actors.feed import Feed
 from actors.front import Front
+from actors.gauges import Gauges
+from actors.hooks import Hooks
 from actors.keys import KeyRing
 from actors.lifecycle import Lifecycle
 from actors.market import Board
+from actors.posts import Posts
 from actors.quarantine import stalled
 from actors.recorder import Recorder
+from actors.rehearsal import Rehearsal
 from actors.roster import Roster
 from actors.signals import Signals
 from actors.stream import StreamLimits, StreamServer
+from actors.supervisor import Supervisor
 from actors.tokens import Tokens
 from actors.watchdog import Guard
+from pipaid.config import Config
 from pipaid.config.sections import RateLimit, Sections, Stream
+from pipaid.engine.quotes import Quotes
+from pipaid.engine.risk import Book
+from pipaid.model.strategy import QUARANTINED
 from pipaid.seams import Clock, World
 from pipaid.storage.sqlite import SqliteJournal
+from pipaid.wire.activity import Activity
 from pipaid.wire.budget import Budgets
 from pipaid.wire.gate import Gate
 from pipaid.wire.identity import Identity
@@ -60,6 +73,65 @@ def bindings_of(parts: Parts) -> Bindings:
     """Return what binds strategies to accounts of their organisation."""
     neighbours = parts.callers.accounts.neighbours_of
     return Bindings(parts.lifecycle, parts.families, parts.roster, parts.world.clock, neighbours)
+
+
+class Measured(Protocol):
+    """The parts of a daemon that have figures, some of which are there only once all are built."""
+
+    config: Config
+    feed: Feed
+    quotes: Quotes
+    recorder: Recorder
+    books: dict[bool, Book]
+    posts: Posts
+    activity: Activity
+    conditions: Conditions
+    control: ControlServer
+    stream: StreamServer | None
+    hooks: Hooks
+    declarer: Declarer
+    rehearsal: Rehearsal
+    guard: Guard
+    roster: Roster
+    supervisor: Supervisor
+
+
+def gauges_of(parts: Measured, journal: Path) -> Gauges:
+    """Return the figures of a daemon that keeps its journal there."""
+    config, posts = parts.config, parts.posts.all.values()
+    return Gauges(
+        kind=config.market.kind,
+        speed=str(config.market.speed),
+        market_name=parts.feed.market.name,
+        feed=parts.feed,
+        quotes=parts.quotes,
+        recorder=parts.recorder,
+        journal_path=journal,
+        last_record=lambda: parts.recorder.last_n,
+        books=parts.books.values(),
+        gateways=[post.gateway for post in posts],
+        resolvers=[post.resolver for post in posts],
+        auditors=[post.auditor for post in posts],
+        activity=parts.activity,
+        children=lambda: parts.supervisor.children,
+        control_clients=lambda: parts.control.clients,
+        control_clients_max=config.control.clients_max,
+        stream_clients=lambda: parts.stream.clients if parts.stream is not None else 0,
+        stream_clients_max=config.stream.clients_max,
+        complaints=lambda: _complaints(parts),
+        conditions=parts.conditions.current,
+        webhooks=lambda: parts.hooks.courier.figures(),
+    )
+
+
+def _complaints(parts: Measured) -> list[str]:
+    found = [f"declaration {name}: {reason}" for name, reason in parts.declarer.refused.items()]
+    found += parts.rehearsal.told()
+    if parts.guard.limitation:
+        found.append(parts.guard.limitation)
+    faults = ((each.strategy.definition.name, each.strategy.fault) for each in parts.roster.members.values())
+    found += [f"quarantine: {name}" for name, fault in faults if fault is not None and fault.code == QUARANTINED]
+    return found
 
 
 def dialect_of(parts: Parts, answers: Answers) -> Dialect:
