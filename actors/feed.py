@@ -225,6 +225,7 @@ class Feed:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the market until it ends or the feed is cancelled."""
+        await self._note_begin()
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_age)
@@ -422,6 +423,12 @@ class Feed:
         except Unavailable as refused:
             # Nobody else tells them, and they would wait for ever.
             then(refused)
+
+    async def _note_begin(self) -> None:
+        """Note where the market was met first: its history begins at the same moment after any restart."""
+        name = self.market.name
+        if await self.writer.read(lambda reader: reader.get("market", name)) is None:
+            await self.writer.commit(Batch(records=[self._position(self.quotes.now_ms)]))
 
     async def _note_end(self) -> None:
         if self.ended.is_set():

@@ -230,5 +230,6 @@ def durable(folder: Path) -> dict[tuple[str, str], Any]:
     rows = kept(folder)
     for (entity, _), row in rows.items():
         if entity == "run":
-            row.pop("duration_us", None)
+            for timed in (row, *row["steps"]):
+                timed.pop("duration_us", None)
     return rows

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from attrs import define, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.feed import Feed
+from actors.feed import Feed, MarketPosition
 from actors.recorder import Recorder
 from actors.watchdog import Guard
 from pipaid.engine.quotes import Quotes
@@ -183,3 +184,27 @@ async def test_a_candle_that_comes_late_leaves_its_symbol_stale(tmp_path: Path, 
 
         assert stage.closes() == [100]
         assert stage.quotes.is_stale(SYMBOL)
+
+
+async def test_where_a_market_was_met_first_is_noted_before_anything_happens_and_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    noted: list[tuple[int, int]] = []
+    # The second life meets the market a minute later, and it is said to begin later as well.
+    for later_ms in (0, MINUTE_MS):
+        clock, activity, journal = TrioClock(), Activity(), open_journal(tmp_path)
+        recorder = Recorder(journal, lambda _: None, clock, activity, threaded=False)
+        market = MovingMarket(listed_ms=START_MS - MINUTE_MS + later_ms)
+        feed = Feed(market, Quotes(), recorder, Guard(clock), clock, activity, stale_after_s=STALE_AFTER_S)
+        await feed.prepare()
+        feed.quotes.now_ms += later_ms
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            await nursery.start(feed.run)
+            nursery.cancel_scope.cancel()
+        (row,) = journal.rows("market")
+        found = msgspec.json.decode(row.data, type=MarketPosition)
+        noted.append((found.time_ms, found.listed_ms))
+        journal.close()
+
+    assert noted == [(START_MS, START_MS - MINUTE_MS)] * 2
