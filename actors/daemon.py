@@ -17,6 +17,8 @@ from actors.callers import Callers, callers_of
 from actors.certificates import Certificates
 from actors.checks import Checks
 from actors.conditions import WORD, Conditions
+from actors.consultant import Consultant
+from actors.consulting import consultant_of
 from actors.control import ControlServer, Door
 from actors.declarer import Declarer
 from actors.doors import CONTROL, FORWARD, OBSERVE, Doors
@@ -104,6 +106,7 @@ class Daemon:
     backtests: Backtests = field(init=False)
     callers: Callers = field(init=False)
     hooks: Hooks = field(init=False)
+    consultant: Consultant = field(init=False)
     control: ControlServer = field(init=False)
     stream: StreamServer | None = field(init=False, default=None)
     reports: Reports = field(init=False)
@@ -154,6 +157,7 @@ class Daemon:
         await self.backtests.load()
         await self.callers.load()
         await self.hooks.load()
+        await self.consultant.load()
         await self._build_surfaces()
         self.supervisor = Supervisor(self._tree(), world, Intensity.of(config), stop_s=float(config.daemon.shutdown_s))
 
@@ -230,6 +234,7 @@ class Daemon:
         self.backtests = backtests_of(self)
         master = master_key(self.config.daemon.state_dir, self.world).reveal()
         self.hooks = hooks_of(self, master)
+        self.consultant = consultant_of(self)
         self.hub = Hub(self.recorder, Owners(roster, self.backtests), self.hooks.notice)
         self.callers = callers_of(self.recorder, self.world, master, self._expel)
         self.families = Families(self.lifecycle, self.roster)
@@ -373,6 +378,7 @@ class Daemon:
             ChildSpec(name="scales", start=self._scales().run),
             ChildSpec(name="backtests", start=self.backtests.run),
             *self.hooks.children(),
+            *([ChildSpec(name="consultant", start=self.consultant.run)] if self.consultant.lines else []),
             ChildSpec(name="readiness", start=self._be_ready, restart="transient"),
         ]
         return tree

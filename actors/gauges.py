@@ -20,6 +20,7 @@ from pipaid.model.report import (
     ConditionObject,
     FrozenSymbol,
     JournalFigures,
+    LlmFigures,
     MarketFigures,
     WebhookFigures,
 )
@@ -152,6 +153,7 @@ class Gauges:
     complaints: Callable[[], Iterable[str]]
     conditions: Callable[[], Iterable[ConditionObject]]
     webhooks: Callable[[], WebhookFigures] = WebhookFigures
+    llm: Callable[[], LlmFigures] = LlmFigures
 
     def market(self) -> MarketFigures:
         """Return what the market does."""
@@ -250,6 +252,7 @@ class Gauges:
         figures["pipaid_webhooks_broken"] = hooks.broken
         figures["pipaid_webhook_deliveries_waiting"] = hooks.waiting
         figures["pipaid_webhook_oldest_waiting_seconds"] = hooks.oldest_waiting_s
+        figures |= asked_figures(self.llm())
         for kept in self.books:
             for rule, count in sorted(kept.refusals.items()):
                 figures[f'pipaid_entries_refused_total{{book="{kept.name}",rule="{rule}"}}'] = count
@@ -265,3 +268,20 @@ class Gauges:
             figures[f'pipaid_unassigned{{desk="{book.name}"}}'] = len(book.bucket.found)
             figures[f'pipaid_symbols_frozen{{desk="{book.name}"}}'] = len(book.amounts)
         return figures
+
+
+def asked_figures(llm: LlmFigures) -> dict[str, int | float]:
+    """Return the figures of the questions to models."""
+    figures: dict[str, int | float] = {
+        "pipaid_llm_questions_waiting": llm.waiting,
+        "pipaid_llm_questions_open": llm.open,
+        "pipaid_llm_money_today": float(llm.money_today),
+        "pipaid_llm_money_per_day_max": float(llm.money_per_day_max),
+    }
+    for verdict, count in llm.verdicts.items():
+        figures[f'pipaid_llm_questions_total{{verdict="{verdict}"}}'] = count
+    for each in llm.models:
+        labels = f'provider="{each.provider}",model="{each.model}"'
+        figures[f'pipaid_llm_tokens_total{{{labels},direction="read"}}'] = each.tokens_in
+        figures[f'pipaid_llm_tokens_total{{{labels},direction="written"}}'] = each.tokens_out
+    return figures

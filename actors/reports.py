@@ -56,6 +56,10 @@ class Gauge(Protocol):
         """Return how webhooks fare."""
         ...
 
+    def llm(self) -> report.LlmFigures:
+        """Return how questions to models fare."""
+        ...
+
     def frozen(self) -> tuple[report.FrozenSymbol, ...]:
         """Return the symbols on which nothing is entered, and by how much their positions differ."""
         ...
@@ -151,6 +155,7 @@ class Reports:
             total_pnl=quote_text(total),
             conditions=conditions,
             webhooks=self.gauge.webhooks(),
+            llm=self.gauge.llm(),
         )
 
     async def health(self, caller: Asker, asked: request.Nothing) -> report.Health:

@@ -14,6 +14,7 @@ from actors.callers import Callers
 from actors.certificates import Certificates, Watched
 from actors.checks import Checks
 from actors.conditions import Conditions
+from actors.consultant import Consultant
 from actors.control import ControlServer
 from actors.declarer import Declarer
 from actors.dialect import Dialect
@@ -89,6 +90,7 @@ class Measured(Protocol):
     control: ControlServer
     stream: StreamServer | None
     hooks: Hooks
+    consultant: Consultant
     declarer: Declarer
     rehearsal: Rehearsal
     guard: Guard
@@ -121,6 +123,7 @@ def gauges_of(parts: Measured, journal: Path) -> Gauges:
         complaints=lambda: _complaints(parts),
         conditions=parts.conditions.current,
         webhooks=lambda: parts.hooks.courier.figures(),
+        llm=lambda: parts.consultant.figures(),
     )
 
 

@@ -293,7 +293,7 @@ class LlmProvider:
     concurrent_max: Annotated[int, Between(1, 64)] = 4
     requests_per_minute_max: Annotated[int, Between(1, 10_000)] = 60
     models: Annotated[
-        Mapping[str, LlmModel], Spelled(r"[!-~]{1,128}", "the name that the provider has for a model, without spaces")
+        Mapping[str, LlmModel], Spelled(r"[A-Za-z0-9._:/@+-]{1,128}", "the name that the provider has for a model")
     ] = field(factory=dict[str, LlmModel])
 
 

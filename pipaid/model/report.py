@@ -296,6 +296,32 @@ class WebhookFigures(msgspec.Struct, frozen=True, kw_only=True):
     exhausted: int = 0
 
 
+class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model was asked since the start, and how many tokens of it were counted."""
+
+    provider: str
+    model: str
+    questions: int = 0
+    answered: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class LlmFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The questions to models since the start, how they ended, and what this UTC day has cost.
+
+    What is open counts at its worst, and so does what nobody counted.
+    """
+
+    providers: int = 0
+    waiting: int = 0
+    open: int = 0
+    verdicts: dict[str, int] = {}
+    models: tuple[ModelFigures, ...] = ()
+    money_today: str = "0"
+    money_per_day_max: str = "0"
+
+
 class ConditionObject(msgspec.Struct, frozen=True, kw_only=True):
     """Something that keeps the daemon from doing all it should: what it means for trading, and what to do about it."""
 
@@ -349,6 +375,7 @@ class DaemonStatus(Reply, frozen=True, kw_only=True):
     total_pnl: str = "0.00"
     conditions: tuple[ConditionObject, ...] = ()
     webhooks: WebhookFigures = WebhookFigures()
+    llm: LlmFigures = LlmFigures()
 
 
 class ActorObject(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,6 +86,9 @@ class Figures:
     def webhooks(self) -> report.WebhookFigures:
         return report.WebhookFigures(webhooks=2, waiting=5)
 
+    def llm(self) -> report.LlmFigures:
+        return report.LlmFigures(providers=1, open=2)
+
     def frozen(self) -> tuple[report.FrozenSymbol, ...]:
         return self.disputed
 

@@ -37,6 +37,7 @@ FLOORS = {
     "pipaid.doctor": 5,
     "actors.daemon": 6,
     "actors.callers": 6,
+    "actors.consulting": 6,
     "actors.hooks": 6,
     "actors.jobs": 6,
     "actors.posts": 6,
@@ -65,6 +66,7 @@ SHARED_BY_ACTORS = ("actors.actor", "actors.errands")
 COMPOSITION_ROOTS = (
     "actors.daemon",
     "actors.callers",
+    "actors.consulting",
     "actors.hooks",
     "actors.jobs",
     "actors.posts",
