@@ -273,8 +273,8 @@ class Daemon:
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.callers.keys, self.callers.tokens)
-        board, signals = known_of(self.feed, world.clock)
-        surfaces = (dialect_of(self, answers), bindings_of(self), self.reports, self.rehearsal, board, signals)
+        (board, signals), bindings = known_of(self.feed, world.clock), bindings_of(self)
+        surfaces = (dialect_of(self, answers, bindings), bindings, self.reports, self.rehearsal, board, signals)
         self.control = ControlServer(
             operations=operations_of(answers, *surfaces, *self.callers.all, self.backtests, self.hooks.webhooks),
             events=self.hub,

@@ -17,18 +17,20 @@ from attrs import define, field, frozen
 
 from actors.actor import Asker, Writer
 from pipaid.dialect import shapes
-from pipaid.dialect.showing import Figures, defaults_of, row_of, strategy_told
+from pipaid.dialect.showing import Figures, Whereabouts, defaults_of, row_of, strategy_told
 from pipaid.dialect.status import Spoken, Step, standing_of, way
 from pipaid.dialect.writing import RULES, changes_of, definition_of
 from pipaid.errors import InsufficientPermission, InvalidState, NotFound, PipaidError
 from pipaid.model import reply, report, request
 from pipaid.model.account import Mode
+from pipaid.model.binding import BindingList, BindingObject, StrategyBind, StrategyUnbind, Unbound
 from pipaid.model.instrument import Instrument
 from pipaid.model.position import Position
-from pipaid.model.strategy import Strategy, StrategyDefinition, Tally
+from pipaid.model.strategy import Binding, Status, Strategy, StrategyDefinition, Tally
 from pipaid.storage.store import Reader
 
 OPEN: Final = "open"
+RESTING: Final = frozenset({Status.DRAFT, Status.PAUSED})
 
 
 class Speaker(Asker, Protocol):
@@ -60,6 +62,12 @@ class Listed(Protocol):
     """One strategy as the dialect sees it."""
 
     strategy: Strategy
+    bindings: tuple[Binding, ...]
+
+    @property
+    def trades(self) -> bool:
+        """Tell whether it trades on its own account."""
+        ...
 
     def figures(self) -> tuple[Tally, int, Decimal]:
         """Return the tally, the number of open positions and their unrealised profit."""
@@ -80,6 +88,10 @@ class Listing(Protocol):
 
     def owner_of(self, strategy_id: str) -> str | None:
         """Return the account that owns a strategy."""
+        ...
+
+    def family(self, strategy_id: str) -> tuple[str, ...]:
+        """Return a strategy and those that follow it."""
         ...
 
 
@@ -136,11 +148,22 @@ class Operations(Protocol):
     async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList: ...
 
 
+class Binder(Protocol):
+    """What binds strategies to accounts."""
+
+    async def strategy_bind(self, caller: Asker, asked: StrategyBind) -> BindingObject: ...
+
+    async def strategy_unbind(self, caller: Asker, asked: StrategyUnbind) -> Unbound: ...
+
+    async def strategy_bindings(self, caller: Asker, asked: request.Addressed) -> BindingList: ...
+
+
 @define(eq=False)
 class Dialect:
     """Answer what is asked in the dialect; each method is named after its operation."""
 
     operations: Operations
+    binder: Binder
     lifecycle: Creating
     roster: Listing
     organisations: Organisations
@@ -151,9 +174,7 @@ class Dialect:
     async def dialect_list(self, caller: Speaker, asked: shapes.ListAsked) -> shapes.Listing:
         """List what the caller sees, newest first."""
         seen = self._seen(caller)
-        found = [
-            each.strategy for each in self.roster.members.values() if seen is None or each.strategy.account in seen
-        ]
+        found = [each.strategy for each in self.roster.members.values() if self._listed(each.strategy, seen)]
         first = nlargest(asked.skip + asked.limit, found, key=lambda strategy: (strategy.created_at_us, strategy.id))
         return shapes.Listing(
             strategies=tuple(row_of(strategy, self.instruments()) for strategy in first[asked.skip :]),
@@ -201,12 +222,38 @@ class Dialect:
         if dry_run is None and strategy.run is not None:
             dry_run = strategy.run.dry_run
         if dry_run is None:
-            dry_run = self.organisations.mode_of(strategy.account) is Mode.PAPER
-        return await self._bring(caller, asked.id, Spoken.PAPER if dry_run else Spoken.LIVE)
+            dry_run = any(self.organisations.mode_of(each) is Mode.PAPER for each in self._accounts(strategy.id))
+        await self._bring(caller, asked.id, Spoken.PAPER if dry_run else Spoken.LIVE)
+        for binding, member in self._followers(asked.id):
+            # Whoever was paused or mended by itself, while the others went on.
+            if binding.enabled and member.strategy.status in RESTING:
+                wanted = request.StrategyDeploy(id=binding.strategy_id, dry_run=dry_run)
+                await self.operations.strategy_deploy(_owner(caller, member.strategy), wanted)
+        return await self._told(asked.id)
 
     async def dialect_deactivate_all(self, caller: Speaker, asked: request.Addressed) -> shapes.Told:
         """Pause one on every account."""
-        return await self._bring(caller, asked.id, Spoken.INACTIVE)
+        strategy = self._member(caller, asked.id).strategy
+        await self._bring(caller, asked.id, Spoken.INACTIVE)
+        if self._is_active(asked.id):
+            # Those that went on while whom they follow did not.
+            await self.operations.strategy_pause(_owner(caller, strategy), request.StrategyLeave(id=asked.id))
+        return await self._told(asked.id)
+
+    async def dialect_bind(self, caller: Speaker, asked: StrategyBind) -> shapes.Bound:
+        """Have one trade on one more account."""
+        owner = _owner(caller, self._member(caller, asked.id).strategy)
+        return shapes.Bound(**_fields(await self.binder.strategy_bind(owner, asked)))
+
+    async def dialect_unbind(self, caller: Speaker, asked: StrategyUnbind) -> shapes.Parted:
+        """Have one trade on an account no more."""
+        owner = _owner(caller, self._member(caller, asked.id).strategy)
+        return shapes.Parted(**_fields(await self.binder.strategy_unbind(owner, asked)))
+
+    async def dialect_bindings(self, caller: Speaker, asked: request.Addressed) -> shapes.Bindings:
+        """List the accounts that one is bound to."""
+        owner = _owner(caller, self._member(caller, asked.id).strategy)
+        return shapes.Bindings(**_fields(await self.binder.strategy_bindings(owner, asked)))
 
     async def dialect_trigger(self, caller: Speaker, asked: request.Addressed) -> shapes.Evaluated:
         """Evaluate one now."""
@@ -243,18 +290,49 @@ class Dialect:
         seen, owner = self._seen(caller), self.roster.owner_of(id)
         return self.roster.member(owner if seen is None or owner in seen else caller.account, id)
 
+    def _listed(self, strategy: Strategy, seen: Sequence[str] | None) -> bool:
+        """Tell whether a strategy is shown by itself: not where whom it follows is shown with its bindings."""
+        if seen is not None and strategy.account not in seen:
+            return False
+        leads = self.roster.owner_of(strategy.follows)
+        return leads is None or (seen is not None and leads not in seen)
+
+    def _followers(self, id: str) -> list[tuple[Binding, Listed]]:
+        """Return those who follow a strategy, each with the binding that it is there for."""
+        bindings = self.roster.member(None, id).bindings
+        return [(each, self.roster.member(None, each.strategy_id)) for each in bindings if each.strategy_id != id]
+
+    def _accounts(self, id: str) -> list[str]:
+        """Return the accounts on which a strategy trades when it is deployed."""
+        member = self.roster.member(None, id)
+        own = [member.strategy.account] if member.trades else []
+        return own + [binding.account for binding, _ in self._followers(id) if binding.enabled]
+
+    def _is_active(self, id: str) -> bool:
+        family = (self.roster.member(None, each) for each in self.roster.family(id))
+        return any(each.strategy.status is Status.DEPLOYED for each in family)
+
+    async def _whereabouts(self, id: str) -> Whereabouts:
+        member = self.roster.member(None, id)
+        family = [member] if member.trades else []
+        family += [follower for _, follower in self._followers(id)]
+        ids = [each.strategy.id for each in family]
+        held = await self.writer.read(lambda reader: [_open_positions(reader, each) for each in ids])
+        return Whereabouts(
+            active=self._is_active(id),
+            figures=tuple(_figures(each, positions) for each, positions in zip(family, held, strict=True)),
+            bindings=member.bindings,
+        )
+
     async def _told(self, id: str) -> shapes.Told:
-        positions = await self.writer.read(lambda reader: _open_positions(reader, id))
+        place = await self._whereabouts(id)
         if self._defaults is None:
             # Templates are found once, at the start.
             with suppress(NotFound):
                 rules = await self.operations.template_get(ANYBODY, request.Addressed(id=RULES))
                 self._defaults = defaults_of(rules.params_schema)
             self._defaults = self._defaults or {}
-        member = self.roster.member(None, id)
-        tally, _, unrealised = member.figures()
-        figures = Figures(tally=tally, positions=positions, unrealised=unrealised)
-        told = strategy_told(member.strategy, figures, self.instruments(), self._defaults)
+        told = strategy_told(self.roster.member(None, id).strategy, place, self.instruments(), self._defaults)
         return shapes.Told(strategy=told)
 
     async def _bring(self, caller: Speaker, id: str, wanted: Spoken) -> shapes.Told:
@@ -279,8 +357,10 @@ class Dialect:
     def _foresee(self, member: Listed, steps: Sequence[Step]) -> None:
         """Refuse what the last step would be refused for, before the first leaves a strategy that no longer trades."""
         if Step.DEPLOY in steps:
-            self.organisations.permit(member.strategy.account, dry_run=False)
-        _, open_positions, _ = member.figures()
+            for account in self._accounts(member.strategy.id):
+                self.organisations.permit(account, dry_run=False)
+        family = (member, *(follower for _, follower in self._followers(member.strategy.id)))
+        open_positions = sum(each.figures()[1] for each in family)
         if len(steps) > 1 and open_positions:
             way_out = f"close them with POST /v1/strategies/{member.strategy.id}/pause and close_positions true"
             raise InvalidState(f"it holds {open_positions} open positions, which cannot change their mode: {way_out}")
@@ -304,6 +384,13 @@ def _owner(caller: Speaker, strategy: Strategy) -> Owner:
 
 def _fields(answer: reply.Reply) -> dict[str, Any]:
     return msgspec.structs.asdict(answer)
+
+
+def _figures(member: Listed, positions: tuple[Position, ...]) -> Figures:
+    tally, _, unrealised = member.figures()
+    strategy = member.strategy
+    capital = strategy.definition.capital if strategy.run is None else strategy.run.capital
+    return Figures(capital=capital, tally=tally, positions=positions, unrealised=unrealised)
 
 
 def _open_positions(reader: Reader, id: str) -> tuple[Position, ...]:

@@ -137,10 +137,11 @@ def _complaints(parts: Measured) -> list[str]:
     return found
 
 
-def dialect_of(parts: Parts, answers: Answers) -> Dialect:
+def dialect_of(parts: Parts, answers: Answers, bindings: Bindings) -> Dialect:
     """Return the dialect in front of the operations that everybody has."""
     return Dialect(
         operations=answers,
+        binder=bindings,
         lifecycle=parts.families,
         roster=parts.roster,
         organisations=parts.callers.accounts,

@@ -16,6 +16,7 @@ from pipaid.cli.completion import complete_strategy, complete_template
 from pipaid.model.operation import Operation
 from pipaid.model.parsing import allowed_values
 from pipaid.model.request import Page
+from pipaid.model.route import names_in
 
 OFF: Final = "off"
 PARAM: Final = "param"
@@ -191,18 +192,20 @@ def _arguments(operation: Operation) -> tuple[str, ...]:
     fields = operation.request.__struct_fields__
     if operation.name.startswith("market."):
         return tuple(name for name in ("symbol", "interval") if name in fields)
-    return fields if len(fields) == 1 else (operation.id_field or "",)
+    # Whom it is about comes first, and the path names those.
+    return fields if len(fields) == 1 else (operation.id_field or "", *names_in(operation.path))
 
 
 def _argument(operation: Operation, each: inspect.Field, allowed: str) -> Parameter:
-    by_name = addresses_strategy(operation)
+    first = each.name == operation.id_field
+    by_name = first and addresses_strategy(operation)
     about = f"{allowed}, or the name of a strategy" if by_name else allowed
     default = typer.Argument(
         ... if each.required else each.default,
         help=about,
         show_default=not each.required,
         metavar=each.name.upper(),
-        autocompletion=_named(operation) or _completion(_choices(each.type)),
+        autocompletion=(_named(operation) if first else None) or _completion(_choices(each.type)),
     )
     return Parameter(each.name, Parameter.KEYWORD_ONLY, default=default, annotation=str)
 

@@ -46,8 +46,11 @@ class Plan:
 
 
 def plans(declared: Sequence[Declaration], existing: Iterable[StrategyObject]) -> list[Plan]:
-    """Return one plan for each declared strategy, in their order; strategies are told apart by name."""
-    by_name = {strategy.name: strategy for strategy in existing}
+    """Return one plan for each declared strategy, in their order; strategies are told apart by name.
+
+    Those that follow another one bear its name and are as that is.
+    """
+    by_name = {strategy.name: strategy for strategy in existing if strategy.follows is msgspec.UNSET}
     return [plan(each, by_name.get(each.name)) for each in declared]
 
 

@@ -11,6 +11,7 @@ import msgspec
 from attrs import frozen
 
 from pipaid.model.account import AccountObject
+from pipaid.model.binding import BindingObject
 from pipaid.model.job import ListedJob
 from pipaid.model.reply import OrderObject, PositionObject, Reply, RunObject, StrategyObject, TradeObject
 from pipaid.model.report import (
@@ -406,6 +407,20 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("VENUE", lambda item: item.venue),
         Column("MODE", lambda item: item.mode, rank=0),
         Column("CREATED", _at("created_at")),
+    ),
+    BindingObject: (
+        Column("ACCOUNT", lambda item: item.account_id, rank=0),
+        Column("SHARE", lambda item: item.capital_share, Kind.NUMBER, 2),
+        Column("CAPITAL", lambda item: item.capital, Kind.NUMBER, 5),
+        Column("ENABLED", lambda item: item.enabled, rank=3),
+        Column("STRATEGY", lambda item: item.strategy_id, Kind.FAINT, 0),
+        Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
+        _MODE,
+        Column("OPEN", lambda item: item.open_positions, Kind.NUMBER, 0),
+        Column("PNL", lambda item: item.total_pnl, Kind.SIGNED, 0),
+        Column("TRADES", lambda item: item.total_trades, Kind.NUMBER, 4),
+        Column("ERROR", lambda item: item.error, Kind.STATUS, 1),
+        Column("BOUND", _at("bound_at"), rank=6),
     ),
     KillLog: (
         Column("AT", _at("timestamp"), rank=0),

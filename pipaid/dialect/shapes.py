@@ -8,7 +8,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pipaid.dialect.status import Spoken
-from pipaid.model.reply import FaultSummary, Reply, RunPage, Triggered
+from pipaid.model.binding import BindingList, BindingObject, Unbound
+from pipaid.model.reply import BindingSummary, FaultSummary, Reply, RunPage, Triggered
 from pipaid.model.report import StrategyStatistics, TemplateList
 from pipaid.model.request import Capital, Id, Leverage, Name, Request, Symbols
 
@@ -164,7 +165,8 @@ class ExecutionState(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyTold(msgspec.Struct, frozen=True, kw_only=True):
     """A strategy with the fields of both forms; `rules` and `execution_config` are there where rules decide.
 
-    `owner` is the user who made it, if a user did and not a key; `notes`, where it is created, what to know of it.
+    `owner` is the user who made it, if a user did and not a key; `notes`, where it is created, what to know of it;
+    `bindings` are the accounts that it is bound to, if it is; `follows` is whom it is bound to this account for.
     """
 
     id: str
@@ -189,6 +191,8 @@ class StrategyTold(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
     notes: tuple[str, ...] | UnsetType = UNSET
+    follows: str | UnsetType = UNSET
+    bindings: tuple[BindingSummary, ...] | UnsetType = UNSET
 
 
 class Told(Reply, frozen=True, kw_only=True):
@@ -226,6 +230,24 @@ class Runs(RunPage, frozen=True, kw_only=True):
 
 class Stats(StrategyStatistics, frozen=True, kw_only=True):
     """The figures of a strategy."""
+
+    success: bool = True
+
+
+class Bound(BindingObject, frozen=True, kw_only=True):
+    """An account that a strategy is bound to."""
+
+    success: bool = True
+
+
+class Parted(Unbound, frozen=True, kw_only=True):
+    """The binding is gone."""
+
+    success: bool = True
+
+
+class Bindings(BindingList, frozen=True, kw_only=True):
+    """The accounts that a strategy is bound to."""
 
     success: bool = True
 

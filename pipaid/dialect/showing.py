@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from pipaid.dialect.shapes import ExecutionState, Row, RuleSet, StrategyTold
 from pipaid.dialect.status import SPOKEN, Spoken, standing_of
@@ -16,8 +17,8 @@ from pipaid.model.instrument import Instrument
 from pipaid.model.moment import iso_seconds
 from pipaid.model.money import ZERO, exact_sum
 from pipaid.model.position import Position
-from pipaid.model.reply import fault_summary
-from pipaid.model.strategy import Status, Strategy, Tally
+from pipaid.model.reply import binding_summary, fault_summary
+from pipaid.model.strategy import Binding, Strategy, Tally
 
 _BREAKS: Final = re.compile(r"[^0-9a-z]+")
 
@@ -39,15 +40,24 @@ def row_of(strategy: Strategy, instruments: Mapping[str, Instrument]) -> Row:
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What a strategy comes to: its closed trades, what is open, and what that gained so far."""
+    """What a strategy comes to on one account: its capital and closed trades, what is open, and what that gained."""
 
+    capital: Decimal
     tally: Tally
     positions: tuple[Position, ...]
     unrealised: Decimal
 
 
+class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a strategy trades: the accounts it is bound to, whether it is active on any, and what it comes to there."""
+
+    active: bool
+    figures: tuple[Figures, ...]
+    bindings: tuple[Binding, ...] = ()
+
+
 def strategy_told(
-    strategy: Strategy, figures: Figures, instruments: Mapping[str, Instrument], defaults: Mapping[str, Any]
+    strategy: Strategy, place: Whereabouts, instruments: Mapping[str, Instrument], defaults: Mapping[str, Any]
 ) -> StrategyTold:
     """Return a strategy whole; `defaults` are in force where an execution config says nothing."""
     definition = strategy.definition
@@ -60,12 +70,12 @@ def strategy_told(
         status=spoken_status(strategy).value,
         rules=_rules(strategy, instruments) if rules else None,
         execution_config=_execution(definition.params, defaults) if rules else None,
-        execution_state=_state(strategy, figures),
+        execution_state=_state(place.figures),
         strategy_type=str(asked.get("strategy_type", kind)),
         execution_mode=str(asked.get("execution_mode", "rule_only")),
         primary_tf=definition.timeframe.value,
         symbols=definition.symbols,
-        is_active=strategy.status is Status.DEPLOYED,
+        is_active=place.active,
         maintenance_enabled=bool(asked.get("maintenance_enabled", False)),
         llm_provider=_text(asked.get("llm_provider")),
         llm_model=_text(asked.get("llm_model")),
@@ -75,6 +85,8 @@ def strategy_told(
         error=None if strategy.fault is None else fault_summary(strategy.fault),
         created_at=iso_seconds(strategy.created_at_us // 1_000),
         updated_at=iso_seconds(strategy.updated_at_us // 1_000),
+        follows=strategy.follows or UNSET,
+        bindings=tuple(map(binding_summary, place.bindings)) or UNSET,
     )
 
 
@@ -109,15 +121,16 @@ def _execution(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     return {**defaults, **given, "reward_factor": int(factor) if factor.is_integer() else factor}
 
 
-def _state(strategy: Strategy, figures: Figures) -> ExecutionState:
-    capital = strategy.definition.capital if strategy.run is None else strategy.run.capital
-    earned = exact_sum(capital, figures.tally.pnl)
-    bound = _sum(position.margin() for position in figures.positions)
+def _state(figures: Iterable[Figures]) -> ExecutionState:
+    """Return what a strategy has on all its accounts together."""
+    figures = list(figures)
+    earned = _sum(exact_sum(each.capital, each.tally.pnl) for each in figures)
+    bound = _sum(position.margin() for each in figures for position in each.positions)
     return ExecutionState(
         cash_balance=_number(earned - bound),
-        account_value=_number(exact_sum(earned, figures.unrealised)),
-        total_trades=figures.tally.trades,
-        num_open_positions=len(figures.positions),
+        account_value=_number(exact_sum(earned, _sum(each.unrealised for each in figures))),
+        total_trades=sum(each.tally.trades for each in figures),
+        num_open_positions=sum(len(each.positions) for each in figures),
     )
 
 

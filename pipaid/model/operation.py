@@ -358,6 +358,18 @@ _DIALECT: Final = (
         "dialect.trigger", "Evaluate on the last closed candle now", request.Addressed, shapes.Evaluated,
         dialect=True, path=f"{_SPOKEN_ONE}/trigger", http_status=202,
     ),
+    _write(
+        "dialect.bind", "Have a strategy trade on one more account", binding.StrategyBind, shapes.Bound,
+        dialect=True, method="PATCH", path=f"{_SPOKEN_ONE}/bind/{{account_id}}",
+    ),
+    _write(
+        "dialect.unbind", "Have a strategy trade on an account no more", binding.StrategyUnbind, shapes.Parted,
+        dialect=True, method="DELETE", path=f"{_SPOKEN_ONE}/bind/{{account_id}}",
+    ),
+    _read(
+        "dialect.bindings", "List the accounts that a strategy is bound to", request.Addressed, shapes.Bindings,
+        dialect=True, path=f"{_SPOKEN_ONE}/bindings",
+    ),
     _read(
         "dialect.runs", "List the newest evaluations that decided something", shapes.RunsAsked, shapes.Runs,
         dialect=True, path=f"{_SPOKEN_ONE}/runs",

@@ -46,7 +46,7 @@ EVERYBODY = Person(None)
 def answering(home: Home) -> Answers:
     return Answers(
         roster=home.roster,
-        lifecycle=home.lifecycle,
+        lifecycle=home.families,
         writer=home.recorder,
         quotes=home.quotes,
         catalogue=home.roster.catalogue,

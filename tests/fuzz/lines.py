@@ -131,6 +131,8 @@ ELSEWHERE: Final[dict[tuple[str, str], Sequence[bytes]]] = {
     ("dialect.status", "status"): (b'"inactive"', b'"paper"'),
     ("strategy.bind", "account_id"): (b'"acct_main"',),
     ("strategy.unbind", "account_id"): (b'"acct_main"',),
+    ("dialect.bind", "account_id"): (b'"acct_main"',),
+    ("dialect.unbind", "account_id"): (b'"acct_main"',),
     ("webhook.update", "status"): (b'"active"', b'"paused"'),
     ("market.klines", "symbol"): (b'"BTCUSDT"', b'"ETHUSDT"'),
 }

@@ -47,7 +47,8 @@ def test_every_operation_of_the_surface_is_declared() -> None:
         "create list get update delete deploy pause stop reset trigger orders positions trades runs why stats state "
         "bind unbind bindings"
     )
-    dialect = "list create registry get update delete status activate_all deactivate_all trigger runs stats"
+    dialect = "list create registry get update delete status activate_all deactivate_all trigger runs stats "
+    dialect += "bind unbind bindings"
     expected = {f"strategy.{verb}" for verb in strategy.split()} | {f"dialect.{verb}" for verb in dialect.split()} | {
         "template.list", "template.get", "kill.get", "kill.activate", "kill.deactivate", "kill.logs", "risk.get",
         "risk.set", "run.get", "events.tail", "events.stop", "key.create", "key.list", "key.revoke", "key.rotate",
