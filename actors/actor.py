@@ -22,6 +22,7 @@ from pipaid.errors import ExchangeError, Unavailable
 from pipaid.model.consult import Answer, Question, Verdict
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact
 from pipaid.model.record import Batch
+from pipaid.model.run import Evaluation
 from pipaid.model.strategy import Tally
 from pipaid.signals.series import Condition
 from pipaid.storage.store import Committed, JournalRefused, Reader
@@ -299,6 +300,7 @@ class Employed(Inbox, Swept, Protocol):
     waiting_max: int
     missed: dict[Occasion, None]
     on_load: Callable[[Session], Effects | None] | None
+    failed_runs: tuple[Evaluation, ...]
 
     @property
     def waiting(self) -> int:

@@ -10,10 +10,13 @@ import trio
 from actors.actor import Employed
 from pipaid.engine.effects import Effects
 from pipaid.engine.session import Session
+from pipaid.errors import PipaidError
 from pipaid.model.position import CloseReason
+from pipaid.model.run import Cause
 
 CLOSE_DEADLINE_S: Final = 30.0
 CANCEL_DEADLINE_S: Final = 10.0
+MENDED_DEADLINE_S: Final = 10.0
 
 
 async def close_positions_of(actor: Employed, reason: CloseReason, closing: str) -> bool:
@@ -55,6 +58,28 @@ async def ended_in(actor: Employed, dry: bool) -> bool:
         await actor.until(lambda session: all(order.dry_run is not dry for order in session.orders.values()))
         return True
     return False
+
+
+async def triggered(actor: Employed) -> list[str]:
+    """Have every symbol evaluated now; return the evaluations, those that failed as well."""
+    runs: list[str] = []
+
+    def evaluate(session: Session) -> Effects:
+        effects = session.on_trigger()
+        runs.extend(run.id for run in effects.runs)
+        return effects
+
+    known = actor.failed_runs
+    try:
+        await actor.perform(evaluate)
+    except PipaidError:
+        # Should the session have broken down over it, the one that takes its place records that first of all.
+        with trio.move_on_after(MENDED_DEADLINE_S):
+            await actor.up()
+        if actor.failed_runs is known:
+            raise
+        runs = [run.id for run in actor.failed_runs if run.cause is Cause.TRIGGER]
+    return runs
 
 
 def _entering(session: Session) -> bool:

@@ -22,6 +22,7 @@ from actors.errands import (
     close_positions_of,
     end_orders_of,
     ended_in,
+    triggered,
 )
 from pipaid.engine.announcing import created, deleted, updated
 from pipaid.engine.claim import Claim
@@ -358,16 +359,8 @@ class Lifecycle:
         """Evaluate a deployed strategy on the last closed candles now; return the ids of the evaluations."""
         self.admit()
         member = self.roster.member(account, id)
-        runs: list[str] = []
         with self.roster.transition(member, Action.TRIGGER):
-
-            def evaluate(session: Session) -> Effects:
-                effects = session.on_trigger()
-                runs.extend(run.id for run in effects.runs)
-                return effects
-
-            await _actor(member).perform(evaluate)
-        return runs
+            return await triggered(_actor(member))
 
     async def halt(self, account: str | None, id: str, *, code: str, message: str) -> Strategy:
         """Put a strategy into `error` as the engine would."""

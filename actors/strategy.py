@@ -25,6 +25,7 @@ from actors.actor import (
     OrderNews,
     Writer,
     said_by,
+    told_cause,
     unconfigured,
     without_cancelled,
 )
@@ -35,6 +36,7 @@ from pipaid.errors import InvariantBroken, PipaidError, Unavailable
 from pipaid.model.consult import Answer, Question
 from pipaid.model.ident import order_id_of
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
+from pipaid.model.run import Begun, Evaluation
 from pipaid.model.strategy import Status, Strategy, Tally
 from pipaid.model.stray import Stray, stray_fill
 from pipaid.seams import Clock
@@ -46,7 +48,6 @@ from pipaid.wire.commands import Command
 log = structlog.get_logger()
 # A venue that repeats itself does so soon; whatever it repeats later is found in the journal.
 BOOKED_KEPT: Final = 64
-
 
 Fact = DeskFact | Command | Answer
 
@@ -91,7 +92,9 @@ class StrategyActor:
     shown_orders: int = 0
     retired: bool = False
     crashed: BaseException | None = None
+    failed_runs: tuple[Evaluation, ...] = ()
     changed: trio.Event | None = None
+    _broken: tuple[list[Begun], str] | None = None
     _outdated: bool = False
     _decided_s: float = 0.0
     _asked: dict[str, None] = field(factory=dict[str, None])
@@ -203,28 +206,19 @@ class StrategyActor:
     def _guarded(self, occasion: Occasion) -> Effects | None:
         session = self.session
         try:
-            started = self._decided_s = self.clock.monotonic_s()
-            effects = session.on_price(occasion) if isinstance(occasion, Touch) else session.on_candle(occasion)
+            self._decided_s = self.clock.monotonic_s()
+            return session.on_price(occasion) if isinstance(occasion, Touch) else session.on_candle(occasion)
         except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch, for code that the sweep calls
             self.missed[occasion] = None
             self._crash(trouble)
             return None
-        if effects is not None and effects.laps:
-            effects.clock(started)
-        return effects
-
-    def _timed(self, act: Callable[[Session], Effects | None]) -> Effects | None:
-        """Have the session do something, and note how long its evaluations took."""
-        started_s = self.clock.monotonic_s()
-        effects = act(self.session)
-        if effects is not None and effects.laps:
-            effects.clock(started_s)
-        return effects
 
     def _crash(self, trouble: BaseException) -> None:
         """Remember why to start anew; until that has been done, the market has this actor to wait for."""
         if self.crashed is None:
             self.activity.begin()
+        if self._broken is None and self.known and self.session.under_way:
+            self._broken = (list(self.session.under_way), told_cause(trouble))
         self.crashed = trouble
         self.loaded = False
         self.mailbox.alarm()
@@ -291,6 +285,8 @@ class StrategyActor:
             self._show()
             self.session.shield = partial(self.guard.run, self.number)
             self.session.lap = self.clock.monotonic_s
+            if self._broken is not None:
+                await self._record_failed(*self._broken)
             if self.on_load is not None:
                 effects = self.on_load(self.session)
                 self.on_load = None
@@ -306,6 +302,17 @@ class StrategyActor:
             self.on_interest(self, symbol)
         self._tell_change()
 
+    async def _record_failed(self, begun: list[Begun], reason: str) -> None:
+        """Record over which evaluations the session before this one broke down, unless the journal does not take it."""
+        self._broken = None
+        failed = self.session.on_failed(begun, reason)
+        try:
+            await self._settle(failed)
+        except (JournalRefused, Unavailable) as trouble:
+            log.warning("runs.unrecorded", strategy_id=self.id, reason=said_by(trouble))
+        else:
+            self.failed_runs = tuple(failed.runs)
+
     def _end_crash(self) -> None:
         if self.crashed is not None:
             self.crashed = None
@@ -316,7 +323,7 @@ class StrategyActor:
         session = self.session
         run = session.strategy.run
         if session.strategy.status is Status.DEPLOYED and run is not None and session.brain.started != run.id:
-            await self._decide(partial(self._timed, lambda _: session.on_start()))
+            await self._decide(session.on_start)
 
     async def _take(self, fact: Fact) -> None:
         self.mailbox.hold()
@@ -370,10 +377,10 @@ class StrategyActor:
         """Do what is asked; a refusal is the asker's, whatever else goes wrong is this actor's crash as well."""
         try:
             try:
-                effects = self._timed(command.act)
-            except InvariantBroken:
-                raise
+                effects = command.act(self.session)
             except PipaidError as refusal:
+                if isinstance(refusal, InvariantBroken) or self.session.deciding:
+                    raise
                 command.trouble = refusal
                 return
             await self._settle(effects)
@@ -449,6 +456,7 @@ class StrategyActor:
         self._carry(effects, committed, decided_s)
 
     def _carry(self, effects: Effects, proof: Committed, decided_s: float) -> None:
+        self.session.under_way.clear()
         self._show()
         if effects.strategy_changed:
             self.on_become(effects.strategy)

@@ -19,7 +19,7 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import BookedFill, Order
 from pipaid.model.position import Position
 from pipaid.model.record import Batch, Kind, Record
-from pipaid.model.run import Evaluation, timed
+from pipaid.model.run import Evaluation
 from pipaid.model.strategy import Strategy, Tally
 from pipaid.model.stray import Stray
 
@@ -97,8 +97,7 @@ def remains_of(brain: Brain) -> Brain:
 class Effects(msgspec.Struct):
     """Collect one decision; `batch` is what must be durable before `place`, `cancel` and `questions` are carried out.
 
-    `book` is the account's, if the decision closed a trade and so moved its profit. `laps` are the places of
-    evaluations among `runs`, each with when it was known what is wished, and when that was dealt with.
+    `book` is the account's, if the decision closed a trade and so moved its profit.
     """
 
     strategy: Strategy
@@ -109,7 +108,6 @@ class Effects(msgspec.Struct):
     strays: list[Stray] = []
     events: list[EventDraft] = []
     runs: list[Evaluation] = []
-    laps: list[tuple[int, float, float]] = []
     runs_dropped: list[int] = []
     place: list[Approved] = []
     cancel: list[Order] = []
@@ -138,13 +136,6 @@ class Effects(msgspec.Struct):
             self.orders or self.positions or self.fills or self.events or self.runs or self.strategy_changed
             or self.cancel or self.brain is not None
         )  # fmt: skip
-
-    def clock(self, begun_s: float) -> None:
-        """Write into the evaluations how long they took, one after the other since a moment of the shell's clock."""
-        for place, asked_s, ended_s in self.laps:
-            answered_s = asked_s or ended_s
-            self.runs[place] = timed(self.runs[place], wished_s=answered_s - begun_s, judged_s=ended_s - answered_s)
-            begun_s = ended_s
 
     def batch(self) -> Batch:
         """Return the journal's share of the decision."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ from pipaid.engine.tracing import Trace
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Wishes
 from pipaid.model.consult import Question
-from pipaid.model.run import RUNS_KEPT, Cause, Evaluation
+from pipaid.model.run import RUNS_KEPT, Begun, Cause, Evaluation
 from pipaid.model.strategy import Status
 from pipaid.signals.series import Feature
 
@@ -41,13 +41,16 @@ class Evaluations(Wishes):
     `shield` runs the template's code and nothing else: the shell puts a budget there. `lap` is the shell's clock, which
     decides nothing. `features` are what the template declared when the session was put together; it is not asked again.
     Of the evaluations recorded the last `runs_kept` stay. While the template is asked, `_evaluated` holds the symbol
-    and the number of the evaluation; `_asked` is what a model was asked in it.
+    and the number of the evaluation; `_asked` is what a model was asked in it. `under_way` are the evaluations of the
+    fact that is being decided on, or made durable: should the session break down over it, the next one records that
+    they failed.
     """
 
     features: tuple[Feature, ...] = field(default=(), kw_only=True)
     runs_kept: int = field(default=RUNS_KEPT, kw_only=True)
     shield: Callable[..., Any] = field(default=at_once, init=False)
     lap: Callable[[], float] = field(default=_never, init=False)
+    under_way: list[Begun] = field(factory=list[Begun], init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
     _evaluated: tuple[str, int] = field(default=_NOTHING, init=False)
     _asked: Question | None = field(default=None, init=False)
@@ -72,8 +75,25 @@ class Evaluations(Wishes):
     def _holding(self, symbol: str) -> bool:
         return self._stakes.holds(symbol)
 
+    @property
+    def deciding(self) -> bool:
+        """Tell whether a fact is being decided on, or was when the session broke down over it."""
+        return self._out is not None
+
+    def on_failed(self, begun: Sequence[Begun], reason: str) -> Effects:
+        """Record evaluations over the last of which the session before this one broke down."""
+        self._begin()
+        for each in begun:
+            last = each is begun[-1]
+            why = reason if last else f"undone with the evaluation of {begun[-1].symbol}, which failed: {reason}"
+            trace = Trace(cause=each.cause, symbol=each.symbol, at_ms=each.at_ms, failed=why)
+            trace.candle = self.series[each.symbol].last
+            self._keep_run(trace)
+        return self._finish(force=True)
+
     def _begin(self) -> None:
         """Open the effects for one fact; those of a fact that could not be dealt with are gone with that."""
+        self.under_way.clear()
         self._out = Effects(self.strategy, self.quotes.now_ms)
         self._refusals = 0
 
@@ -87,6 +107,8 @@ class Evaluations(Wishes):
             self.brain = msgspec.structs.replace(self.brain, at_ms=self.quotes.now_ms, state=dict(self.template.state))
             effects.brain = self.brain
             self._dirty = False
+        else:
+            self.under_way.clear()
         self._out = None
         self._expose()
         return effects
@@ -104,7 +126,10 @@ class Evaluations(Wishes):
 
     def _evaluate(self, symbol: str, cause: Cause, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
         closed_ms = self.series[symbol].closed_ms
-        trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
+        trace = None
+        if self.tells:
+            trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms, begun_s=self.lap())
+            self.under_way.append(Begun(cause, symbol, trace.at_ms))
         if closed_ms or cause in _WITHOUT_CANDLES:
             self._within((symbol, self.brain.runs_made + 1), trace, callback, *facts)
         if closed_ms and cause in _ON_CANDLES:
@@ -138,17 +163,25 @@ class Evaluations(Wishes):
 
     def _record(self, trace: Trace | None) -> None:
         """Count an evaluation, and keep its record if anybody listens."""
+        if trace is None:
+            self._count()
+        else:
+            self._note_seen(trace)
+            trace.ended_s = self.lap()
+            self._keep_run(trace)
+        self._asked = None
+
+    def _count(self) -> int:
         number = self.brain.runs_made + 1
         self.brain = msgspec.structs.replace(self.brain, runs_made=number)
-        if trace is not None:
-            self._note_seen(trace)
-            effects = self._effects
-            effects.runs.append(self._opened(trace.evaluation(run_id(self.strategy.id, number), self.strategy)))
-            effects.laps.append((len(effects.runs) - 1, trace.asked_s, self.lap()))
-            dropped = dropped_run(number, self.runs_kept)
-            if dropped is not None:
-                effects.runs_dropped.append(dropped)
-        self._asked = None
+        return number
+
+    def _keep_run(self, trace: Trace) -> None:
+        number, effects = self._count(), self._effects
+        effects.runs.append(self._opened(trace.evaluation(run_id(self.strategy.id, number), self.strategy)))
+        dropped = dropped_run(number, self.runs_kept)
+        if dropped is not None:
+            effects.runs_dropped.append(dropped)
 
     def _opened(self, run: Evaluation) -> Evaluation:
         """Return the record of an evaluation as it stands, which goes on if a model was asked."""

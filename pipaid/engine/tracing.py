@@ -36,14 +36,18 @@ _TOLD_ELSEWHERE: Final = frozenset({"system", "prompt", "answer_schema", "tariff
 class Trace(msgspec.Struct):
     """Collect one evaluation of one symbol; a rehearsed one keeps what every gate said of all its entries.
 
-    `asked_s` is when it was known what is wished, on the shell's clock; zero if nothing was.
+    The moments are those of the shell's clock: when it began, when it was known what is wished if anything was, when it
+    ended; zero where nobody measures. `failed` says why it did not come to its end, or nothing.
     """
 
     cause: Cause
     symbol: str
     at_ms: int
     rehearsed: bool = False
+    begun_s: float = 0.0
     asked_s: float = 0.0
+    ended_s: float = 0.0
+    failed: str = ""
     candle: Candle | None = None
     features: dict[str, float | None] = {}
     reasons: dict[str, bool] = {}
@@ -62,6 +66,8 @@ class Trace(msgspec.Struct):
     @property
     def status(self) -> RunStatus:
         """Return `completed` with orders or other changes, `skipped` if all was refused, else what was concluded."""
+        if self.failed:
+            return RunStatus.FAILED
         if self.orders or (self.wished and not self.refusals):
             return RunStatus.COMPLETED
         if self.refusals:
@@ -109,11 +115,15 @@ class Trace(msgspec.Struct):
             dry_run=strategy.run.dry_run if strategy.run is not None else None,
             order_ids=tuple(order.id for order in self.orders[:TOLD_MAX]),
             trade_id=self.orders[0].position_id if self.orders else "",
+            duration_us=_us(self.begun_s, self.ended_s),
         )
 
     def steps(self) -> tuple[RunStep, ...]:
         """Return what was seen, wished, judged and ordered."""
-        return numbered(self._data_step(), self._signal_step(), self._risk_step(), self._order_step())
+        wished_s = self.asked_s or self.ended_s
+        signal = msgspec.structs.replace(self._signal_step(), duration_us=_us(self.begun_s, wished_s))
+        risk = msgspec.structs.replace(self._risk_step(), duration_us=_us(wished_s, self.ended_s))
+        return numbered(self._data_step(), signal, risk, self._order_step())
 
     def _action(self) -> str:
         if not self.orders:
@@ -121,6 +131,8 @@ class Trace(msgspec.Struct):
         return self.orders[0].side.value.upper()
 
     def _detail(self, status: RunStatus) -> str:
+        if self.failed:
+            return self.failed
         if self.refusals and status is RunStatus.SKIPPED:
             no = self.refusals[0]
             return f"refused by {no.rule}: {no.value} against {no.limit}"
@@ -141,6 +153,8 @@ class Trace(msgspec.Struct):
         wished = _bounded("intents", [told(wish) for wish in self.wished[:TOLD_MAX]], len(self.wished))
         if self.reasons:
             wished["rules"] = self.reasons
+        if self.failed:
+            return step(StepName.SIGNAL, StepStatus.FAILED, error=self.failed)
         if self.concluded is not None:
             wished["concluded"] = told(self.concluded)
             if self.concluded.status == "failed":
@@ -170,6 +184,10 @@ def step(
 ) -> RunStep:
     """Return a step that has no place yet."""
     return RunStep(seq=0, step_name=name, status=status, output=output or {}, error=error)
+
+
+def _us(since_s: float, until_s: float) -> int:
+    return round((until_s - since_s) * 1e6) if since_s and until_s else 0
 
 
 def _judged(order: Order, said: list[Judged]) -> dict[str, Any]:

@@ -44,6 +44,14 @@ class RunStatus(StrEnum):
     FAILED = "failed"
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """An evaluation that has begun, at a moment of venue time, and of which nothing is durable yet."""
+
+    cause: Cause
+    symbol: str
+    at_ms: int
+
+
 class StepName(StrEnum):
     """What an evaluation is made of, in this order; those of a model come as often as one is asked."""
 
@@ -104,13 +112,3 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def numbered(*steps: RunStep) -> tuple[RunStep, ...]:
     """Return steps with the numbers of their places."""
     return tuple(msgspec.structs.replace(step, seq=place) for place, step in enumerate(steps, 1))
-
-
-def timed(run: Evaluation, *, wished_s: float, judged_s: float) -> Evaluation:
-    """Return an evaluation with how long it took to know what is wished, and to judge and order that."""
-    took_us = {StepName.SIGNAL: round(wished_s * 1e6), StepName.RISK: round(judged_s * 1e6)}
-    steps = [
-        msgspec.structs.replace(step, duration_us=took_us[step.step_name]) if step.step_name in took_us else step
-        for step in run.steps
-    ]
-    return msgspec.structs.replace(run, steps=tuple(steps), duration_us=sum(took_us.values()))

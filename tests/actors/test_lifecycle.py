@@ -393,7 +393,7 @@ async def test_stop_cancels_reports_what_is_left_and_leaves_no_dispute(
         assert home.auditor.frozen == frozenset()
 
 
-# Delete, reset, trigger, halt.
+# Delete, reset, halt.
 
 
 async def test_paper_positions_go_with_their_strategy(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -426,29 +426,6 @@ async def test_live_positions_forbid_deleting_until_the_strategy_is_stopped(
         await home.lifecycle.stop(ACCOUNT, strategy.id, close_positions=False)
         await home.lifecycle.delete(ACCOUNT, strategy.id)
         assert home.roster.members == {}
-
-
-async def test_trigger_returns_the_evaluations_and_a_crash_in_one_is_told(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    wild: list[int] = []
-
-    def on_candle(view: Any) -> Any:
-        if wild:
-            raise ValueError("not when asked")
-        return ()
-
-    async with at_home(tmp_path, scripted(on_candle=on_candle)) as home:
-        strategy = await home.deploy()
-        await home.close()
-        assert len(await home.lifecycle.trigger(ACCOUNT, strategy.id)) == 1
-
-        wild.append(1)
-        with pytest.raises(PipaidError, match="not when asked"):
-            await home.lifecycle.trigger(ACCOUNT, strategy.id)
-        wild.clear()
-        await home.settle()
-        assert home.member(strategy.id).failures.total == 1
 
 
 async def test_halt_and_reset_lead_into_error_and_back(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -25,6 +25,7 @@ from tests.builders import (
     make_candle,
     make_order,
     make_strategy,
+    plan,
     scripted,
     wishing,
 )
@@ -115,18 +116,17 @@ def test_it_is_kept_what_each_gate_said_of_an_entry() -> None:
 
 
 def test_an_evaluation_takes_as_long_as_its_steps() -> None:
-    bench = make_bench(scripted(on_candle=lambda _: [enter()]), symbols=(SYMBOL, OTHER))
+    bench = make_bench(scripted(on_candle=plan([], [], [enter()], [])), symbols=(SYMBOL, OTHER))
     bench.close()
     bench.close(symbol=OTHER)
-    moments = iter((10.5, 10.75, 12.0, 12.125))
+    moments = iter((10.25, 10.5, 10.75, 12.0, 13.125))
     bench.session.lap = lambda: next(moments)
 
     effects = bench.session.on_trigger()
-    effects.clock(10.25)
 
     took = [[step.duration_us for step in run.steps] for run in effects.runs]
-    assert took == [[0, 250_000, 250_000, 0], [0, 1_250_000, 125_000, 0]]
-    assert [run.duration_us for run in effects.runs] == [500_000, 1_375_000]
+    assert took == [[0, 250_000, 250_000, 0], [0, 1_125_000, 0, 0]]
+    assert [run.duration_us for run in effects.runs] == [500_000, 1_125_000]
 
 
 def test_a_template_that_tells_its_rules_badly_is_told_so() -> None:
