@@ -122,12 +122,15 @@ class Answers:
     async def strategy_create(self, caller: Asker, asked: request.StrategyCreate) -> reply.StrategyObject:
         """Create a draft."""
         fields = msgspec.structs.asdict(asked)
-        strategy = await self.lifecycle.create(caller.account, StrategyDefinition(**fields))
+        return await self._noted(await self.lifecycle.create(caller.account, StrategyDefinition(**fields)), caller)
+
+    async def _noted(self, strategy: Strategy, caller: Asker) -> reply.StrategyObject:
+        """Return a strategy with what to know of it."""
         made, notes = self._object(strategy.id, caller), await self.notes(strategy)
         return msgspec.structs.replace(made, notes=notes) if notes else made
 
     async def notes(self, strategy: Strategy) -> tuple[str, ...]:
-        """Return what to know of a strategy that was just made; nothing if that cannot be found out."""
+        """Return what to know of a strategy as it is defined; nothing if that cannot be found out."""
         definition, template = strategy.definition, self.catalogue.get(strategy.definition.template_id)
         if not template.foretells:
             return ()
@@ -174,8 +177,7 @@ class Answers:
 
     async def strategy_update(self, caller: Asker, asked: request.StrategyUpdate) -> reply.StrategyObject:
         """Change one."""
-        await self.lifecycle.update(caller.account, asked.id, asked.changes())
-        return self._object(asked.id, caller)
+        return await self._noted(await self.lifecycle.update(caller.account, asked.id, asked.changes()), caller)
 
     async def strategy_deploy(self, caller: Asker, asked: request.StrategyDeploy) -> reply.StrategyObject:
         """Let one trade."""

@@ -187,8 +187,7 @@ class Dialect:
         """Create a draft out of either form."""
         definition = definition_of(asked, self.instruments())
         strategy = await self.lifecycle.create(caller.account, definition, user=caller.user)
-        told, notes = await self._told(strategy.id), await self.operations.notes(strategy)
-        return shapes.Told(strategy=msgspec.structs.replace(told.strategy, notes=notes)) if notes else told
+        return await self._noted(strategy.id, await self.operations.notes(strategy))
 
     async def dialect_get(self, caller: Speaker, asked: request.Addressed) -> shapes.Told:
         """Show one."""
@@ -200,8 +199,8 @@ class Dialect:
         strategy = self._member(caller, asked.id).strategy
         changes = changes_of(strategy.definition, asked, self.instruments())
         change = request.StrategyUpdate(id=asked.id, **changes)
-        await self.operations.strategy_update(_owner(caller, strategy), change)
-        return await self._told(asked.id)
+        changed = await self.operations.strategy_update(_owner(caller, strategy), change)
+        return await self._noted(asked.id, changed.notes or ())
 
     async def dialect_delete(self, caller: Speaker, asked: request.Addressed) -> shapes.Gone:
         """Delete one, for the user who made it or for whoever has a key of its account."""
@@ -323,6 +322,11 @@ class Dialect:
             figures=tuple(_figures(each, positions) for each, positions in zip(family, held, strict=True)),
             bindings=member.bindings,
         )
+
+    async def _noted(self, id: str, notes: tuple[str, ...]) -> shapes.Told:
+        """Show one with what to know of it."""
+        told = await self._told(id)
+        return shapes.Told(strategy=msgspec.structs.replace(told.strategy, notes=notes)) if notes else told
 
     async def _told(self, id: str) -> shapes.Told:
         place = await self._whereabouts(id)

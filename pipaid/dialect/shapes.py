@@ -36,6 +36,10 @@ Word = Annotated[str, Meta(min_length=1, max_length=64, description="1 to 64 cha
 Kind = Literal["config", "prompt", "code"]
 ExecutionMode = Literal["llm_only", "rule_then_llm", "rule_only", "hybrid_validator", "multi_agent"]
 Minutes = Annotated[int, Meta(ge=1, le=10_080, description="a whole number of minutes from 1 to 10080")]
+Hours = Annotated[
+    tuple[Annotated[int, Meta(ge=0, le=23)], ...],
+    Meta(max_length=24, description="hours of the day from 0 to 23 in which nothing is entered"),
+]
 
 
 class ListAsked(Request, frozen=True, kw_only=True):
@@ -65,6 +69,8 @@ class Described(Request, frozen=True, kw_only=True):
     context_tfs: Annotated[tuple[Timeframe, ...], Meta(max_length=8, description="timeframes")] | UnsetType = UNSET
     trigger_type: Literal["candle_close", "interval"] | UnsetType = UNSET
     interval_minutes: Minutes | UnsetType = UNSET
+    skip_hours: Hours | UnsetType = UNSET
+    skip_hours_timezone: Word | UnsetType = UNSET
     capital: Capital | UnsetType = UNSET
     leverage: Leverage | UnsetType = UNSET
 
@@ -165,8 +171,8 @@ class ExecutionState(msgspec.Struct, frozen=True, kw_only=True):
 class StrategyTold(msgspec.Struct, frozen=True, kw_only=True):
     """A strategy with the fields of both forms; `rules` and `execution_config` are there where rules decide.
 
-    `owner` is the user who made it, if a user did and not a key; `notes`, where it is created, what to know of it;
-    `bindings` are the accounts that it is bound to, if it is; `follows` is whom it is bound to this account for.
+    `owner` is the user who made it, if a user did and not a key; `notes`, where it is made or changed, what to know of
+    it; `bindings` are the accounts that it is bound to, if it is; `follows` is whom it is bound to this account for.
     """
 
     id: str
@@ -184,6 +190,10 @@ class StrategyTold(msgspec.Struct, frozen=True, kw_only=True):
     maintenance_enabled: bool
     llm_provider: str | None
     llm_model: str | None
+    trigger_type: str
+    interval_minutes: int | None
+    skip_hours: tuple[int, ...]
+    skip_hours_timezone: str
     template_id: str
     account_id: str
     owner: str | None

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from pipaid.dialect.shapes import ExecutionState, Row, RuleSet, StrategyTold
 from pipaid.dialect.status import SPOKEN, Spoken, standing_of
-from pipaid.dialect.writing import ANALYST, REWARD_FACTOR, RULES
+from pipaid.dialect.writing import ANALYST, REWARD_FACTOR, RULES, SCHEDULE
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import iso_seconds
 from pipaid.model.money import ZERO, exact_sum
@@ -62,6 +62,7 @@ def strategy_told(
     """Return a strategy whole; `defaults` are in force where an execution config says nothing."""
     definition = strategy.definition
     rules, asked = definition.template_id == RULES, definition.params if definition.template_id == ANALYST else {}
+    schedule: Mapping[str, Any] = definition.params.get(SCHEDULE) or {}
     kind = "config" if rules else "prompt" if definition.template_id == ANALYST else "code"
     return StrategyTold(
         id=strategy.id,
@@ -79,6 +80,10 @@ def strategy_told(
         maintenance_enabled=bool(asked.get("maintenance_enabled", False)),
         llm_provider=_text(asked.get("llm_provider")),
         llm_model=_text(asked.get("llm_model")),
+        trigger_type=str(schedule.get("trigger", "candle_close")),
+        interval_minutes=schedule.get("interval_minutes"),
+        skip_hours=tuple(schedule.get("skip_hours") or ()),
+        skip_hours_timezone=str(schedule.get("skip_hours_timezone") or schedule.get("timezone", "UTC")),
         template_id=definition.template_id,
         account_id=strategy.account,
         owner=strategy.user or None,

@@ -21,13 +21,23 @@ QUOTE: Final = "USDT"
 RULE_PARAMS: Final = ("entry", "exit", "reward_factor", "execution_config")
 ANALYST_PARAMS: Final = (
     "strategy_type", "execution_mode", "maintenance_enabled", "llm_provider", "llm_model", "custom_prompt",
-    "context_tfs", "trigger_type", "interval_minutes",
+    "context_tfs",
 )  # fmt: skip
+# When it is asked is said to any template under one param, where these have other names.
+SCHEDULE: Final = "schedule"
+SCHEDULE_PARAMS: Final[Mapping[str, str]] = {
+    "trigger_type": "trigger",
+    "interval_minutes": "interval_minutes",
+    "skip_hours": "skip_hours",
+    "skip_hours_timezone": "skip_hours_timezone",
+}
 # A body with one of these is of the second form.
 _MARKS: Final = ("strategy_type", "execution_mode", "primary_tf")
 _RULE_FIELDS: Final = frozenset({"name", "asset", "leverage", *RULE_PARAMS})
-_ANALYST_FIELDS: Final = frozenset({"name", "symbols", "primary_tf", "capital", "leverage", *ANALYST_PARAMS})
-_COMMON_FIELDS: Final = frozenset({"name", "asset", "symbols", "primary_tf", "capital", "leverage"})
+_ANALYST_FIELDS: Final = frozenset(
+    {"name", "symbols", "primary_tf", "capital", "leverage", *ANALYST_PARAMS, *SCHEDULE_PARAMS}
+)
+_COMMON_FIELDS: Final = frozenset({"name", "asset", "symbols", "primary_tf", "capital", "leverage", *SCHEDULE_PARAMS})
 _CODE: Final = "names a template that is installed: POST /v1/strategies takes it as template_id"
 # In which candles a strategy with such a rule decides: none has half an hour, and two quarters are one.
 CANDLES: Final[Mapping[str, Timeframe]] = {
@@ -66,6 +76,8 @@ def changes_of(before: StrategyDefinition, asked: UpdateAsked, instruments: Mapp
     if "primary_tf" in given:
         changes["timeframe"] = _primary(given["primary_tf"], mistakes)
     params = {name: _plain(given[name]) for name in own if name in given}
+    if scheduled := _schedule(given):
+        params[SCHEDULE] = {**before.params.get(SCHEDULE, {}), **scheduled}
     if params:
         changes["params"] = {**before.params, **params}
     if before.template_id == RULES and ("entry" in params or "exit" in params):
@@ -126,12 +138,20 @@ def _analyst(given: Mapping[str, Any]) -> StrategyDefinition:
     return StrategyDefinition(
         name=given["name"],
         template_id=ANALYST,
-        params={name: _plain(given[name]) for name in ANALYST_PARAMS if name in given},
+        params={
+            **{name: _plain(given[name]) for name in ANALYST_PARAMS if name in given},
+            **({SCHEDULE: scheduled} if (scheduled := _schedule(given)) else {}),
+        },
         symbols=given["symbols"],
         timeframe=timeframe,
         capital=given.get("capital", BALANCE),
         leverage=given.get("leverage", 1),
     )
+
+
+def _schedule(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a body says of when a strategy is asked, as templates take it."""
+    return {ours: _plain(given[theirs]) for theirs, ours in SCHEDULE_PARAMS.items() if theirs in given}
 
 
 def _decided_in(params: Mapping[str, Any], mistakes: _Mistakes) -> Timeframe:

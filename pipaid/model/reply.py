@@ -83,7 +83,7 @@ class StrategyObject(Reply, frozen=True, kw_only=True):
     """A strategy, in the same shape from every operation that answers with one.
 
     `restarting` says what it crashed with while it waits for its next start, and how many of those it has; `notes`,
-    where it is created, what to know of it, such as how often its rules would have entered; `bindings`, where it is
+    where it is made or changed, what to know of it, such as how often its rules would enter; `bindings`, where it is
     bound to accounts, which ones; `follows` the strategy that trades here because it is bound to this one's account.
     """
 

@@ -104,6 +104,26 @@ def test_a_body_of_the_other_form_is_a_question_to_a_model() -> None:
     )  # fmt: skip
 
 
+def test_when_it_is_asked_is_said_under_one_param() -> None:
+    hours = {
+        "trigger_type": "interval",
+        "interval_minutes": 30,
+        "skip_hours": [22, 23],
+        "skip_hours_timezone": "Europe/Rome",
+    }
+    before = defined({**ANALYST, **hours})
+
+    assert before.params["schedule"] == {
+        "trigger": "interval", "interval_minutes": 30, "skip_hours": [22, 23], "skip_hours_timezone": "Europe/Rome",
+    }  # fmt: skip
+    assert changed(before, interval_minutes=45)["params"] == {
+        **before.params, "schedule": {**before.params["schedule"], "interval_minutes": 45},
+    }  # fmt: skip
+    # It is the same for any template.
+    grid = make_definition(template_id="tpl_grid")
+    assert changed(grid, skip_hours=[3])["params"] == {**grid.params, "schedule": {"skip_hours": [3]}}
+
+
 @pytest.mark.parametrize(
     ("asset", "symbol"), [("BTC", "BTCUSDT"), ("BTCEUR", "BTCEUR"), ("ETH", "ETHUSDT"), ("SOL", "SOLEUR")]
 )
@@ -211,6 +231,10 @@ def test_a_bad_field_is_named_and_is_not_called_missing(changes: dict[str, Any],
         ({"symbols": ["EUR/USD"]}, "symbols"),
         ({"entry": [TRIGGER]}, "entry"),
         ({"module_path": "os"}, "module_path"),
+        ({"trigger_type": "cron"}, "trigger_type"),
+        ({"interval_minutes": 0}, "interval_minutes"),
+        ({"skip_hours": [24]}, "skip_hours"),
+        ({"skip_hours": list(range(24)) * 2}, "skip_hours"),
     ],
 )
 def test_a_bad_field_of_the_other_form_is_named(changes: dict[str, Any], field: str) -> None:

@@ -43,8 +43,10 @@ def test_the_published_strategy_is_told_that_its_rules_never_held_together(daemo
     assert made["params"] == PUBLISHED["params"]
     (note,) = made["notes"]
     assert note.startswith("BTCUSDT: the entry rules never held together in the 2880 candles of 1h from 2025-02-01")
-    # Only who made it is told; its shape is that of every other from then on.
+    # Only who made or changed it is told; its shape is that of every other from then on.
     assert "notes" not in daemon.ask("strategy.get", id=made["id"])
+    (again,) = daemon.ask("strategy.update", id=made["id"], symbols=["ETHUSDT"])["notes"]
+    assert again.startswith("ETHUSDT: ")
 
 
 def test_rules_of_several_timeframes_trade_on_paper_and_are_explained(daemon: Daemon) -> None:
