@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
-from attrs import define
+from attrs import define, field
 
 from actors.actor import Asker, Employed, Failures, Guard, Writer, told_cause, without_cancelled
 from pipaid.engine.assembly import Memory, larger_timeframes
@@ -118,6 +118,9 @@ class Answers:
     instruments: Callable[[], Mapping[str, Instrument]]
     books: Callable[[bool], Book]
     guard: Guard
+    lacking: Callable[[StrategyDefinition, type[Template]], tuple[str, ...]] = field(
+        default=lambda definition, template: ()
+    )
 
     async def strategy_create(self, caller: Asker, asked: request.StrategyCreate) -> reply.StrategyObject:
         """Create a draft."""
@@ -132,13 +135,15 @@ class Answers:
     async def notes(self, strategy: Strategy) -> tuple[str, ...]:
         """Return what to know of a strategy as it is defined; nothing if that cannot be found out."""
         definition, template = strategy.definition, self.catalogue.get(strategy.definition.template_id)
-        if not template.foretells:
-            return ()
+        lacking: tuple[str, ...] = ()
         try:
+            lacking = self.lacking(definition, template)
+            if not template.foretells:
+                return lacking
             read = self.guard.run(0, larger_timeframes, definition, template)
             timeframes = (definition.timeframe, *read)
             pasts = await pasts_of(self.past, definition.symbols, timeframes, self.quotes.now_ms)
-            return self.guard.run(0, notes_on, definition, template, pasts)
+            return (*lacking, *self.guard.run(0, notes_on, definition, template, pasts))
         except (PipaidError, OSError) as trouble:
             reason = str(trouble)
         except BaseException as trouble:  # a template's code runs in there, with all it may do
@@ -146,7 +151,7 @@ class Answers:
                 raise
             reason = told_cause(trouble)
         log.warning("strategy.unforetold", strategy_id=strategy.id, reason=reason)
-        return ()
+        return lacking
 
     async def strategy_list(self, caller: Asker, asked: request.StrategyList) -> reply.StrategyPage:
         """List strategies, newest first."""

@@ -107,12 +107,11 @@ class Consultant:
 
     def consult(self, question: Question, answered: Answered) -> None:
         """Take a question that is durable; `answered` is called once, at once if it is not even sent."""
-        line = self.lines.get(question.provider)
-        tariff = self.tariffs.get((question.provider, question.model))
-        if line is None or tariff is None:
-            why = missing(question.provider, question.model, known=line is not None)
-            self._end(question, _unsent(question, Verdict.UNCONFIGURED, why), answered)
+        lack = self.lacks(question.provider, question.model)
+        if lack:
+            self._end(question, _unsent(question, Verdict.UNCONFIGURED, lack), answered)
             return
+        line, tariff = self.lines[question.provider], self.tariffs[question.provider, question.model]
         objection = self._objection(question, line)
         if objection:
             self._end(question, _unsent(question, Verdict.REFUSED, objection), answered)
@@ -123,6 +122,15 @@ class Consultant:
             self._early.append(errand)
         else:
             self._nursery.start_soon(self._carry, line, errand)
+
+    def lacks(self, provider: str, model: str) -> str:
+        """Say what to add to the configuration so that a model can be asked, or nothing if it can."""
+        if provider in self.lines and (provider, model) in self.tariffs:
+            return ""
+        table = f"llm.providers.{provider or 'NAME'}"
+        also = "" if provider in self.lines else f'[{table}] with kind = "anthropic" or "openai" and its key_file, and '
+        prices = f'[{table}.models."{model or "NAME"}"] with read and written, the prices'
+        return f'model "{model}" of provider "{provider}" is not configured: add {also}{prices}'
 
     def _objection(self, question: Question, line: Line) -> str:
         told = question.system + question.prompt
@@ -258,14 +266,6 @@ class Consultant:
 def _unsent(question: Question, verdict: Verdict, error: str) -> Answer:
     """Return why a question was not sent: nothing is paid for it."""
     return Answer(question_id=question.id, verdict=verdict, error=error, tokens_in=0, tokens_out=0)
-
-
-def missing(provider: str, model: str, *, known: bool) -> str:
-    """Say what to add to the configuration so that a model of a provider, which may be `known`, can be asked."""
-    table = f"llm.providers.{provider or 'NAME'}"
-    also = "" if known else f'[{table}] with kind = "anthropic" or "openai" and its key_file, and '
-    prices = f'[{table}.models."{model or "NAME"}"] with read and written, the prices'
-    return f'model "{model}" of provider "{provider}" is not configured: add {also}{prices}'
 
 
 def _more(

@@ -186,6 +186,7 @@ class Daemon:
             intensity=Intensity.of(self.config),
             overruns_max=self.config.guard.overruns_max,
             lockstep=lockstep,
+            tariffs=self.config.llm.tariffs,
         )
 
     def _actor(self, strategy: Strategy, load: Callable[[], Awaitable[Session]]) -> Employed:
@@ -201,6 +202,7 @@ class Daemon:
             on_interest=self._seat,
             on_become=self.roster.became,
             on_stray=lambda stray: self.posts.take(stray),
+            consult=lambda question, answered: self.consultant.consult(question, answered),
         )
 
     def _seat(self, actor: Employed, symbol: str) -> None:
@@ -219,6 +221,7 @@ class Daemon:
             hindered=lambda: self.conditions.blocking,
         )
         self.conditions.on_change = self.portfolio.heed
+        self.consultant = consultant_of(self)
         self.checks = checks_of(self)
         self.lifecycle = Lifecycle(
             world=self.world,
@@ -230,11 +233,11 @@ class Daemon:
             forget_lots=lambda dry, lots: self.posts[dry].desk.forget_lots(lots),
             short=lambda: self.conditions.holds(Condition.MEMORY),
             permit=lambda account, dry_run: self.callers.accounts.permit(account, dry_run=dry_run),
+            able=self.checks.able,
         )
         self.backtests = backtests_of(self)
         master = master_key(self.config.daemon.state_dir, self.world).reveal()
         self.hooks = hooks_of(self, master)
-        self.consultant = consultant_of(self)
         self.hub = Hub(self.recorder, Owners(roster, self.backtests), self.hooks.notice)
         self.callers = callers_of(self.recorder, self.world, master, self._expel)
         self.families = Families(self.lifecycle, self.roster)
@@ -268,6 +271,7 @@ class Daemon:
             instruments=lambda: self.feed.instruments,
             books=self.books.__getitem__,
             guard=self.guard,
+            lacking=self.checks.lacking,
         )
         self.rehearsal = Rehearsal({post.name: post.desk for post in self.posts.all.values()}, self.feed.market)
         repeats = Repeats(JournalMemory(self.recorder), world.clock)

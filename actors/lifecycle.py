@@ -123,6 +123,7 @@ class Lifecycle:
     forget_lots: Callable[[bool, list[str]], None]
     short: Callable[[], bool] = bool
     permit: Callable[[str, bool], None] = field(default=lambda account, dry_run: None)
+    able: Callable[[StrategyDefinition, type[Template]], None] = field(default=lambda definition, template: None)
     closed: str = ""
 
     def admit(self, *, roomy: bool = False) -> None:
@@ -236,6 +237,7 @@ class Lifecycle:
         self.permit(before.account, terms.dry_run)
         run = run_of(before, terms, id=random_id("run", self.world.ids.entropy(6)), now_ms=self.venue_ms())
         template = self.checked(before.definition, capital=run.capital, leverage=run.leverage)
+        self.able(before.definition, template)
         after = deployed(before, run, template_version=template.version, now_us=self.world.clock.now_us())
         return after, self._told(after, deployed_event(after))
 

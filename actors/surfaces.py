@@ -62,12 +62,14 @@ class Parts(Protocol):
     callers: Callers
     recorder: Recorder
     feed: Feed
+    consultant: Consultant
 
 
 def checks_of(parts: Parts) -> Checks:
-    """Return the check of definitions, which knows what held the daemon up before."""
+    """Return the check of definitions, which knows what held the daemon up before, and which models can be asked."""
     stood = stalled(parts.journal, Phase.CHECKING)
-    return Checks(parts.roster.catalogue.get, lambda: parts.feed.instruments, parts.guard, stood)
+    lacks = parts.consultant.lacks
+    return Checks(parts.roster.catalogue.get, lambda: parts.feed.instruments, parts.guard, stood, lacks)
 
 
 def bindings_of(parts: Parts) -> Bindings:

@@ -54,6 +54,23 @@ def check_definition(
     return params
 
 
+def asks_models(template: type[Template]) -> bool:
+    """Tell whether strategies of a template may ask any models."""
+    return next(kind for kind in template.__mro__ if "asks" in vars(kind)) is not Template
+
+
+def models_of(definition: StrategyDefinition, template: type[Template]) -> tuple[tuple[str, str], ...]:
+    """Return the models that a strategy asks, each once, by provider and name; the params must be valid."""
+    params: Any = structure_params(
+        template,
+        definition.params,
+        symbols=definition.symbols,
+        timeframe=definition.timeframe,
+        capital=definition.capital,
+    )
+    return tuple(dict.fromkeys((str(provider), str(model)) for provider, model in template.asks(params)))
+
+
 def definition_number(definition: StrategyDefinition, template: type[Template]) -> int:
     """Return the number that stands for this definition, whatever its name, under this version of its template."""
     what = (msgspec.structs.replace(definition, name=""), template.version)

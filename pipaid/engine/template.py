@@ -280,6 +280,11 @@ class Template:
         return Guards(risk=cls.risk_defaults)
 
     @classmethod
+    def asks(cls, params: Any) -> Sequence[tuple[str, str]]:
+        """Return the models that a strategy of some params asks, by provider and name: it runs where all are known."""
+        return ()
+
+    @classmethod
     def remarks(cls, params: Any, capital: Decimal) -> Sequence[str]:
         """Return what to know about valid params, such as those that have no effect."""
         return ()
