@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from decimal import Decimal
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from attrs import frozen
@@ -23,6 +23,7 @@ from pipaid.engine.plan import Plan
 from pipaid.errors import InvalidParameter
 from pipaid.model.moment import iso_seconds
 from pipaid.optimising.cluster import Cluster
+from pipaid.optimising.placing import path_of, placed
 from pipaid.optimising.processes import Processes
 from pipaid.optimising.scoring import METRICS, Candidate, Score, Window, ranked, walked, windows
 from pipaid.optimising.space import METHODS, Space, candidates, values_of
@@ -71,8 +72,9 @@ def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: s
     space = dict(map(values_of, wanted.params))
     chooser = _chooser(space, wanted)
     make = partial(backtest_of, definition, asked)
-    plan = make().plan()
-    _check_names(space, plan)
+    first = make()
+    plan = first.plan()
+    _check_names(space, plan, first.params)
     parts = windows(plan.begin_ms, plan.end_ms, count=wanted.windows, held_out=_share(wanted.held_out))
     crew = _crew(make, Exam(tuple(parts), wanted.metric), wanted, chooser.count)
     quiet = terminal.as_json or not terminal.console.is_terminal
@@ -97,13 +99,14 @@ def sweep(terminal: Terminal, what: str, asked: Asked, wanted: Sweep, *, name: s
     return Exit.REFUSED if all(one.failed for one in found) else Exit.OK
 
 
-def _check_names(space: Space, plan: Plan) -> None:
+def _check_names(space: Space, plan: Plan, params: Mapping[str, Any]) -> None:
     known = param_specs(plan.template.params_type)
-    for name in space:
-        if name not in known:
+    for name, values in space.items():
+        if path_of(name)[0] not in known:
             raise InvalidParameter(
                 f"--param {name:.40}: {plan.template.id} has no such param; it has {', '.join(known)}"
             )
+        placed(params, {name: values[0]})
 
 
 def _chooser(space: Space, wanted: Sweep) -> Chooser:

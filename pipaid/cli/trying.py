@@ -91,7 +91,8 @@ def optimise(
     what: What,
     *,
     param: Annotated[
-        list[str], typer.Option("--param", help="what to try: name=5,10,20 or name=first:last:step", metavar="NAME=…")
+        list[str],
+        typer.Option("--param", help="what to try: name=5,10,20, entry[0].params.window=10:20:2", metavar="NAME=…"),
     ],
     name: Name = "",
     since: Since = "",

@@ -16,6 +16,7 @@ from attrs import evolve
 from pipaid.backtesting import Backtest
 from pipaid.errors import InvalidParameter, PipaidError
 from pipaid.model.backtest import BacktestResult
+from pipaid.optimising.placing import placed
 
 METRICS: Final = ("sharpe", "sortino", "calmar", "cagr", "expected_value")
 WINDOWS_MAX: Final = 100
@@ -96,7 +97,7 @@ def judged(backtest: Backtest, params: Mapping[str, Any], parts: Sequence[Window
     try:
         # Looked up once, and not for each part.
         template = backtest.template_class()
-        whole = evolve(backtest, template=template, params={**backtest.params, **params})
+        whole = evolve(backtest, template=template, params=placed(backtest.params, params))
         for number, part in enumerate(parts):
             seen = evolve(whole, start=part.begin_ms, end=part.until_ms - 1).run().raw
             unseen = evolve(whole, start=part.until_ms, end=part.end_ms - 1).run().raw

@@ -60,6 +60,28 @@ def asked(store: CandleStore, **given: Any) -> Asked:
     return Asked(**{**fields, **given}, charges=Charges(**charged))
 
 
+RULES = """
+[[strategy]]
+name = "ruled"
+template_id = "tpl_rules"
+symbols = ["BTCUSDT"]
+timeframe = "5m"
+capital = "10000.00"
+[[strategy.params.entry]]
+name = "price_above_ema"
+signal_type = "TRIGGER"
+timeframe = "5m"
+params = { window = 3 }
+[[strategy.params.entry]]
+name = "is_above_sma"
+signal_type = "FILTER"
+timeframe = "5m"
+params = { window = 10 }
+[strategy.params.execution_config]
+cooldown_bars = 0
+"""
+
+
 def declared(folder: Path, text: str = DECLARED) -> str:
     path = folder / "strategies.toml"
     path.write_text(text, encoding="utf-8")
@@ -323,6 +345,18 @@ def test_a_sweep_shows_every_set_and_what_would_have_been_chosen(tmp_path: Path)
     assert "walking forward: the best of each window, on what came after it" in lines
 
 
+def test_a_sweep_reaches_params_within_params(tmp_path: Path) -> None:
+    seen = streams(as_json=True)
+    wanted = sweep_of(["params.entry[1].params.window=5,20", "execution_config.atr_period=3:21:18"])
+
+    code = sweep(seen.terminal, declared(tmp_path, RULES), asked(stored(tmp_path / "candles")), wanted, name="")
+
+    told = json.loads(seen.out.getvalue())["candidates"]
+    assert (code, len(told), {one["failed"] for one in told}) == (Exit.OK, 4, {""})
+    # Each of them changes what is traded.
+    assert len({json.dumps(one["scores"]) for one in told}) == 4
+
+
 def test_a_sweep_tells_programs_all_of_it(tmp_path: Path) -> None:
     told = json.loads(swept(tmp_path, as_json=True, method="random", tries=3).out.getvalue())
 
@@ -338,6 +372,8 @@ def test_a_sweep_tells_programs_all_of_it(tmp_path: Path) -> None:
         ({"method": "luck"}, "--method 'luck': one of grid, random, tpe"),
         ({"scheduler": "moon"}, "scheduler: 'moon' is no address such as tcp://"),
         ({"params": ["fast=2", "speed=1,2"]}, "--param speed: tpl_momentum has no such param; it has fast, "),
+        ({"params": ["fast.window=1,2"]}, "param fast.window: the strategy has nothing at 'window'"),
+        ({"params": ["fast..x=1,2"]}, "param 'fast..x': write a name, or a path such as"),
         ({"metric": "luck"}, "--metric 'luck': one of sharpe"),
         ({"jobs": 0}, "--jobs and --tries: 1 or more"),
         ({"jobs": 513}, "at most 512 jobs"),
