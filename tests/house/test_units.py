@@ -210,6 +210,7 @@ def test_the_verifier_would_find_a_mistake(tmp_path: Path) -> None:
         ("pipaid.service", (), LOOPBACK_TENTHS_MAX),
         ("pipaid.service", ("paper.conf",), PAPER_TENTHS_MAX),
         ("pipaid.service", ("webhooks.conf",), CONNECTED_TENTHS_MAX),
+        ("pipaid.service", ("models.conf",), CONNECTED_TENTHS_MAX),
         ("pipaid-api.service", (), LOOPBACK_TENTHS_MAX),
     ],
 )
