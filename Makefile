@@ -28,7 +28,7 @@ PYTEST = $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dis
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## watch five strategies trade on a synthetic market (SECONDS=20 ends it by itself)
+demo: ## watch six strategies trade on a synthetic market (SECONDS=20 ends it by itself)
 	@.ci/environment run
 	@$(BIN)/pipaid demo $(if $(SECONDS),--seconds $(SECONDS))
 
