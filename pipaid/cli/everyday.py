@@ -58,7 +58,7 @@ def demo(
         Path | None, typer.Option("--state", help="keep the state here (default: a temporary directory)")
     ] = None,
 ) -> int:
-    """Watch five strategies trade on a made-up market.
+    """Watch six strategies trade on a made-up market.
 
     A daemon is started for it, with time compressed; it and its state are gone when the demo ends. With --seconds it
     ends by itself, and says whether at least four strategies traded.

@@ -30,10 +30,10 @@ def daemons_of(folder: Path) -> list[int]:
 
 
 def test_it_ends_by_itself_and_at_least_four_strategies_traded(temporary: Path) -> None:
-    ended = pipaid("demo", "--seconds", "10", cwd=temporary, TMPDIR=str(temporary))
+    ended = pipaid("demo", "--seconds", "8", cwd=temporary, TMPDIR=str(temporary))
 
     assert ended.code == 0, ended.err
-    assert "5 of 5 strategies traded" in ended.out or "4 of 5 strategies traded" in ended.out
+    assert any(f"{traded} of 6 strategies traded" in ended.out for traded in (4, 5, 6))
     assert "commits/s" in ended.out
     assert list(temporary.iterdir()) == []
     assert daemons_of(temporary) == []
@@ -44,7 +44,7 @@ def test_programs_get_the_summary_alone(temporary: Path) -> None:
 
     results = msgspec.json.decode(ended.out)["data"]
     assert ended.code == 0, ended.err
-    assert len(results) == 5
+    assert len(results) == 6
     assert sum(result["fills"] > 0 for result in results) >= 4
 
 
