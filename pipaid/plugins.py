@@ -36,6 +36,7 @@ _CALLBACKS: Final = (
     "on_trade",
     "on_trades",
     "on_released",
+    "on_answer",
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipaid.engine.guards import Guards, LossPause
 from pipaid.engine.knobs import (
     choice_param,
+    choices_param,
     decimal_param,
     flag_param,
     free_param,
@@ -20,9 +21,12 @@ from pipaid.engine.knobs import (
     text_param,
 )
 from pipaid.engine.params import RiskParams
+from pipaid.engine.spending import Allowance
 from pipaid.engine.template import (
     Alarm,
     CancelEntries,
+    Conclude,
+    Consult,
     Enter,
     Entry,
     Exit,
@@ -36,6 +40,7 @@ from pipaid.engine.template import (
 )
 from pipaid.errors import InvalidParameter
 from pipaid.model.candle import Candle, MarketTrade
+from pipaid.model.consult import Answer, Question, Tariff, Verdict
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Fill, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
@@ -54,6 +59,8 @@ if TYPE_CHECKING:
 __all__ = [
     "EVERY",
     "Alarm",
+    "Allowance",
+    "Answer",
     "AsyncClient",
     "Backtest",
     "CancelEntries",
@@ -61,7 +68,9 @@ __all__ = [
     "Candles",
     "Client",
     "CloseReason",
+    "Conclude",
     "Condition",
+    "Consult",
     "Direction",
     "Enter",
     "Entry",
@@ -79,17 +88,21 @@ __all__ = [
     "OrderType",
     "Position",
     "Protect",
+    "Question",
     "Result",
     "RiskParams",
     "Rule",
     "Series",
     "Side",
+    "Tariff",
     "Template",
     "Timeframe",
     "Trades",
+    "Verdict",
     "View",
     "Wakes",
     "choice_param",
+    "choices_param",
     "decimal_param",
     "find_signal",
     "flag_param",

@@ -251,7 +251,7 @@ class Rules(Template):
         for lot in lots:
             if view.exiting(lot.id):
                 continue
-            gain = (candle.close - lot.entry_price) / lot.entry_price
+            gain = lot.direction.sign * (candle.close - lot.entry_price) / lot.entry_price
             if told:
                 yield Exit(position_id=lot.id)
             elif self._execution.is_over(candle.close_time_ms - lot.opened_at_ms, gain):

@@ -15,7 +15,9 @@ from pipaid.model.money import parse_decimal, plain
 
 KEY: Final = "pipaid.param"
 TEXT_MAX: Final = 200
-Kind = Literal["integer", "decimal", "number", "choice", "flag", "text", "free", "refused", "object", "list", "table"]
+Kind = Literal[
+    "integer", "decimal", "number", "choice", "flag", "text", "free", "refused", "choices", "object", "list", "table"
+]
 # What is made of other knobs.
 NESTED: Final = frozenset({"object", "list", "table"})
 
@@ -25,7 +27,8 @@ class ParamSpec:
     """What one knob takes. Bounds are inclusive, but `above`; `less_than` names the knob that must be larger.
 
     An object, and each element of a list or table, is made of the knobs of `of`; a table has only the keys among
-    `choices`, a list at most `most` elements.
+    `choices`, a list at most `most` elements. Choices are several different ones of `choices`. A text has at most
+    `most` characters, or as many as names have.
     """
 
     kind: Kind
@@ -54,9 +57,12 @@ class ParamSpec:
                 raise ValueError(f"must be one of {', '.join(self.choices)}, got {value!r:.60}")
             return value
         if self.kind == "text":
-            if not isinstance(value, str) or not 1 <= len(value) <= TEXT_MAX:
-                raise ValueError(f"must be a text of 1 to {TEXT_MAX} characters, got {value!r:.60}")
+            most = self.most or TEXT_MAX
+            if not isinstance(value, str) or not 1 <= len(value) <= most:
+                raise ValueError(f"must be a text of 1 to {most} characters, got {value!r:.60}")
             return value
+        if self.kind == "choices":
+            return self._chosen(value)
         if self.kind == "free":
             return dict(mapping_of(value))
         return self._number(value)
@@ -70,6 +76,17 @@ class ParamSpec:
         if self.high is not None:
             parts.append(f"to {plain(self.high)}")
         return " ".join(parts)
+
+    def _chosen(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list, got {value!r:.60}")
+        words = cast("Sequence[object]", value)
+        wrong = [word for word in words if not isinstance(word, str) or word not in self.choices]
+        if wrong:
+            raise ValueError(f"must hold only {', '.join(self.choices)}, got {wrong[0]!r:.60}")
+        if len(set(words)) != len(words):
+            raise ValueError(f"must hold each word once, got {value!r:.60}")
+        return tuple(str(word) for word in words)
 
     def _number(self, value: object) -> int | Decimal:
         if self.kind == "integer":
@@ -145,9 +162,14 @@ def refused_param(reason: str) -> Any:
     return declared(ParamSpec(kind="refused", description=reason), None)
 
 
-def text_param(description: str) -> Any:
-    """Declare a required text."""
-    return declared(ParamSpec(kind="text", description=description), attrs.NOTHING)
+def choices_param(description: str, *, choices: Sequence[str]) -> Any:
+    """Declare a list of different words out of a few; none by default."""
+    return declared(ParamSpec(kind="choices", description=description, choices=tuple(choices)), ())
+
+
+def text_param(description: str, *, most: int = 0) -> Any:
+    """Declare a required text of so many characters at most, or of as many as names have."""
+    return declared(ParamSpec(kind="text", description=description, most=most), attrs.NOTHING)
 
 
 def free_param(description: str) -> Any:

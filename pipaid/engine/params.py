@@ -37,6 +37,7 @@ _TYPES: Final[Mapping[str, list[str]]] = MappingProxyType(
         "number": ["number", "string"],
         "choice": ["string"],
         "text": ["string"],
+        "choices": ["array"],
         "flag": ["boolean"],
         "free": ["object"],
     }
@@ -344,6 +345,8 @@ def _knob_schema(spec: ParamSpec) -> dict[str, Any]:
     schema["description"] = f"{spec.description} ({note})" if note else spec.description
     if spec.kind == "choice":
         schema["enum"] = list(spec.choices)
+    if spec.kind == "choices":
+        schema |= {"items": {"type": "string", "enum": list(spec.choices)}, "uniqueItems": True}
     if spec.kind in ("decimal", "number"):
         schema |= {"format": "decimal", "pattern": _DECIMAL_PATTERN}
     bounds = (("minimum", spec.low), ("maximum", spec.high), ("exclusiveMinimum", spec.above))
@@ -376,6 +379,8 @@ def _as_json(spec: ParamSpec, value: Any) -> Any:
         return plain(value)
     if spec.kind == "object":
         return filled(value)
+    if spec.kind == "choices":
+        return list(value)
     if spec.kind == "list":
         return [filled(each) for each in value]
     return {name: filled(each) for name, each in value.items()} if spec.kind == "table" else value

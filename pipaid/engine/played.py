@@ -210,6 +210,13 @@ class PlayedSeries:
                 played = self._borrowed[feature] = BorrowedFeature(self.lender.standing, timeframe, feature.bare)
         return played
 
+    def recent(self, count: int, timeframe: Timeframe | None = None) -> Sequence[Candle]:
+        """Return the candles up to the one reached, oldest first."""
+        if timeframe is not None and timeframe is not self.candles.timeframe:
+            assert self.lender is not None, "a series of a larger timeframe borrows nothing"
+            return self.lender.standing(timeframe).recent(count)
+        return [self.candles.candle(at) for at in range(max(0, self.index + 1 - count), self.index + 1)]
+
     def truths(self, condition: Condition, first: int, end: int) -> Truths:
         """Return at which candles from one on and before another a condition of their own timeframe holds."""
         truths: Truths = np.zeros(end - first, dtype=np.bool_)

@@ -163,6 +163,13 @@ class View(Protocol):
         """Return the last closed candle, or nothing if none is known yet."""
         ...
 
+    def candles(self, count: int, timeframe: Timeframe | None = None) -> Sequence[Candle]:
+        """Return the last closed candles, oldest first and as many as are kept, of a larger timeframe if one is named.
+
+        Of a larger one a feature has to be declared. All but the last are made of floats, good to 15 digits.
+        """
+        ...
+
     @property
     def price(self) -> Decimal:
         """Return the last known price, zero if none is known yet."""
@@ -195,6 +202,11 @@ class View(Protocol):
 
     def alive(self, tag: str) -> bool:
         """Tell whether an entry works, or a position is open, on the symbol under a tag: it is not entered again."""
+        ...
+
+    @property
+    def asking(self) -> bool:
+        """Tell whether a model is being asked about the symbol; until it has answered, no other question is sent."""
         ...
 
     def exiting(self, position_id: str) -> bool:

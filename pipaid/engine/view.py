@@ -11,7 +11,7 @@ from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
 from pipaid.model.position import Direction, Position
-from pipaid.signals.series import Condition, Feature, met
+from pipaid.signals.series import RECENT_MAX, Condition, Feature, met
 
 if TYPE_CHECKING:
     from pipaid.engine.holdings import Holdings
@@ -46,6 +46,10 @@ class SymbolView:
     def candle(self) -> Candle | None:
         """Return the last closed candle."""
         return self._series.last
+
+    def candles(self, count: int, timeframe: Timeframe | None = None) -> Sequence[Candle]:
+        """Return the last closed candles, oldest first, of a larger timeframe if one is named."""
+        return self._series.recent(min(count, RECENT_MAX), timeframe)
 
     @property
     def price(self) -> Decimal:
@@ -93,6 +97,11 @@ class SymbolView:
     def alive(self, tag: str) -> bool:
         """Tell whether an entry works, or a position is open, on the symbol under a tag."""
         return self._session.alive(self.symbol, tag)
+
+    @property
+    def asking(self) -> bool:
+        """Tell whether a model is being asked about the symbol."""
+        return self.symbol in self._session.brain.questions
 
     def exiting(self, position_id: str) -> bool:
         """Tell whether an exit the template wished for is working on that position."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from decimal import Decimal
 from itertools import chain
 from typing import Final, Literal, Protocol, get_args
 
@@ -18,6 +19,8 @@ from pipaid.signals.indicator import Constant, Indicator, Sample
 
 BLOCK: Final = 4096
 FEATURES_MAX: Final = 16_384
+# So many candles are kept at least, once there have been as many.
+RECENT_MAX: Final = BLOCK
 
 
 class Feature(msgspec.Struct, frozen=True, cache_hash=True):
@@ -113,6 +116,10 @@ class History(Protocol):
 
     def feature(self, feature: Feature) -> Reading:
         """Return a feature as of the last closed candle."""
+        ...
+
+    def recent(self, count: int, timeframe: Timeframe | None = None) -> Sequence[Candle]:
+        """Return the last closed candles, oldest first."""
         ...
 
 
@@ -272,6 +279,16 @@ class Series:
             return self._of(feature.timeframe).feature(feature.bare)
         return self._started(feature).indicator
 
+    def recent(self, count: int, timeframe: Timeframe | None = None) -> Sequence[Candle]:
+        """Return the last closed candles, oldest first; those before the last as the shortest text of their floats."""
+        if timeframe is not None and timeframe is not self.timeframe:
+            return self.larger[timeframe].recent(count)
+        if self.last is None or count < 1:
+            return ()
+        columns = (self.open, self.high, self.low, self.close, self.volume)
+        rows = zip(self.time_ms[-count:-1], *(column[-count:-1] for column in columns), strict=True)
+        return [*(Candle(self.symbol, self.timeframe, at, *map(_exact, values)) for at, *values in rows), self.last]
+
     def retain(self, feature: Feature) -> Indicator:
         """Keep a feature up to date until it is released as often as it was retained; return its indicator."""
         return self._retained(feature).indicator
@@ -423,6 +440,10 @@ class Series:
         updates: list[Callable[[Sample], None]] = [live.indicator.update for live in self._lives.values()]
         updates += [live.successor.update for live in self._lives.values() if live.successor is not None]
         return updates
+
+
+def _exact(number: float) -> Decimal:
+    return Decimal(repr(number))
 
 
 def met(condition: Condition, reading: Callable[[Feature], Reading]) -> bool:

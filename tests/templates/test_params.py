@@ -18,6 +18,7 @@ from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument
 from pipaid.plugins import load_templates
 from pipaid.sdk import Template, Timeframe
+from templates.analyst import Analyst
 from templates.breakout import Breakout
 from templates.dca import Dca
 from templates.grid import Grid
@@ -38,7 +39,10 @@ GOOD: dict[type[Template], dict[str, Any]] = {
             {"name": "is_above_sma", "signal_type": "FILTER", "timeframe": "1h", "params": {"window": 50}},
         ]
     },
+    Analyst: {"llm_provider": "main", "llm_model": "some-model"},
 }
+# Who asks nobody needs none.
+ASKING = frozenset(GOOD[Analyst])
 
 # Template, param, least and largest value that is taken, values just outside; written from the documented ranges.
 RANGES: list[tuple[type[Template], str, object, object, tuple[object, ...]]] = [
@@ -68,6 +72,16 @@ RANGES: list[tuple[type[Template], str, object, object, tuple[object, ...]]] = [
     (Breakout, "exit_lookback", 1, 500, (0, 501)),
     (Breakout, "atr_period", 2, 100, (1, 101)),
     (Breakout, "stop_atr", "0.1", "20", ("0.09", "20.1")),
+    (Analyst, "confidence_threshold", "0", "1", ("-0.01", "1.01")),
+    (Analyst, "candles_shown", 4, 200, (3, 201)),
+    (Analyst, "maintenance_interval_minutes", 1, 10_080, (0, 10_081)),
+    (Analyst, "budget_tokens_per_day", 0, 10**9, (-1, 10**9 + 1)),
+    (Analyst, "tokens_max", 64, 32_000, (63, 32_001)),
+    (Analyst, "patience_s", 1, 600, (0, 601)),
+    (Analyst, "stop_distance_min", "0", "0.19", ("-0.1", "0.2", "1.1")),
+    (Analyst, "stop_distance_max", "0.001", "1", ("0", "1.1")),
+    (Analyst, "price_move_max", "0.0001", "1", ("0", "1.1")),
+    (Analyst, "reward_factor", "0.9", "10", ("0.8", "10.1")),
 ]
 
 DEFAULTS: dict[type[Template], dict[str, object]] = {
@@ -81,6 +95,13 @@ DEFAULTS: dict[type[Template], dict[str, object]] = {
     Breakout: {"lookback": 24, "exit_lookback": 12, "atr_period": 14, "stop_atr": "2", "risk_per_trade": "0.01",
                "allow_short": False},
     Rules: {"exit": [], "reward_factor": 2, "composition": "strict"},
+    Analyst: {"execution_mode": "llm_only", "strategy_type": "prompt", "llm_provider": None, "llm_model": None,
+              "llm_price_read": None, "llm_price_written": None, "custom_prompt": None, "symbols_note": None,
+              "context_tfs": [], "candles_shown": 48, "confidence_threshold": 0.7, "allow_short": True,
+              "stop_distance_min": "0.0005", "stop_distance_max": "0.2", "price_move_max": "0.01",
+              "maintenance_enabled": False, "maintenance_interval_minutes": 60, "budget_money_per_day": "1",
+              "budget_tokens_per_day": 500_000, "tokens_max": 1_024, "patience_s": 60, "entry": [], "exit": [],
+              "reward_factor": 2, "composition": "strict"},
 }  # fmt: skip
 
 
@@ -116,7 +137,7 @@ def test_a_range_is_taken_to_its_ends_and_not_beyond(
     for value in outside:
         found = mistakes(partial(structured, kind, {**GOOD[kind], name: value}))
         # A pair out of order is told at the smaller side.
-        assert set(found) & {name, "fast", "exit_z"}
+        assert set(found) & {name, "fast", "exit_z", "stop_distance_min"}
 
 
 @pytest.mark.parametrize("kind", GOOD)
@@ -127,7 +148,7 @@ def test_defaults_are_the_documented_ones(kind: type[Template]) -> None:
     assert own == DEFAULTS[kind]
     params = structured(kind, GOOD[kind])
     for name, (attribute, spec) in param_specs(kind.params_type).items():
-        if name in own:
+        if name in own and name not in ASKING:
             expected = () if spec.kind == "list" else spec.parse(own[name])
             assert getattr(params, attribute.name) == expected
 
@@ -281,7 +302,7 @@ def test_a_schema_describes_every_param(kind: type[Template]) -> None:
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == {*param_specs(kind.params_type), "risk"}
     assert all(knob["description"] for knob in schema["properties"].values())
-    assert set(schema["required"]) == set(GOOD[kind])
+    assert set(schema["required"]) == set(GOOD[kind]) - ASKING
 
 
 @given(data=st.data())

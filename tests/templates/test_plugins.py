@@ -72,13 +72,14 @@ def test_the_built_in_templates_are_found() -> None:
         "tpl_meanrev",
         "tpl_breakout",
         "tpl_rules",
+        "tpl_analyst",
     }
     assert catalogue.broken == {}
     assert catalogue.get("tpl_grid") is Grid
 
 
 def test_an_unknown_template_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InvalidParameter, match=r"known: tpl_breakout, tpl_dca, tpl_grid") as refused:
+    with pytest.raises(InvalidParameter, match=r"known: tpl_analyst, tpl_breakout, tpl_dca, tpl_grid") as refused:
         load_templates().get("tpl_nonsense")
 
     assert [field for field, _ in refused.value.details] == ["template_id"]
