@@ -118,6 +118,11 @@ class Analyst(Template):
         return evolve(params.execution(timeframe).guards(timeframe), spending=spending)
 
     @classmethod
+    def asks(cls, params: AnalystParams) -> Sequence[tuple[str, str]]:
+        """Return the model that is asked, if one is."""
+        return [(params.llm_provider or "", params.llm_model or "")] if params.asks else []
+
+    @classmethod
     def remarks(cls, params: AnalystParams, capital: Decimal) -> Sequence[str]:
         """Return what has no effect, or may surprise."""
         told = list(surprises(params.execution_config, capital))

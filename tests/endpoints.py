@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from queue import Queue
+from threading import Thread
 from typing import Any, cast
 
 import h11
@@ -226,3 +228,24 @@ async def listening(server: ModelServer) -> AsyncGenerator[int]:
         (listener,) = await nursery.start(partial(trio.serve_tcp, server.meet, 0, host="127.0.0.1"))
         yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def serving(server: ModelServer) -> Generator[int]:
+    """Have a server listen in a thread of its own, for tests that wait without an event loop."""
+    ready: Queue[tuple[int, trio.lowlevel.TrioToken, trio.CancelScope]] = Queue()
+
+    async def serve() -> None:
+        with trio.CancelScope() as scope:
+            async with listening(server) as port:
+                ready.put((port, trio.lowlevel.current_trio_token(), scope))
+                await trio.sleep_forever()
+
+    thread = Thread(target=trio.run, args=(serve,))
+    thread.start()
+    port, token, scope = ready.get(timeout=30)
+    try:
+        yield port
+    finally:
+        token.run_sync_soon(scope.cancel)
+        thread.join(30)
