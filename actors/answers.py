@@ -23,7 +23,6 @@ from pipaid.engine.params import params_schema
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
 from pipaid.engine.stakes import exposure_of
-from pipaid.engine.statistics import strategy_statistics
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError
 from pipaid.foretelling import pasts_of
@@ -31,7 +30,7 @@ from pipaid.model import paging, reply, report, request
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_millis
 from pipaid.model.money import plain, quote_text
-from pipaid.model.order import Order, OrderStatus
+from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
 from pipaid.model.strategy import QUARANTINED, SYMBOLS_MAX, Binding, Strategy, StrategyDefinition, Tally
@@ -107,7 +106,7 @@ class Commands(Protocol):
 
 @define(eq=False)
 class Answers:
-    """Answer the operations on strategies, evaluations and templates; each method is named after its operation."""
+    """Answer the operations on strategies and templates; each method is named after its operation."""
 
     roster: Listing
     lifecycle: Commands
@@ -220,48 +219,6 @@ class Answers:
         await self.lifecycle.halt(caller.account, asked.id, code="SIM_HALT", message="halted by an operator's request")
         return self._object(asked.id, caller)
 
-    async def strategy_orders(self, caller: Asker, asked: request.StrategyOrders) -> reply.OrderPage:
-        """List its orders."""
-        member = self.roster.member(caller.account, asked.id)
-        rows, cursor = await self._page("order", asked.id, asked, state=asked.state, time_field="placed_at")
-        orders = _as_acknowledged(_decoded(rows, Order), member.session)
-        return reply.OrderPage(data=tuple(map(reply.order_object, orders)), next_cursor=cursor)
-
-    async def strategy_positions(self, caller: Asker, asked: request.StrategyPositions) -> reply.PositionPage:
-        """List its positions."""
-        self.roster.member(caller.account, asked.id)
-        rows, cursor = await self._page("position", asked.id, asked, state=asked.state, time_field="opened_at")
-        data = tuple(self._position(position) for position in _decoded(rows, Position))
-        return reply.PositionPage(data=data, next_cursor=cursor)
-
-    async def strategy_trades(self, caller: Asker, asked: request.StrategyTrades) -> reply.TradePage:
-        """List its closed positions; those of a deleted strategy stay readable."""
-        await self._ever_owned(caller, asked.id)
-        rows, cursor = await self._page("position", asked.id, asked, state="closed", time_field="closed_at")
-        return reply.TradePage(data=tuple(map(reply.trade_object, _decoded(rows, Position))), next_cursor=cursor)
-
-    async def strategy_runs(self, caller: Asker, asked: request.StrategyRuns) -> reply.RunPage:
-        """List its evaluations."""
-        self.roster.member(caller.account, asked.id)
-        rows, cursor = await self._page("run", asked.id, asked, state=asked.status, time_field="created_at")
-        return reply.RunPage(data=tuple(map(reply.run_object, _decoded(rows, Evaluation))), next_cursor=cursor)
-
-    async def run_get(self, caller: Asker, asked: request.Addressed) -> reply.RunObject:
-        """Show one evaluation."""
-        row = await self.writer.read(lambda reader: reader.get("run", asked.id))
-        run = msgspec.json.decode(row.data, type=Evaluation) if row is not None else None
-        if run is None or caller.account not in (None, run.account):
-            raise NotFound(f"there is no evaluation {asked.id!r:.60}; the last thousand of each strategy are kept")
-        return reply.run_object(run, steps=True)
-
-    async def strategy_stats(self, caller: Asker, asked: request.StrategyStats) -> report.StrategyStatistics:
-        """Show its figures."""
-        member = self.roster.member(caller.account, asked.id)
-        rows = await self.writer.read(lambda reader: list(reader.rows("position", owner=asked.id)))
-        tally, _, _ = member.figures()
-        marks = {symbol: self.quotes.price(symbol) for symbol in member.strategy.in_effect.symbols}
-        return strategy_statistics(asked.id, asked.mode, _decoded(rows, Position), tally, marks=marks)
-
     async def strategy_state(self, caller: Asker, asked: request.Addressed) -> report.StrategyState:
         """Show what it holds and remembers, all of it durable: what waits for the disk may be undone."""
         member = self.roster.member(caller.account, asked.id)
@@ -357,7 +314,7 @@ class Answers:
         price = self.quotes.price(symbol)
         # When it was last asked is no decision: one that came to nothing is not journalled.
         evaluated_ms = session.brain.evaluated.get(symbol)
-        orders = _as_acknowledged((order for order in kept.orders if order.symbol == symbol), session)
+        orders = [session.acknowledged(order) for order in kept.orders if order.symbol == symbol]
         return report.SymbolState(
             symbol=symbol,
             price=plain(price) if price else None,
@@ -369,28 +326,6 @@ class Answers:
             evaluated_at=iso_millis(evaluated_ms) if evaluated_ms else None,
         )
 
-    async def _ever_owned(self, caller: Asker, id: str) -> None:
-        if id in self.roster.members:
-            self.roster.member(caller.account, id)
-            return
-        row = await self.writer.read(lambda reader: reader.get("strategy", id))
-        if row is None or caller.account not in (None, row.owner):
-            raise NotFound(f"there is no strategy {id!r:.60}")
-
-    async def _page(
-        self, entity: str, owner: str, asked: request.Page, *, state: str | None, time_field: str
-    ) -> tuple[list[Row], str | None]:
-        filters = paging.filters_hash(f"{entity}.{owner}", asked)
-        unit = paging.US_PER_MS
-        before = paging.decode_cursor(asked.cursor, filters=filters, time_field=time_field, unit_us=unit)
-        rows = await self.writer.read(
-            lambda reader: reader.page(entity, owner=owner, state=state, before=before, limit=asked.limit + 1)
-        )
-        if len(rows) <= asked.limit:
-            return rows, None
-        last = rows[asked.limit - 1]
-        return rows[: asked.limit], paging.encode_cursor(last.sort, last.key, filters=filters, unit_us=unit)
-
 
 def _evaluated(reader: Reader, *, strategy_id: str, symbol: str, since_ms: int, until_ms: int) -> Evaluation | None:
     """Return the last evaluation that was kept of a symbol between two moments, seconds counted whole."""
@@ -400,21 +335,6 @@ def _evaluated(reader: Reader, *, strategy_id: str, symbol: str, since_ms: int, 
         if evaluation.symbol == symbol and evaluation.at_ms >= first_ms:
             return evaluation
     return None
-
-
-def _as_acknowledged(orders: Iterable[Order], session: Session | None) -> list[Order]:
-    """Return orders with what the venue acknowledged since the last commit, which is known to the session only."""
-    known = session.orders if session is not None else {}
-    return [
-        msgspec.structs.replace(order, status=OrderStatus.OPEN)
-        if order.status is OrderStatus.INTENDED and _acknowledged(known.get(order.client_order_id))
-        else order
-        for order in orders
-    ]
-
-
-def _acknowledged(order: Order | None) -> bool:
-    return order is not None and order.status is OrderStatus.OPEN
 
 
 def _kept(reader: Reader, *, strategy_id: str) -> tuple[int, Memory]:

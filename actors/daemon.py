@@ -42,7 +42,17 @@ from actors.scales import Scales, memory_limit
 from actors.strategy import StrategyActor
 from actors.stream import StreamServer
 from actors.supervisor import ChildSpec, Supervisor
-from actors.surfaces import bindings_of, certificates_of, checks_of, dialect_of, gate_of, gauges_of, known_of, stream_of
+from actors.surfaces import (
+    bindings_of,
+    certificates_of,
+    checks_of,
+    dialect_of,
+    gate_of,
+    gauges_of,
+    known_of,
+    records_of,
+    stream_of,
+)
 from actors.upkeep import Upkeep
 from actors.vitals import Carrying, Heartbeat, Vital
 from actors.watchdog import BlackBox, Guard
@@ -277,8 +287,9 @@ class Daemon:
         repeats = Repeats(JournalMemory(self.recorder), world.clock)
         await repeats.load()
         gate = gate_of(config.ratelimit, world.clock, self.callers.keys, self.callers.tokens)
-        (board, signals), bindings = known_of(self.feed, world.clock), bindings_of(self)
-        surfaces = (dialect_of(self, answers, bindings), bindings, self.reports, self.rehearsal, board, signals)
+        (board, signals), bindings, records = known_of(self.feed, world.clock), bindings_of(self), records_of(self)
+        spoken = dialect_of(self, answers, records, bindings)
+        surfaces = (records, spoken, bindings, self.reports, self.rehearsal, board, signals)
         self.control = ControlServer(
             operations=operations_of(answers, *surfaces, *self.callers.all, self.backtests, self.hooks.webhooks),
             events=self.hub,

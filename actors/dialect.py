@@ -139,10 +139,6 @@ class Operations(Protocol):
 
     async def strategy_trigger(self, caller: Asker, asked: request.Addressed) -> reply.Triggered: ...
 
-    async def strategy_runs(self, caller: Asker, asked: request.StrategyRuns) -> reply.RunPage: ...
-
-    async def strategy_stats(self, caller: Asker, asked: request.StrategyStats) -> report.StrategyStatistics: ...
-
     async def template_get(self, caller: Asker, asked: request.Addressed) -> report.TemplateObject: ...
 
     async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList: ...
@@ -158,11 +154,20 @@ class Binder(Protocol):
     async def strategy_bindings(self, caller: Asker, asked: request.Addressed) -> BindingList: ...
 
 
+class Recorded(Protocol):
+    """What strategies did, as the dialect sees it."""
+
+    async def strategy_runs(self, caller: Asker, asked: request.StrategyRuns, *, skip: int = 0) -> reply.RunPage: ...
+
+    async def strategy_stats(self, caller: Asker, asked: request.StrategyStats) -> report.StrategyStatistics: ...
+
+
 @define(eq=False)
 class Dialect:
     """Answer what is asked in the dialect; each method is named after its operation."""
 
     operations: Operations
+    records: Recorded
     binder: Binder
     lifecycle: Creating
     roster: Listing
@@ -261,16 +266,19 @@ class Dialect:
         return shapes.Evaluated(run_ids=triggered.run_ids)
 
     async def dialect_runs(self, caller: Speaker, asked: shapes.RunsAsked) -> shapes.Runs:
-        """List its newest evaluations."""
+        """List its evaluations."""
         strategy = self._member(caller, asked.id).strategy
-        wanted = request.StrategyRuns(id=asked.id, limit=asked.limit)
-        return shapes.Runs(**_fields(await self.operations.strategy_runs(_owner(caller, strategy), wanted)))
+        fields = {name: value for name, value in _fields(asked).items() if name != "skip"}
+        page = await self.records.strategy_runs(
+            _owner(caller, strategy), request.StrategyRuns(**fields), skip=asked.skip
+        )
+        return shapes.Runs(**_fields(page))
 
     async def dialect_stats(self, caller: Speaker, asked: shapes.StatsAsked) -> shapes.Stats:
         """Show its figures."""
         strategy = self._member(caller, asked.id).strategy
-        wanted = request.StrategyStats(id=asked.id, mode=asked.mode)
-        return shapes.Stats(**_fields(await self.operations.strategy_stats(_owner(caller, strategy), wanted)))
+        wanted = request.StrategyStats(**_fields(asked))
+        return shapes.Stats(**_fields(await self.records.strategy_stats(_owner(caller, strategy), wanted)))
 
     async def dialect_registry(self, caller: Speaker, asked: request.Nothing) -> shapes.Registry:
         """List the templates."""
@@ -386,7 +394,7 @@ def _owner(caller: Speaker, strategy: Strategy) -> Owner:
     return Owner(strategy.account, caller.who)
 
 
-def _fields(answer: reply.Reply) -> dict[str, Any]:
+def _fields(answer: msgspec.Struct) -> dict[str, Any]:
     return msgspec.structs.asdict(answer)
 
 

@@ -144,6 +144,7 @@ class Roster:
     marks: dict[str, str] = field(factory=dict[str, str])
     number: int = 0
     ready: trio.Event = field(factory=trio.Event)
+    _gone: dict[str, list[str]] = field(factory=dict[str, list[str]])
     _memories: dict[str, Memory] = field(factory=dict[str, Memory])
     _nursery: trio.Nursery | None = None
 
@@ -155,6 +156,7 @@ class Roster:
             self.number = max(self.number, strategy.number)
             self.marks[owner_mark(strategy.account, strategy.id)] = strategy.id
             if strategy.deleted_at_ms:
+                self._note_gone(strategy)
                 continue
             bound = bindings.get(strategy.id, ())
             member = Member(strategy, Failures(self.intensity), bound, tally=tally, abandoned=open_positions)
@@ -213,6 +215,10 @@ class Roster:
         member = self.members.get(strategy_id)
         followers = (each.strategy_id for each in member.bindings) if member is not None else ()
         return tuple(dict.fromkeys((strategy_id, *followers)))
+
+    def lineage(self, strategy_id: str) -> tuple[str, ...]:
+        """Return a strategy and all that ever followed it, those that are gone as well."""
+        return self.family(strategy_id) + tuple(self._gone.get(strategy_id, ()))
 
     def named(self, account: str, name: str) -> Strategy | None:
         """Return an account's strategy by name."""
@@ -296,6 +302,11 @@ class Roster:
         """Remove a strategy whose deletion is durable; its name is free again."""
         del self.members[member.strategy.id]
         del self.names[member.strategy.account, member.strategy.definition.name]
+        self._note_gone(member.strategy)
+
+    def _note_gone(self, strategy: Strategy) -> None:
+        if strategy.follows:
+            self._gone.setdefault(strategy.follows, []).append(strategy.id)
 
     # Employment.
 

@@ -29,6 +29,7 @@ from actors.market import Board
 from actors.posts import Posts
 from actors.quarantine import stalled
 from actors.recorder import Recorder
+from actors.records import Records
 from actors.rehearsal import Rehearsal
 from actors.roster import Roster
 from actors.signals import Signals
@@ -63,6 +64,7 @@ class Parts(Protocol):
     recorder: Recorder
     feed: Feed
     consultant: Consultant
+    quotes: Quotes
 
 
 def checks_of(parts: Parts) -> Checks:
@@ -76,6 +78,11 @@ def bindings_of(parts: Parts) -> Bindings:
     """Return what binds strategies to accounts of their organisation."""
     neighbours = parts.callers.accounts.neighbours_of
     return Bindings(parts.lifecycle, parts.families, parts.roster, parts.world.clock, neighbours)
+
+
+def records_of(parts: Parts) -> Records:
+    """Return what tells of the past of strategies."""
+    return Records(parts.roster, parts.recorder, parts.quotes)
 
 
 class Measured(Protocol):
@@ -139,10 +146,11 @@ def _complaints(parts: Measured) -> list[str]:
     return found
 
 
-def dialect_of(parts: Parts, answers: Answers, bindings: Bindings) -> Dialect:
+def dialect_of(parts: Parts, answers: Answers, records: Records, bindings: Bindings) -> Dialect:
     """Return the dialect in front of the operations that everybody has."""
     return Dialect(
         operations=answers,
+        records=records,
         binder=bindings,
         lifecycle=parts.families,
         roster=parts.roster,

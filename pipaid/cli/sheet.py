@@ -13,8 +13,17 @@ from attrs import frozen
 from pipaid.model.account import AccountObject
 from pipaid.model.binding import BindingObject
 from pipaid.model.job import ListedJob
-from pipaid.model.reply import OrderObject, PositionObject, Reply, RunObject, StrategyObject, TradeObject
+from pipaid.model.reply import (
+    OrderObject,
+    PositionObject,
+    Reply,
+    RunObject,
+    StepObject,
+    StrategyObject,
+    TradeObject,
+)
 from pipaid.model.report import (
+    AccountStatistics,
     ActorObject,
     ActorTree,
     ConditionObject,
@@ -23,6 +32,7 @@ from pipaid.model.report import (
     KeyObject,
     KillLog,
     Metrics,
+    ModeStatistics,
     TemplateObject,
 )
 from pipaid.model.webhook import DeliveryObject, WebhookObject
@@ -274,6 +284,16 @@ def _trouble(strategy: StrategyObject) -> str | None:
 
 
 _MODE: Final = Column("MODE", lambda item: mode(item.dry_run), Kind.FAINT, 3)
+_FIGURES: Final = (
+    Column("TRADES", lambda item: item.total_trades, Kind.NUMBER, 0),
+    Column("WON", lambda item: percent(item.win_rate), Kind.NUMBER, 1),
+    Column("PNL", lambda item: item.total_pnl, Kind.SIGNED, 0),
+    Column("REALISED", lambda item: item.realised_pnl, Kind.SIGNED, 3),
+    Column("FEES", lambda item: item.fees, Kind.NUMBER, 4),
+    Column("FACTOR", lambda item: item.profit_factor, Kind.NUMBER, 5),
+    Column("DRAWDOWN", lambda item: item.max_drawdown, Kind.NUMBER, 2),
+    Column("OPEN", lambda item: item.open_positions, Kind.NUMBER, 6),
+)
 _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
     StrategyObject: (
         Column("NAME", lambda item: item.name, Kind.LABEL, 0),
@@ -343,12 +363,24 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
     RunObject: (
         Column("AT", _at("created_at"), rank=0),
         Column("ID", lambda item: item.id, Kind.FAINT, 0),
-        Column("SYMBOL", lambda item: item.symbol),
-        Column("CAUSE", lambda item: item.cause),
+        Column("ACCOUNT", lambda item: item.account_id, Kind.LABEL, 6),
+        _MODE,
+        Column("SYMBOL", lambda item: item.symbol, rank=1),
+        Column("CAUSE", lambda item: item.cause, rank=2),
         Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
-        Column("ACTION", lambda item: item.final_action),
-        Column("TOOK µs", lambda item: item.duration_us, Kind.NUMBER),
+        Column("ACTION", lambda item: item.final_action, rank=2),
+        Column("TOOK µs", lambda item: item.duration_us, Kind.NUMBER, 5),
+        Column("WHY NOT", lambda item: item.detail, Kind.PROSE, 1),
     ),
+    StepObject: (
+        Column("STEP", lambda item: item.step_name, rank=0),
+        Column("STATUS", lambda item: item.status, Kind.STATUS, 0),
+        Column("TOOK µs", lambda item: item.duration_us, Kind.NUMBER, 2),
+        Column("OUTPUT", lambda item: item.output, Kind.PROSE, 0),
+        Column("ERROR", lambda item: item.error, Kind.PROSE, 0),
+    ),
+    AccountStatistics: (Column("ACCOUNT", lambda item: item.account_id, rank=0), *_FIGURES),
+    ModeStatistics: (Column("MODE", lambda item: item.mode, rank=0), *_FIGURES),
     TemplateObject: (
         Column("TEMPLATE", lambda item: item.template_id, rank=0),
         Column("VERSION", lambda item: item.version, Kind.NUMBER),

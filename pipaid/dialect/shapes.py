@@ -11,11 +11,13 @@ from pipaid.dialect.status import Spoken
 from pipaid.model.binding import BindingList, BindingObject, Unbound
 from pipaid.model.reply import BindingSummary, FaultSummary, Reply, RunPage, Triggered
 from pipaid.model.report import StrategyStatistics, TemplateList
-from pipaid.model.request import Capital, Id, Leverage, Name, Request, Symbols
+from pipaid.model.request import Capital, Id, Leverage, Name, Request, StrategyRuns, StrategyStats, Symbols
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1_000
 SKIP_MAX: Final = 1_000_000
+# Whoever goes further back goes by a cursor, which passes over nothing.
+RUNS_SKIP_MAX: Final = 10_000
 RULES_MAX: Final = 16
 TIMEFRAMES: Final = ("5m", "15m", "30m", "1h", "4h", "1D")
 
@@ -115,18 +117,14 @@ class ActivateAsked(Request, frozen=True, kw_only=True):
     dry_run: bool | None = None
 
 
-class RunsAsked(Request, frozen=True, kw_only=True):
-    """A strategy's newest evaluations."""
+class RunsAsked(StrategyRuns, frozen=True, kw_only=True):
+    """A strategy's evaluations, newest first, from the one after the first `skip` on, or from a cursor on."""
 
-    id: Id
-    limit: Annotated[int, Meta(ge=1, le=100, description="a whole number from 1 to 100")] = 50
+    skip: Annotated[int, Meta(ge=0, le=RUNS_SKIP_MAX, description=f"a whole number from 0 to {RUNS_SKIP_MAX}")] = 0
 
 
-class StatsAsked(Request, frozen=True, kw_only=True):
+class StatsAsked(StrategyStats, frozen=True, kw_only=True):
     """A strategy's figures over its live runs, its paper runs or all."""
-
-    id: Id
-    mode: Literal["all", "live", "paper"] = "all"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from pipaid.model.event import EventData
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import utc_day
 from pipaid.model.money import ZERO
-from pipaid.model.order import Order, OrderType
+from pipaid.model.order import Order, OrderStatus, OrderType
 from pipaid.model.position import Position
 from pipaid.model.strategy import Run, Status, Strategy
 from pipaid.signals.series import History
@@ -120,6 +120,13 @@ class Holdings:
     def orders_of(self, position_id: str) -> list[Order]:
         """Return the working orders that open or leave a position, oldest first."""
         return [self.orders[client_id] for client_id in self._by_lot.get(position_id, ())]
+
+    def acknowledged(self, order: Order) -> Order:
+        """Return a durable order with what the venue acknowledged since the last commit, which nobody else knows."""
+        known = self.orders.get(order.client_order_id)
+        if known is None or order.status is not OrderStatus.INTENDED or known.status is not OrderStatus.OPEN:
+            return order
+        return msgspec.structs.replace(order, status=OrderStatus.OPEN)
 
     def alive(self, symbol: str, tag: str) -> bool:
         """Tell whether an entry works, or a position is open, under a template's own word for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pipaid.model.reply import OrderObject, PositionObject, Reply
 
@@ -50,14 +51,12 @@ class Why(Reply, frozen=True, kw_only=True):
     run_id: str | None = None
 
 
-class StrategyStatistics(Reply, frozen=True, kw_only=True):
-    """A strategy's figures over its closed trades, amounts in quote currency.
+class TradeFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures over closed trades and open positions, amounts in quote currency.
 
     `profit_factor` is null where there are profits and no loss; `fills` counts those of its life, whatever the mode.
     """
 
-    id: str
-    mode: str
     total_trades: int
     winning_trades: int
     losing_trades: int
@@ -75,6 +74,29 @@ class StrategyStatistics(Reply, frozen=True, kw_only=True):
     funding: str
     fills: int
     open_positions: int
+
+
+class ModeStatistics(TradeFigures, frozen=True, kw_only=True):
+    """The part that the runs of one mode have in a strategy's figures."""
+
+    mode: str
+
+
+class AccountStatistics(TradeFigures, frozen=True, kw_only=True):
+    """The part that one account has in a strategy's figures, and which strategies traded there for it."""
+
+    account_id: str
+    strategy_ids: tuple[str, ...]
+
+
+class StrategyStatistics(TradeFigures, Reply, frozen=True, kw_only=True):
+    """A strategy's figures, together and, where they were asked for or there are any, by mode and by account."""
+
+    id: str
+    mode: str
+    account_id: str | UnsetType = UNSET
+    modes: tuple[ModeStatistics, ...] | UnsetType = UNSET
+    bindings: tuple[AccountStatistics, ...] | UnsetType = UNSET
 
 
 class SymbolState(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from pipaid.model.fault import Fault
 from pipaid.model.instrument import STRATEGY_TIMEFRAMES, Timeframe
+from pipaid.model.run import Cause, RunStatus, TaskType
 from pipaid.model.strategy import LEVERAGE_MAX, NAME_MAX, SYMBOLS_MAX, Status
 
 ID_MAX: Final = 64
@@ -132,6 +133,13 @@ Share = Annotated[
         extra_json_schema=_SHARE,
     ),
 ]
+Modes = Annotated[
+    str,
+    Meta(
+        pattern=r"^(all|live|paper)(,(all|live|paper)){0,2}$(?!\n)",
+        description="all, live or paper, or several of them with commas",
+    ),
+]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000, description="a whole number from 1 on")]
 Seq = Annotated[int, Meta(ge=0)]
 Since = Annotated[
@@ -244,30 +252,40 @@ class StrategyLeave(Request, frozen=True, kw_only=True):
 
 
 class StrategyOrders(Page, frozen=True, kw_only=True):
-    """A strategy's orders, newest first."""
+    """A strategy's orders on all its accounts, or on one, newest first."""
 
     id: Id
+    account_id: Id | None = None
     state: Literal["working", "ended"] | None = None
 
 
 class StrategyPositions(Page, frozen=True, kw_only=True):
-    """A strategy's positions, newest first."""
+    """A strategy's positions on all its accounts, or on one, newest first."""
 
     id: Id
+    account_id: Id | None = None
     state: Literal["open", "closed"] | None = None
 
 
 class StrategyTrades(Page, frozen=True, kw_only=True):
-    """A strategy's closed positions, newest first; answers for deleted strategies too."""
+    """A strategy's closed positions on all its accounts, or on one, newest first; for deleted strategies as well."""
 
     id: Id
+    account_id: Id | None = None
 
 
 class StrategyRuns(Page, frozen=True, kw_only=True):
-    """A strategy's evaluations that decided something, newest first."""
+    """A strategy's evaluations on all its accounts, newest first; they began at `start` or later, and before `end`."""
 
+    aliases: ClassVar[dict[str, str]] = {"from": "start", "to": "end"}
     id: Id
-    status: Literal["running", "completed", "hold", "skipped", "failed"] | None = None
+    account_id: Id | None = None
+    symbol: Symbol | None = None
+    status: Annotated[RunStatus, Meta(description=f"one of {', '.join(RunStatus)}")] | None = None
+    cause: Annotated[Cause, Meta(description=f"one of {', '.join(Cause)}")] | None = None
+    task_type: Annotated[TaskType, Meta(description=f"one of {', '.join(TaskType)}")] | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     limit: Limit = RUNS_LIMIT_DEFAULT
 
 
@@ -280,10 +298,11 @@ class StrategyWhy(Request, frozen=True, kw_only=True):
 
 
 class StrategyStats(Request, frozen=True, kw_only=True):
-    """A strategy's figures over its live runs, its paper runs or all."""
+    """A strategy's figures on all its accounts, or on one, over its live runs, its paper runs or all."""
 
     id: Id
-    mode: Literal["all", "live", "paper"] = "all"
+    mode: Modes = "all"
+    account_id: Id | None = None
 
 
 class KillActivate(Request, frozen=True, kw_only=True):

@@ -75,10 +75,23 @@ class SqliteReader:
         return [data for (data,) in self._fetch(query, (entity, key, limit))]
 
     def page(
-        self, entity: str, *, owner: str | None, state: str | None, before: tuple[int, str] | None, limit: int
+        self,
+        entity: str,
+        *,
+        owner: str | None,
+        state: str | None,
+        before: tuple[int, str] | None,
+        limit: int,
+        since: int | None = None,
     ) -> list[Row]:
-        """Return rows by (sort, key) descending, from just below `before` on; indexed if owner or state is given."""
+        """Return rows by (sort, key) descending, from just below `before` down to the sort `since`.
+
+        It is indexed if owner or state is given.
+        """
         where, arguments = _narrowed(entity, owner, state)
+        if since is not None:
+            where += " AND sort >= ?"
+            arguments += (since,)
         if before is not None:
             where += " AND (sort, key) < (?, ?)"
             arguments += before

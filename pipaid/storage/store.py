@@ -103,9 +103,16 @@ class Reader(Protocol):
         ...
 
     def page(
-        self, entity: str, *, owner: str | None, state: str | None, before: tuple[int, str] | None, limit: int
+        self,
+        entity: str,
+        *,
+        owner: str | None,
+        state: str | None,
+        before: tuple[int, str] | None,
+        limit: int,
+        since: int | None = None,
     ) -> list[Row]:
-        """Return rows by (sort, key) descending, from just below `before` on."""
+        """Return rows by (sort, key) descending, from just below `before` down to the sort `since`."""
         ...
 
     def last_seq(self, strategy_id: str) -> int:

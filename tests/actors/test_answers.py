@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.answers import Answers
 from actors.recorder import Recorder
+from actors.records import Records
 from actors.watchdog import Guard
 from pipaid.engine.risk import Caps
 from pipaid.errors import InvalidParameter, InvalidState, NotFound
@@ -55,6 +56,10 @@ def answering(home: Home) -> Answers:
         books=home.books.__getitem__,
         guard=Guard(home.world.clock),
     )
+
+
+def recording(home: Home) -> Records:
+    return Records(home.roster, home.recorder, home.quotes)
 
 
 def write_nothing(_: Recorder) -> None:
@@ -114,67 +119,25 @@ async def test_nobody_learns_of_the_strategies_of_others(tmp_path: Path, autojum
     async with at_home(tmp_path, scripted(on_candle=plan([enter()]))) as home:
         strategy = await home.deploy()
         await home.close()
-        answers = answering(home)
-        (run,) = (await answers.strategy_runs(ME, request.StrategyRuns(id=strategy.id))).data
+        answers, records = answering(home), recording(home)
+        (run,) = (await records.strategy_runs(ME, request.StrategyRuns(id=strategy.id))).data
         addressed = request.Addressed(id=strategy.id)
         questions: list[tuple[Callable[..., Any], Any]] = [
             (answers.strategy_get, addressed),
             (answers.strategy_state, addressed),
-            (answers.strategy_orders, request.StrategyOrders(id=strategy.id)),
-            (answers.strategy_positions, request.StrategyPositions(id=strategy.id)),
-            (answers.strategy_trades, request.StrategyTrades(id=strategy.id)),
-            (answers.strategy_runs, request.StrategyRuns(id=strategy.id)),
-            (answers.strategy_stats, request.StrategyStats(id=strategy.id)),
+            (records.strategy_orders, request.StrategyOrders(id=strategy.id)),
+            (records.strategy_positions, request.StrategyPositions(id=strategy.id)),
+            (records.strategy_trades, request.StrategyTrades(id=strategy.id)),
+            (records.strategy_runs, request.StrategyRuns(id=strategy.id)),
+            (records.strategy_stats, request.StrategyStats(id=strategy.id)),
             (answers.strategy_why, request.StrategyWhy(id=strategy.id)),
             (answers.strategy_delete, addressed),
-            (answers.run_get, request.Addressed(id=run.id)),
+            (records.run_get, request.Addressed(id=run.id)),
         ]
         for ask, asked in questions:
             with pytest.raises(NotFound):
                 await ask(STRANGER, asked)
         assert home.member(strategy.id)
-
-
-async def test_orders_and_positions_are_shown_with_what_became_of_them(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    template = scripted(on_candle=plan([enter(stop_price=Decimal(80)), limit("90"), limit("70")]))
-    async with at_home(tmp_path, template) as home:
-        strategy = await home.deploy()
-        await home.close()
-        await home.trade("100")
-        answers = answering(home)
-        orders = await all_pages(answers.strategy_orders, request.StrategyOrders, id=strategy.id)
-        working = await all_pages(answers.strategy_orders, request.StrategyOrders, id=strategy.id, state="working")
-        assert (len(orders), len(working)) == (4, 3)
-        assert {order.status for order in working} == {"open"}
-
-        await home.trade("79")
-        (open_lot,) = (
-            await answers.strategy_positions(ME, request.StrategyPositions(id=strategy.id, state="open"))
-        ).data
-        (trade,) = (await answers.strategy_trades(ME, request.StrategyTrades(id=strategy.id))).data
-        assert Decimal(open_lot.entry_price) <= 90
-        assert Decimal(trade.pnl) < -19
-
-
-async def test_trades_of_a_deleted_strategy_stay_readable_for_its_owner(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with at_home(tmp_path, scripted(on_candle=plan([enter(stop_price=Decimal(95))]))) as home:
-        strategy = await home.deploy()
-        await home.close()
-        await home.trade("100")
-        await home.trade("90")
-        await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
-        await home.lifecycle.delete(ACCOUNT, strategy.id)
-        answers, asked = answering(home), request.StrategyTrades(id=strategy.id)
-
-        assert len((await answers.strategy_trades(ME, asked)).data) == 1
-        with pytest.raises(NotFound):
-            await answers.strategy_trades(STRANGER, asked)
-        with pytest.raises(NotFound):
-            await answers.strategy_get(ME, request.Addressed(id=strategy.id))
 
 
 async def test_the_state_of_a_halted_strategy_is_shown_like_any_other(
@@ -223,20 +186,6 @@ async def test_a_decision_that_waits_for_the_disk_is_shown_to_nobody(
         assert Decimal(before.exposure) < Decimal(after.exposure)
         assert after.exposure == quote_text(home.session(strategy.id).exposure())
         assert (await reports.status(ME, NOTHING)).working_orders == 2
-
-
-async def test_an_evaluation_can_be_looked_at(tmp_path: Path, autojump_clock: MockClock) -> None:
-    async with at_home(tmp_path, scripted()) as home:
-        strategy = await home.deploy()
-        await home.close()
-        answers = answering(home)
-        triggered = await answers.strategy_trigger(ME, request.Addressed(id=strategy.id))
-        runs = await all_pages(answers.strategy_runs, request.StrategyRuns, id=strategy.id)
-
-        assert [run.id for run in runs] == list(triggered.run_ids)
-        assert (await answers.run_get(ME, request.Addressed(id=runs[0].id))).id == runs[0].id
-        with pytest.raises(NotFound, match="thousand"):
-            await answers.run_get(ME, request.Addressed(id="run_00000000"))
 
 
 async def test_why_refuses_what_it_cannot_look_back_on(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -30,7 +30,7 @@ from pipaid.model.account import Mode
 from pipaid.model.parsing import parse_request
 from pipaid.model.strategy import Status
 from tests.actors.homes import ACCOUNT, NEIGHBOURS, Home, at_home
-from tests.actors.test_answers import answering
+from tests.actors.test_answers import answering, recording
 from tests.builders import enter, plan, scripted
 from tests.dialect.test_writing import ANALYST, FILTER, SEED, TRIGGER
 
@@ -138,6 +138,7 @@ async def at_place(folder: Path, **rules: Any) -> AsyncGenerator[Place]:
         organisations = Organisations()
         dialect = Dialect(
             operations=answering(home),
+            records=recording(home),
             binder=home.bindings,
             lifecycle=home.lifecycle,
             roster=home.roster,

@@ -7,8 +7,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from pipaid.engine.statistics import Mode, figures_of, strategy_statistics, tally_of
+from pipaid.engine.statistics import Mode, Share, figures_of, strategy_statistics, tally_of
 from pipaid.model.position import Position
 from pipaid.model.report import StrategyStatistics
 from pipaid.model.strategy import Tally
@@ -29,8 +30,13 @@ def trade(number: int, profit: str, *, seconds: int = 60, **fields: Any) -> Posi
 
 
 def stats(positions: list[Position], mode: Mode = "all", tally: Tally | None = None) -> StrategyStatistics:
+    return strategy_statistics(STRATEGY_ID, [mode], [share(positions, tally=tally)], marks=MARKS)
+
+
+def share(positions: list[Position], number: int = 1, *, tally: Tally | None = None, **fields: Any) -> Share:
     closed = sorted((each for each in positions if not each.is_open), key=lambda each: each.closed_at_ms)
-    return strategy_statistics(STRATEGY_ID, mode, positions, tally or tally_of(closed), marks=MARKS)
+    given: dict[str, Any] = {"strategy_id": f"strat_{number}", "account": f"acct_{number}", **fields}
+    return Share(positions=positions, tally=tally or tally_of(closed), **given)
 
 
 def test_without_trades_everything_is_zero() -> None:
@@ -87,7 +93,7 @@ def test_open_positions_count_at_the_mark() -> None:
 
 
 def test_an_open_position_without_a_mark_counts_at_its_entry() -> None:
-    told = strategy_statistics(STRATEGY_ID, "all", [make_position()], Tally(), marks={SYMBOL: Decimal(0)})
+    told = strategy_statistics(STRATEGY_ID, ["all"], [share([make_position()])], marks={SYMBOL: Decimal(0)})
 
     assert told.unrealised_pnl == "0.00"
 
@@ -129,3 +135,83 @@ def test_the_figures_agree_with_each_other(cents: list[int]) -> None:
     assert 0 <= figures.win_rate <= 1
     if figures.profit_factor is not None and tally.gross_loss:
         assert (figures.profit_factor > 1) == (tally.pnl > 0)
+
+
+# Several accounts and modes.
+
+
+def test_what_accounts_come_to_together_is_reckoned_from_all_their_trades() -> None:
+    # Closed in the order of their numbers: +10, -4, +6 on one account, -12 and +5 on the other in between.
+    one = [trade(1, "10", fees=Decimal("0.1")), trade(3, "-4"), trade(5, "6")]
+    other = [trade(2, "-12", dry_run=False), trade(4, "5", dry_run=False), make_position(6, dry_run=False)]
+
+    told = strategy_statistics(STRATEGY_ID, ["all"], [share(one), share(other, 2)], marks=MARKS)
+
+    # 9.9, -2.1, -6.1, -1.1, 4.9: the deepest fall is from 9.9 to -6.1.
+    assert (told.total_trades, told.winning_trades, told.losing_trades) == (5, 3, 2)
+    assert (told.realised_pnl, told.unrealised_pnl, told.total_pnl) == ("4.90", "10.00", "14.90")
+    assert (told.gross_profit, told.gross_loss, told.profit_factor) == ("20.90", "16.00", "1.306")
+    assert (told.win_rate, told.max_drawdown, told.expected_value) == ("0.600", "16.00", "0.98")
+    assert (told.fees, told.open_positions, told.account_id) == ("0.10", 1, UNSET)
+    assert told.bindings is not UNSET
+    first, second = told.bindings
+    assert (first.account_id, first.strategy_ids, first.realised_pnl, first.max_drawdown) == (
+        "acct_1", ("strat_1",), "11.90", "4.00",
+    )  # fmt: skip
+    assert (second.account_id, second.realised_pnl, second.total_pnl, second.max_drawdown) == (
+        "acct_2", "-7.00", "3.00", "12.00",
+    )  # fmt: skip
+
+
+def test_who_followed_on_an_account_before_counts_there_with_who_does_now() -> None:
+    gone, now = share([trade(1, "3")], 2, strategy_id="strat_gone"), share([trade(2, "4")], 2)
+
+    told = strategy_statistics(STRATEGY_ID, ["all"], [share([trade(3, "1")]), now, gone], marks={})
+
+    assert told.bindings is not UNSET
+    assert [(each.account_id, each.strategy_ids, each.realised_pnl) for each in told.bindings] == [
+        ("acct_1", ("strat_1",), "1.00"),
+        ("acct_2", ("strat_2", "strat_gone"), "7.00"),
+    ]
+
+
+def test_several_modes_are_told_one_by_one_and_together() -> None:
+    positions = [trade(1, "10", dry_run=True), trade(2, "-3", dry_run=False)]
+
+    told = strategy_statistics(STRATEGY_ID, ["live", "paper", "live"], [share(positions)], marks={})
+
+    assert (told.mode, told.realised_pnl, told.bindings) == ("live,paper", "7.00", UNSET)
+    assert told.modes is not UNSET
+    assert [(each.mode, each.realised_pnl, each.total_trades) for each in told.modes] == [
+        ("live", "-3.00", 1),
+        ("paper", "10.00", 1),
+    ]
+    assert stats(positions, "live").modes is UNSET
+
+
+def test_of_one_account_nothing_is_told_apart() -> None:
+    told = strategy_statistics(STRATEGY_ID, ["all"], [share([trade(1, "3")], 2)], marks={}, account="acct_2")
+
+    assert (told.account_id, told.bindings, told.realised_pnl) == ("acct_2", UNSET, "3.00")
+    assert strategy_statistics(STRATEGY_ID, ["all"], [], marks={}, account="acct_3").total_trades == 0
+
+
+@given(st.lists(st.tuples(st.integers(-10_000, 10_000), st.integers(1, 3), st.booleans()), max_size=25))
+def test_the_accounts_add_up_to_the_whole_and_so_do_the_modes(drawn: list[tuple[int, int, bool]]) -> None:
+    held: dict[int, list[Position]] = {1: [], 2: [], 3: []}
+    for number, (cents, account, dry) in enumerate(drawn):
+        open_one = cents % 7 == 0
+        fields: dict[str, Any] = {"fees": Decimal(1), "funding": Decimal(abs(cents) % 3), "dry_run": dry}
+        held[account].append(make_position(number, **fields) if open_one else trade(number, str(cents), **fields))
+    shares = [share(positions, account) for account, positions in held.items()]
+
+    told = strategy_statistics(STRATEGY_ID, ["live", "paper"], shares, marks=MARKS)
+
+    assert told.modes is not UNSET
+    assert told.bindings is not UNSET
+    for parts in (told.modes, told.bindings):
+        for name in ("total_trades", "winning_trades", "losing_trades", "open_positions"):
+            assert sum(getattr(part, name) for part in parts) == getattr(told, name)
+        for name in ("realised_pnl", "unrealised_pnl", "total_pnl", "gross_profit", "gross_loss", "fees", "funding"):
+            assert sum(Decimal(getattr(part, name)) for part in parts) == Decimal(getattr(told, name))
+    assert sum(part.fills for part in told.bindings) == told.fills
