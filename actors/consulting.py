@@ -42,7 +42,7 @@ def consultant_of(parts: Parts) -> Consultant:
 def _line(wanted: LlmProvider, world: World) -> Line:
     key = None if wanted.key_file is None else read_key(wanted.key_file, world)
     if key is not None:
-        register_secret(key.reveal().decode("ascii"))
+        register_secret(key.reveal().decode("ascii"), lasting=True)
     provider = HttpProvider(
         speech=_speech(wanted),
         base_url=(wanted.base_url or _home(wanted)).rstrip("/"),

@@ -13,8 +13,9 @@ import re
 import select
 import sys
 import traceback
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Final, Literal, TextIO, cast
 
 import msgspec
@@ -69,6 +70,11 @@ class _Known:
 
     threshold: int = LEVELS["info"]
     texts: list[str] = field(factory=lambda: list[str]())
+    # Those that are good for as long as the process runs; an operator's configuration bounds them.
+    lasting: list[str] = field(factory=lambda: list[str]())
+
+    def all(self) -> Iterator[str]:
+        return chain(self.lasting, self.texts)
 
 
 _known: Final = _Known()
@@ -120,24 +126,28 @@ def level() -> Level:
     return cast(Level, next(name for name, number in LEVELS.items() if number == _known.threshold))
 
 
-def register_secret(text: str) -> None:
-    """Hide a text wherever it would be logged; refuse one so short that it would hide half the log."""
+def register_secret(text: str, *, lasting: bool = False) -> None:
+    """Hide a text wherever it would be logged; refuse one so short that it would hide half the log.
+
+    One that is `lasting` is hidden however many come after it.
+    """
     if len(text) < SECRET_CHARS_MIN:
         raise ValueError(f"a secret of {len(text)} characters cannot be hidden; at least {SECRET_CHARS_MIN} are needed")
-    if text not in _known.texts:
-        _known.texts.append(text)
+    known = _known.lasting if lasting else _known.texts
+    if text not in known:
+        known.append(text)
         # Oldest first out: whoever registers more than this rotates keys, and old ones no longer open anything.
         del _known.texts[:-SECRETS_MAX]
 
 
 def holds_secret(text: str) -> bool:
     """Tell whether a registered secret stands in a text."""
-    return any(secret in text for secret in _known.texts)
+    return any(secret in text for secret in _known.all())
 
 
 def without_secrets(text: str) -> str:
     """Return a text with every registered secret hidden, for what is kept elsewhere than in the log."""
-    for secret in _known.texts:
+    for secret in _known.all():
         if secret in text:
             text = text.replace(secret, HIDDEN)
     return text
@@ -146,6 +156,7 @@ def without_secrets(text: str) -> str:
 def forget_secrets() -> None:
     """Hide registered texts no longer: when the process has no more use for them."""
     _known.texts.clear()
+    _known.lasting.clear()
 
 
 def configure(

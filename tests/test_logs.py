@@ -173,6 +173,18 @@ def test_no_secret_passes_in_any_place(written: Written, format_: str) -> None:
     assert CANARY[:8] not in written.text()
 
 
+def test_a_secret_that_lasts_is_hidden_however_many_come_after_it(written: Written) -> None:
+    logs.register_secret(CANARY, lasting=True)
+    for number in range(logs.SECRETS_MAX + 1):
+        logs.register_secret(f"another secret {number:06d}")
+
+    assert logs.holds_secret(f"my {CANARY}!")
+    assert not logs.holds_secret("another secret 000000")
+    assert logs.without_secrets(f"my {CANARY}!") == "my [secret]!"
+    logs.forget_secrets()
+    assert not logs.holds_secret(CANARY)
+
+
 def test_a_secret_nobody_registered_is_known_by_its_name(written: Written) -> None:
     configure(written)
 

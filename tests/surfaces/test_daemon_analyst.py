@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import trio
@@ -16,7 +17,8 @@ from attrs import define, field
 
 from pipaid.errors import InvalidState
 from tests.endpoints import Asked, Behaviour, ModelServer, completion, dripping, never, saying, serving
-from tests.surfaces.daemon import CALM, Daemon, running
+from tests.scenarios.recordings import replay_config, write_recording
+from tests.surfaces.daemon import CALM, Daemon
 
 KEY = "sk-live-e2e-0123456789abcdef"
 READ, WRITTEN = Decimal(3), Decimal(15)
@@ -85,7 +87,7 @@ class Lab:
             **params,
         }
         return self.daemon.create(
-            f"analyst {model}", template_id="tpl_analyst", params=given, symbols=["BTCUSDT"], timeframe="1m",
+            f"analyst {model}", template_id="tpl_analyst", params=given, symbols=["BTCUSDT"], timeframe="1h",
             capital=str(CAPITAL),
         )  # fmt: skip
 
@@ -117,14 +119,15 @@ class Lab:
         return self.daemon.ask("status")["llm"]
 
 
-def config_of(folder: Path, port: int, money: str = "10") -> str:
+def config_of(folder: Path, port: int, money: str = "10", market: str = CALM) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
     key = folder / "main.key"
     key.write_text(KEY, encoding="utf-8")
     key.chmod(0o600)
     prices = "".join(
         f'[llm.providers.main.models."{name}"]\nread = "{READ}"\nwritten = "{WRITTEN}"\n' for name in MODELS
     )
-    return f"""{CALM}
+    return f"""{market}
 [llm]
 money_per_day_max = "{money}"
 [llm.providers.main]
@@ -137,12 +140,14 @@ requests_per_minute_max = 10000
 {prices}"""
 
 
-def lab_in(folder: Path, stack: ExitStack, money: str = "10") -> Lab:
+def lab_in(folder: Path, stack: ExitStack, money: str = "10", market: str = CALM, **behaviours: Behaviour) -> Lab:
     server = ModelServer()
     port = stack.enter_context(serving(server))
-    lab = Lab(stack.enter_context(running(folder, config_of(folder, port, money))), server)
-    lab.behaviours = {name: worst[0] for name, worst in WORST.items()}
+    lab = Lab(Daemon(folder, config_of(folder, port, money, market)), server)
+    lab.behaviours = {name: worst[0] for name, worst in WORST.items()} | behaviours
     server.behave = lab.behave
+    stack.callback(lab.daemon.end_all)
+    lab.daemon.start()
     return lab
 
 
@@ -220,7 +225,7 @@ def test_a_model_that_is_not_configured_is_named_when_it_is_chosen_and_refused_a
     shape = {"llm_provider": "main", "llm_model": "unheard-of"}
     made = lab.daemon.ask(
         "strategy.create", name="lacking", template_id="tpl_analyst", params=shape, symbols=["BTCUSDT"],
-        timeframe="1m", capital="5000",
+        timeframe="1h", capital="5000",
     )  # fmt: skip
     missing = 'add [llm.providers.main.models."unheard-of"] with read and written, the prices'
 
@@ -291,5 +296,54 @@ def test_a_daemon_that_is_killed_asks_nobody_again_and_stays_charged(tmp_path: P
         assert [asked.body["model"] for asked in lab.server.asked] == ["open", "good"]
         assert Decimal(before) > 0
         assert lab.placed(analyst) == 0
-        lab.daemon.end()
+        # With a question open it ends as soon as without one.
+        lab.daemon.ask("strategy.trigger", id=analyst)
+        lab.daemon.wait_for(lambda: len(lab.server.asked) == 3, within_s=WITHIN_S)
+        assert lab.daemon.end() == 0
         lab.daemon.verify()
+
+
+DECLARED = """
+[[strategy]]
+name = "analyst"
+template_id = "tpl_analyst"
+symbols = ["BTCUSDT"]
+timeframe = "1m"
+capital = "5000"
+deploy = true
+params = { llm_provider = "main", llm_model = "good", patience_s = 60, price_move_max = "0.000001", \
+execution_config = { stop_loss_calculation = "fixed", stop_loss_pct = "0.002", cooldown_bars = 0 } }
+"""
+
+
+def market_has_ended(lab: Lab) -> bool:
+    return bool(lab.daemon.ask("status")["market"]["ended"])
+
+
+def test_a_market_that_does_not_wait_for_clocks_waits_for_the_model(tmp_path: Path) -> None:
+    write_recording(tmp_path / "market", minutes=30, seed=5, symbols=["BTCUSDT"])
+    declared = tmp_path / "analyst.toml"
+    declared.write_text(DECLARED.replace("\\\n", ""), encoding="utf-8")
+    market = replay_config(tmp_path / "market", declared)
+
+    def after(pause_s: float) -> Behaviour:
+        async def behave(stream: trio.abc.Stream, asked: Asked) -> None:
+            # What is said depends on what was asked alone.
+            said = ("BUY", "SELL", "HOLD")[crc32(asked.body["messages"][1]["content"].encode()) % 3]
+            await trio.sleep(pause_s)
+            await saying(decision(said))(stream, asked)
+
+        return behave
+
+    played: list[tuple[Any, list[Any]]] = []
+    for number, pause_s in enumerate((0.0, 0.05)):
+        with ExitStack() as stack:
+            lab = lab_in(tmp_path / f"daemon{number}", stack, market=market, good=after(pause_s))
+            lab.daemon.wait_for(partial(market_has_ended, lab), within_s=WITHIN_S)
+            lab.daemon.end()
+            played.append((lab.daemon.digest(), [asked.body["messages"][1] for asked in lab.server.asked]))
+
+    (digest, asked), again = played
+    assert len(asked) > 15
+    assert digest["strategies"][0]["fills"] > 4
+    assert again == (digest, asked)

@@ -8,8 +8,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from pipaid.config.secret import Secret
@@ -18,7 +21,7 @@ from pipaid.model.consult import ANSWER_MAX, Answer, Verdict
 from pipaid.wire.completions import Completions
 from pipaid.wire.messages import Messages
 from pipaid.wire.models import ANSWER_BYTES_MAX, RECEIVED_BYTES_MAX, HttpProvider
-from pipaid.wire.said import Manner, Speech
+from pipaid.wire.said import TOKENS_COUNTED_MAX, Manner, Speech
 from tests.actors.homes import TrioClock
 from tests.certificates import make_pair
 from tests.endpoints import (
@@ -376,3 +379,48 @@ async def test_no_connection_is_left_open(autojump_clock: MockClock) -> None:
         await trio.testing.wait_all_tasks_blocked()
 
         assert net.server.open == 0
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
+    max_leaves=8,
+)
+
+
+def completed(parts: tuple[Any, Any, Any, Any]) -> Any:
+    return completion(parts[0], stop=parts[1], usage=parts[2], tool_calls=parts[3])
+
+
+def messaged(parts: tuple[Any, Any, Any]) -> Any:
+    return message(json.dumps(parts[0]), stop=parts[1], usage=parts[2])
+
+
+def blocks(parts: tuple[Any, Any]) -> Any:
+    return message(content=parts[0], stop=parts[1])
+
+
+STOPS = st.one_of(JSON, st.sampled_from(["stop", "length", "end_turn", "tool_use", "refusal"]))
+SHAPED = st.one_of(
+    st.tuples(JSON, STOPS, JSON, JSON).map(completed),
+    st.tuples(JSON, STOPS, JSON).map(messaged),
+    st.tuples(JSON, STOPS).map(blocks),
+)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200), JSON.map(lambda value: json.dumps(value).encode()), SHAPED.map(msgspec.json.encode)
+    ),
+    st.sampled_from([Messages(), Messages("schema"), Completions(), Completions("tool")]),
+)
+def test_whatever_comes_back_is_read_without_a_stumble(body: bytes, speech: Speech) -> None:
+    said = speech.read(body)
+
+    assert said.verdict in (Verdict.ANSWERED, Verdict.MALFORMED, Verdict.REFUSED)
+    assert (said.verdict is Verdict.ANSWERED) is (not said.error)
+    assert said.verdict is not Verdict.ANSWERED or said.text.strip()
+    assert len(said.text) <= ANSWER_MAX
+    assert len(said.error) <= 300
+    assert said.error.isprintable()
+    assert said.tokens_in is None or 0 < said.tokens_in <= 3 * TOKENS_COUNTED_MAX
