@@ -114,7 +114,10 @@ def _shown_as_it_is(path: Path, found: Examined) -> None:
     """Write down what is shown, and read the same from it."""
     assert found.config is not None
     sections: dict[str, list[str]] = {}
-    for effective in found.values[: len(KEYS)]:
+    known = {".".join(route) for route, _ in KEYS}
+    for effective in found.values:
+        if effective.key not in known:
+            continue
         section, _, name = effective.key.rpartition(".")
         sections.setdefault(section, []).append(f"{name} = {effective.value}")
     text = "\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items())
@@ -134,7 +137,7 @@ def _keys(kind: type[attrs.AttrsInstance], route: tuple[str, ...]) -> Iterator[t
     for name, hint in hints_of(kind).items():
         if attrs.has(hint):
             yield from _keys(hint, (*route, name))
-        else:
+        elif "Mapping" not in str(hint):  # Tables that people name have no keys of their own.
             yield (*route, name), hint
 
 
