@@ -30,6 +30,8 @@ from pipaid.sdk import (
 )
 
 DAY_MS: Final = 86_400_000
+# In quote currency: where nothing is left, this is wished for, and refused.
+LEAST: Final = Decimal("0.01")
 INTERVAL_MS: Final[dict[str, int]] = {
     "5m": 300_000,
     "15m": 900_000,
@@ -70,7 +72,8 @@ class Dca(Template):
 
     A target or stop is one price for all lots, reckoned from their average entry: an alarm that is moved with each buy
     and on which all are sold at the market. Once all lots are sold the buying goes on. The last buy before the capital
-    is spent may be as small as half the usual amount.
+    is spent may be as small as half the usual amount; the one after it is wished for all the same, so that its refusal
+    tells why the buying ends.
     """
 
     id = "tpl_dca"
@@ -123,7 +126,7 @@ class Dca(Template):
     def on_start(self, view: View) -> Iterator[Intent]:
         """Buy at once; what is still held is looked after with the params of now."""
         yield self._alarm(view)
-        yield from self._buy(view, view.now_ms)
+        yield from self._buy(view, view.now_ms, first=True)
 
     def on_candle(self, view: View) -> Iterator[Intent]:
         """Buy if this candle's close is the first of its interval."""
@@ -143,7 +146,7 @@ class Dca(Template):
             reason = CloseReason.TAKE_PROFIT if level > average else CloseReason.STOP_LOSS
             yield ExitAll(symbol=view.symbol, reason=reason)
 
-    def _buy(self, view: View, at_ms: int) -> Iterator[Intent]:
+    def _buy(self, view: View, at_ms: int, *, first: bool = False) -> Iterator[Intent]:
         params = self.params
         lots, entries = view.positions, view.entries
         if params.max_buys and len(lots) + len(entries) >= params.max_buys:
@@ -151,14 +154,16 @@ class Dca(Template):
         spent = sum((lot.quantity * lot.entry_price for lot in lots), Decimal(0))
         spent += sum(((entry.quantity - entry.filled) * entry.price for entry in entries), Decimal(0))
         amount = min(params.buy_amount, view.capital * view.leverage - spent)
-        if amount < max(params.buy_amount / 2, view.instrument.notional_min):
-            return
+        least = max(params.buy_amount / 2, view.instrument.notional_min)
         number = (at_ms - self._offset_ms()) // INTERVAL_MS[params.interval]
+        if amount < least and not (first or view.alive(f"B{number - 1}")):
+            return
         yield Enter(
             symbol=view.symbol,
             direction=Direction.LONG,
             tag=f"B{number}",
-            notional=amount,
+            notional=max(amount, LEAST),
+            notional_min=least,
             reason=f"buy of interval {number}",
         )
 

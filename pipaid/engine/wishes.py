@@ -27,6 +27,10 @@ from pipaid.model.position import CloseReason, Direction, Position
 ENTRIES_AT_ONCE_MAX: Final = 256
 ENTRY_EVERY_MS: Final = 2_000
 REFUSALS_AT_ONCE_MAX: Final = 128
+SIZE: Final = "size"
+MIN_TRADE_AMOUNT: Final = "min_trade_amount"
+TOO_SMALL: Final = (SIZE, MIN_TRADE_AMOUNT)
+UNTIL_ENTERED: Final = -1
 
 
 class Nonsense(Exception):
@@ -86,10 +90,10 @@ class Wishes(Holdings):
         room = Room(self._room(intent.symbol), ZERO if intent.risk is None else self.equity(intent.symbol))
         quantity = entry_quantity(intent, price=price, instrument=instrument, room=room, market=market)
         if quantity == ZERO:
-            self._refuse(intent.symbol, Refused("size", f"at least {instrument.lot_size} on the lot", "0"))
+            self._refuse(intent.symbol, Refused(SIZE, f"at least {instrument.lot_size} on the lot", "0"))
             return
         if intent.notional_min is not None and quantity * price < intent.notional_min:
-            refused = Refused("min_trade_amount", plain(intent.notional_min), plain(quantity * price))
+            refused = Refused(MIN_TRADE_AMOUNT, plain(intent.notional_min), plain(quantity * price))
             self._refuse(intent.symbol, refused)
             return
         order = self._entry_order(intent, quantity, price)
@@ -326,6 +330,8 @@ class Wishes(Holdings):
         else:
             self._count_entry(order, reserve)
             self._stakes.work(order, reserve)
+            for rule in TOO_SMALL:
+                self._blocked.pop((symbol, rule), None)
         self._exposed = False
         self._list(order)
         self._effects.orders[order.id] = order
@@ -363,7 +369,9 @@ class Wishes(Holdings):
         if self._trace is not None:
             self._trace.refused(refused)
         key = (symbol, refused.rule)
-        candle = self.quotes.now_ms // self.strategy.in_effect.timeframe.ms
+        # What is too small is so at the next candle as well: it is told once until something is entered.
+        lasting = refused.rule in TOO_SMALL
+        candle = UNTIL_ENTERED if lasting else self.quotes.now_ms // self.strategy.in_effect.timeframe.ms
         if self._blocked.get(key) == candle:
             return
         self._blocked[key] = candle

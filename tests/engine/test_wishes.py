@@ -195,6 +195,22 @@ def test_nothing_is_entered_on_stale_prices() -> None:
     assert len(bench.placed) == 1
 
 
+def test_what_is_too_small_is_told_once_until_something_is_entered() -> None:
+    small, large = enter(quantity=Decimal("0.0004")), enter(quantity=Decimal(1))
+    least = enter(notional=Decimal(10), notional_min=Decimal(20))
+    bench = make_bench(scripted(on_candle=plan([small, least], [small, least], [large], [small], [small])))
+
+    told: list[list[str]] = []
+    for _ in range(5):
+        before = len(bench.said(RiskBlocked))
+        bench.close()
+        told.append([blocked.rule for blocked in bench.said(RiskBlocked)[before:]])
+
+    assert told == [["size", "min_trade_amount"], [], [], ["size"], []]
+    # Each evaluation that wished for it is a run of its own all the same.
+    assert bench.book.refusals == {"size": 4, "min_trade_amount": 2}
+
+
 def test_a_refusal_is_told_once_a_candle_for_each_rule_and_symbol() -> None:
     greedy = [enter(quantity=Decimal(100)), enter(quantity=Decimal(100)), enter(notional=Decimal("0.01"))]
     bench = make_bench(scripted(on_candle=plan(greedy, greedy)))
@@ -203,7 +219,7 @@ def test_a_refusal_is_told_once_a_candle_for_each_rule_and_symbol() -> None:
     assert [blocked.rule for blocked in bench.said(RiskBlocked)] == ["allocation", "size"]
 
     bench.close()
-    assert len(bench.said(RiskBlocked)) == 4
+    assert [blocked.rule for blocked in bench.said(RiskBlocked)] == ["allocation", "size", "allocation"]
 
 
 # Caps over time.

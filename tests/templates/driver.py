@@ -236,7 +236,9 @@ class Driver:
                 assert required(intent) is None
                 self._check_prices(intent)
                 alive = {wish.tag for wish in self._entering.values()} | {lot.tag for lot in self._held.values()}
-                if intent.tag in alive or not self._quantity(intent):
+                quantity = self._quantity(intent)
+                least = intent.notional_min or Decimal(0)
+                if intent.tag in alive or not quantity or quantity * (intent.price or self.price) < least:
                     return
                 self._number += 1
                 self._entering[self._number] = intent

@@ -60,8 +60,22 @@ def test_it_holds_no_more_lots_than_told() -> None:
 
 
 def test_the_last_buy_takes_what_is_left_down_to_half() -> None:
-    assert [amount for _, _, amount in buys(make_dca([100] * 30, capital=Decimal(2600)))] == [1000, 1000, 600]
-    assert [amount for _, _, amount in buys(make_dca([100] * 30, capital=Decimal(2400)))] == [1000, 1000]
+    last = make_dca([100] * 30, capital=Decimal(2600))
+    short = make_dca([100] * 30, capital=Decimal(2400))
+
+    assert [round(lot.entry_value) for lot in last.positions] == [1000, 1000, 600]
+    assert [round(lot.entry_value) for lot in short.positions] == [1000, 1000]
+
+
+def test_the_buy_for_which_nothing_is_left_is_wished_for_once_so_that_its_refusal_tells_why() -> None:
+    driver = make_dca([100] * 30, capital=Decimal(2400))
+    again = Driver(driver.template, capital=Decimal(0))
+    again.know(candles_of([100, 100]))
+    again.deploy()
+
+    assert buys(driver) == [(2, "B0", 1000), (4, "B1", 1000), (8, "B2", 400)]
+    assert [(wish.notional, wish.notional_min) for wish in again.wished(Enter)] == [(Decimal("0.01"), Decimal(500))]
+    assert again.positions == []
 
 
 def test_one_alarm_follows_the_average_of_all_lots() -> None:
