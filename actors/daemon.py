@@ -51,6 +51,7 @@ from actors.surfaces import (
     gauges_of,
     known_of,
     records_of,
+    retention_of,
     stream_of,
 )
 from actors.upkeep import Upkeep
@@ -196,6 +197,7 @@ class Daemon:
             intensity=Intensity.of(self.config),
             overruns_max=self.config.guard.overruns_max,
             lockstep=lockstep,
+            runs_kept=self.config.journal.runs_kept,
             tariffs=self.config.llm.tariffs,
         )
 
@@ -329,6 +331,7 @@ class Daemon:
             events_kept_us=config.journal.events_kept_us,
             prune_every_s=config.journal.prune_every_s,
             held_n=self.hooks.held_n,
+            prune_rows=retention_of(self).prune,
         )
         self.lookout = Lookout(
             world=world,

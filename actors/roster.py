@@ -41,6 +41,7 @@ from pipaid.model.money import ZERO
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.record import Batch
+from pipaid.model.run import RUNS_KEPT
 from pipaid.model.strategy import EMPLOYED, Action, Binding, Fault, Status, Strategy, Tally, advance
 from pipaid.plugins import Catalogue
 from pipaid.seams import World
@@ -138,6 +139,7 @@ class Roster:
     intensity: Intensity
     overruns_max: int
     lockstep: bool
+    runs_kept: int = RUNS_KEPT
     tariffs: Mapping[tuple[str, str], Tariff] = field(factory=dict[tuple[str, str], Tariff])
     members: dict[str, Member] = field(factory=dict[str, Member])
     names: dict[tuple[str, str], str] = field(factory=dict[tuple[str, str], str])
@@ -385,7 +387,12 @@ class Roster:
         book = self.books(_dry(strategy))
         self._count_capital(member)
         around = Surroundings(
-            instruments=self.keeper.instruments, series=series, quotes=self.quotes, book=book, tariffs=self.tariffs
+            instruments=self.keeper.instruments,
+            series=series,
+            quotes=self.quotes,
+            book=book,
+            runs_kept=self.runs_kept,
+            tariffs=self.tariffs,
         )
         session = self.guard.run_as(Phase.LOADING, strategy.number, assemble, strategy, template, memory, around)
         retained = [(each, feature) for each in series.values() for feature in session.features]

@@ -31,6 +31,7 @@ from actors.quarantine import stalled
 from actors.recorder import Recorder
 from actors.records import Records
 from actors.rehearsal import Rehearsal
+from actors.retention import Retention
 from actors.roster import Roster
 from actors.signals import Signals
 from actors.stream import StreamLimits, StreamServer
@@ -54,6 +55,7 @@ from pipaid.wire.tap import EventSource
 class Parts(Protocol):
     """The parts of a daemon that its commands, and the dialect of them, depend on."""
 
+    config: Config
     world: World
     journal: SqliteJournal
     guard: Guard
@@ -83,6 +85,12 @@ def bindings_of(parts: Parts) -> Bindings:
 def records_of(parts: Parts) -> Records:
     """Return what tells of the past of strategies."""
     return Records(parts.roster, parts.recorder, parts.quotes)
+
+
+def retention_of(parts: Parts) -> Retention:
+    """Return what drops the evaluations that are kept no more."""
+    kept = parts.config.journal
+    return Retention(parts.recorder, parts.roster, parts.world.clock, kept.runs_kept, kept.deleted_runs_kept_us)
 
 
 class Measured(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -54,11 +54,16 @@ class Switch(Protocol):
         ...
 
 
+async def _nothing() -> int:
+    return 0
+
+
 @define(eq=False)
 class Upkeep:
     """Look for the kill file a few times a second, tell how far a recorded market has come, prune now and then.
 
-    `held_n` is the last record that everybody has read who reads the log, or nothing if nobody does.
+    `held_n` is the last record that everybody has read who reads the log, or nothing if nobody does. `prune_rows` drops
+    what is kept no more of the tables.
     """
 
     world: World
@@ -70,6 +75,7 @@ class Upkeep:
     events_kept_us: int
     prune_every_s: float = 3_600.0
     held_n: Callable[[], int | None] = field(default=lambda: None)
+    prune_rows: Callable[[], Awaitable[int]] = field(default=_nothing)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
@@ -83,6 +89,7 @@ class Upkeep:
         clock = self.world.clock
         await clock.sleep(min(FIRST_PRUNE_S, self.prune_every_s))
         while True:
+            await self.prune_rows()
             older_than_us = clock.now_us() - self.events_kept_us
             await self.recorder.prune(older_than_us=older_than_us, keep_events=self.events_kept, held_n=self.held_n())
             await clock.sleep(self.prune_every_s)

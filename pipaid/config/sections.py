@@ -16,6 +16,7 @@ from pipaid.model.consult import Tariff
 from pipaid.model.fault import Fault
 from pipaid.model.moment import parse_iso
 from pipaid.model.money import ZERO
+from pipaid.model.run import RUNS_KEPT
 
 Symbol = Annotated[str, Spelled("[A-Z0-9]{2,20}", "a symbol in capital letters and digits, such as BTCUSDT")]
 Glob = Annotated[str, Spelled(".+", "a path in which * stands for any characters, relative to this file")]
@@ -327,10 +328,12 @@ class Log:
 
 @frozen(kw_only=True)
 class Journal:
-    """How much of the past stays at hand for subscribers that resume, and how much room there should be."""
+    """How much of the past stays at hand, of events and of evaluations, and how much room there should be."""
 
     events_kept: Annotated[int, Between(10, 10_000_000)] = 10_000
     events_kept_hours: Annotated[float, Between("0.001", 8_760)] = 24.0
+    runs_kept: Annotated[int, Between(10, 100_000)] = RUNS_KEPT
+    deleted_runs_kept_hours: Annotated[float, Between("0.001", 87_600)] = 720.0
     prune_every_s: Seconds = 3_600.0
     free_mib_min: Annotated[int, Between(0, 10_000_000)] = 100
 
@@ -343,6 +346,11 @@ class Journal:
     def events_kept_us(self) -> int:
         """Return for how long events stay, in microseconds."""
         return round(self.events_kept_hours * 3_600_000_000)
+
+    @property
+    def deleted_runs_kept_us(self) -> int:
+        """Return for how long the evaluations of a deleted strategy stay, in microseconds."""
+        return round(self.deleted_runs_kept_hours * 3_600_000_000)
 
 
 @frozen(kw_only=True)

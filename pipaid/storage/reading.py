@@ -98,6 +98,16 @@ class SqliteReader:
         query = _SELECT + where + " ORDER BY sort DESC, key DESC LIMIT ?"
         return [Row(*columns) for columns in self._fetch(query, (*arguments, limit))]
 
+    def counts(self, entity: str) -> dict[str, int]:
+        """Return how many rows of an entity each owner has."""
+        query = "SELECT owner, count(*) FROM entity WHERE entity = ? AND owner <> '' GROUP BY owner"
+        return dict(self._fetch(query, (entity,)))
+
+    def oldest(self, entity: str, owner: str, *, limit: int) -> list[str]:
+        """Return the keys of an owner's rows with the lowest sorts."""
+        query = "SELECT key FROM entity WHERE entity = ? AND owner = ? AND owner <> '' ORDER BY sort, key LIMIT ?"
+        return [key for (key,) in self._fetch(query, (entity, owner, limit))]
+
     def last_seq(self, strategy_id: str) -> int:
         """Return the number of the strategy's newest event, 0 without any."""
         found = self._fetch(NEWEST_EVENT, (strategy_id,))

@@ -115,6 +115,14 @@ class Reader(Protocol):
         """Return rows by (sort, key) descending, from just below `before` down to the sort `since`."""
         ...
 
+    def counts(self, entity: str) -> dict[str, int]:
+        """Return how many rows of an entity each owner has."""
+        ...
+
+    def oldest(self, entity: str, owner: str, *, limit: int) -> list[str]:
+        """Return the keys of an owner's rows with the lowest sorts."""
+        ...
+
     def last_seq(self, strategy_id: str) -> int:
         """Return the number of the strategy's newest event, 0 without any."""
         ...

@@ -92,11 +92,18 @@ async def test_the_kill_file_is_heeded_while_it_stands(tmp_path: Path, autojump_
 async def test_it_prunes_soon_after_the_start_and_again_and_again(
     tmp_path: Path, autojump_clock: MockClock, every_s: float, moments_s: list[int]
 ) -> None:
-    pruner, clock, kept_us = Pruner(), TrioClock(), 2 * 3_600_000_000
+    pruner, clock, kept_us, rows = Pruner(), TrioClock(), 2 * 3_600_000_000, list[float]()
     upkeep = Upkeep(World(clock=clock), pruner, Thrown(), HandMarket(), tmp_path / "KILL", 77, kept_us, every_s)
 
+    async def prune_rows() -> int:
+        rows.append(trio.current_time())
+        return 0
+
+    upkeep.prune_rows = prune_rows
     await keeping(upkeep, partial(trio.sleep, 7_500))
 
+    # What is dropped of the tables can be forgotten at once.
+    assert rows == moments_s
     assert [at_s for at_s, _, _ in pruner.asked] == moments_s
     assert all(
         (older_than_us, kept) == (START_MS * 1000 + round(at_s * 1e6) - kept_us, 77)
