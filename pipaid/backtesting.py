@@ -18,10 +18,12 @@ from numpy.typing import ArrayLike
 from pipaid.engine.backtest import DRIVERS, SPAN_MS_MAX, Driver, run
 from pipaid.engine.fees import FEE_BPS_DEFAULT, TIERS, FeeModel, Fees, Tier
 from pipaid.engine.plan import Plan
+from pipaid.engine.recorded import by_question
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model import columns
 from pipaid.model.backtest import BacktestResult, BacktestTrade, Metrics, result_object
+from pipaid.model.consult import RecordedAnswer
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.moment import iso_seconds, parse_iso
 from pipaid.model.money import ONE, ZERO
@@ -83,6 +85,21 @@ def trades_from_csv(path: str | PathLike[str], *, symbol: str = "") -> Trades:
     return read_trades(SystemDisk(), Path(path), symbol=symbol)
 
 
+def answers_from_file(path: str | PathLike[str]) -> tuple[RecordedAnswer, ...]:
+    """Read what `pipaid answers` wrote: what models said, a JSON object a line."""
+    try:
+        lines = SystemDisk().read(Path(path)).splitlines()
+    except OSError as trouble:
+        raise InvalidParameter(f"answers: {path} cannot be read: {trouble.strerror}") from None
+    found: list[RecordedAnswer] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(msgspec.json.decode(line, type=RecordedAnswer))
+        except (msgspec.MsgspecError, UnicodeError) as trouble:
+            raise InvalidParameter(f"{path}, line {number}: no recorded answer: {trouble}") from None
+    return tuple(found)
+
+
 @frozen(eq=False)
 class Result:
     """What a backtest came to; amounts in quote currency."""
@@ -141,7 +158,8 @@ class Backtest:
     played; candles before `start` are history. `funding` maps a symbol to
     the moments (UTC ms) and rates at which it fell due; `instruments` say how finely a symbol is traded (default: as
     finely as its candles are told, in steps of 1e-8 without volumes). `tiers` are for `tiered_maker_taker` alone,
-    `venue` is the one that `match_exchange` charges like.
+    `venue` is the one that `match_exchange` charges like. `answers` are what models said once: nobody is asked anew,
+    and where none was recorded nothing is done, which the result counts as refused by `llm_unrecorded`.
     """
 
     template: type[Template] | str
@@ -160,6 +178,7 @@ class Backtest:
     end: Moment | None = None
     funding: Mapping[str, Sequence[tuple[int, Decimal]]] = field(factory=dict[str, Any])
     instruments: Mapping[str, Instrument] = field(factory=dict[str, Instrument])
+    answers: Sequence[RecordedAnswer] = ()
     name: str = "backtest"
 
     def run(self, *, driver: Driver = "auto", on_progress: Callable[[float], object] = lambda _: None) -> Result:
@@ -217,6 +236,7 @@ class Backtest:
             ),
             funding=self.funding,
             trades=trades,
+            answers=by_question(self.answers),
         )
 
     def template_class(self) -> type[Template]:

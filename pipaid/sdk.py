@@ -51,7 +51,7 @@ from pipaid.signals.catalogue.lookup import rule as signal_rule
 from pipaid.signals.series import EVERY, Condition, Feature, Series
 
 if TYPE_CHECKING:
-    from pipaid.backtesting import Backtest, Candles, Result, trades_from_csv
+    from pipaid.backtesting import Backtest, Candles, Result, answers_from_file, trades_from_csv
     from pipaid.client.awaiting import AsyncClient
     from pipaid.client.blocking import Client
     from pipaid.signals.catalogue.asking import signal
@@ -101,6 +101,7 @@ __all__ = [
     "Verdict",
     "View",
     "Wakes",
+    "answers_from_file",
     "choice_param",
     "choices_param",
     "decimal_param",
@@ -125,6 +126,7 @@ _LATE = {
     "Candles": "pipaid.backtesting",
     "Client": "pipaid.client.blocking",
     "Result": "pipaid.backtesting",
+    "answers_from_file": "pipaid.backtesting",
     "signal": "pipaid.signals.catalogue.asking",
     "trades_from_csv": "pipaid.backtesting",
 }

@@ -14,7 +14,7 @@ import msgspec
 from attrs import field, frozen
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipaid.backtesting import Backtest, Result
+from pipaid.backtesting import Backtest, Result, answers_from_file
 from pipaid.cli.checking import chosen
 from pipaid.cli.drawing import drawn
 from pipaid.cli.jobs import last_trades, metric_facts
@@ -83,6 +83,7 @@ class Asked:
     driver: str = "auto"
     capital: str = ""
     report: Path | None = None
+    answers: Path | None = None
 
 
 def play(terminal: Terminal, what: str, name: str, asked: Asked) -> None:
@@ -127,6 +128,7 @@ def backtest_of(definition: StrategyDefinition, asked: Asked) -> Backtest:
         funding=charges.rates(definition.symbols),
         start=_moment("--from", asked.since) if asked.since else None,
         end=_moment("--to", asked.until) if asked.until else None,
+        answers=() if asked.answers is None else answers_from_file(asked.answers),
         name=definition.name,
     )
 

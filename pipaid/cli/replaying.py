@@ -66,6 +66,8 @@ def _check(plan: Plan) -> None:
             raise InvalidParameter(f"driver: a replay plays 1m candles, and those of {symbol} are {timeframe}")
     if plan.trades:
         raise InvalidParameter("driver: a replay plays candles, and these are market trades; choose another driver")
+    if plan.answers:
+        raise InvalidParameter("driver: a replay asks models, and these have answered; choose another driver")
     if plan.fees.moves:
         raise InvalidParameter(f"driver: the desk of a replay charges no {plan.fees.model}; choose another fee model")
 

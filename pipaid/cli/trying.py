@@ -43,6 +43,7 @@ def add_to(app: typer.Typer) -> None:
 
     add_verb(app, "backtest", backtest)
     add_verb(app, "optimise", optimise)
+    add_verb(app, "answers", answers)
 
 
 def backtest(
@@ -68,6 +69,10 @@ def backtest(
     report: Annotated[
         Path | None, typer.Option("--report", help="write a report to look at (needs plotly)", metavar="out.html")
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--answers", help="what models said, as `pipaid answers` writes it; nobody is asked anew"),
+    ] = None,
     data: Folder = FOLDER,
 ) -> None:
     """Play a strategy over recorded candles, by the code that trades, and show what it would have come to.
@@ -81,7 +86,7 @@ def backtest(
     charges = Charges(fee_model, fee_bps, slippage_bps, funding=tuple(funding or ()), config=config)
     asked = Asked(
         since=since, until=until, venue=venue, store=CandleStore(data), charges=charges, driver=driver, capital=capital,
-        report=report,
+        report=report, answers=answers,
     )  # fmt: skip
     play(terminal, what, name, asked)
 
@@ -138,3 +143,17 @@ def optimise(
         scheduler=scheduler,
     )  # fmt: skip
     return sweep(terminal, what, asked, wanted, name=name)
+
+
+def answers(
+    terminal: Terminal,
+    id: Annotated[str, typer.Argument(help="a strategy of the daemon", metavar="ID")],
+) -> None:
+    """Write what models answered a strategy, a JSON object a line: `backtest --answers` gives it again.
+
+    Of the evaluations that are still kept, the oldest first.
+    """
+    from pipaid.cli.recalling import recalled
+
+    for line in recalled(terminal, id):
+        terminal.say_json(line)

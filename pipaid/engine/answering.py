@@ -39,6 +39,7 @@ def with_answer(run: Evaluation, waiting: OpenQuestion, answer: Answer) -> Evalu
     answered: dict[str, Any] = {
         "verdict": answer.verdict.value,
         "answer": answer.text,
+        "error": answer.error,
         "tokens_in": answer.tokens_in,
         "tokens_out": answer.tokens_out,
         "cost": plain(waiting.tariff.cost(*waiting.counted(answer))),

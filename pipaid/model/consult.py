@@ -72,6 +72,21 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     took_ms: int = 0
 
 
+class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model said to a question that is known by its symbol, its venue time in milliseconds and its role."""
+
+    symbol: str
+    asked_at_ms: int
+    role: str
+    verdict: Verdict
+    answer: str = ""
+    error: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    provider: str = ""
+    model: str = ""
+
+
 class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     """What a model costs, in money for a million tokens read and written."""
 
