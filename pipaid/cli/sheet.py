@@ -310,6 +310,7 @@ _COLUMNS: Final[Mapping[type[msgspec.Struct], tuple[Column, ...]]] = {
         Column("TRADES", lambda item: item.stats.total_trades, Kind.NUMBER, 4),
         Column("WON", lambda item: percent(item.stats.win_rate), Kind.NUMBER, 5),
         Column("ERROR", lambda item: _trouble(item), Kind.STATUS, 1),
+        Column("FOLLOWS", lambda item: None if item.follows is msgspec.UNSET else item.follows, Kind.FAINT, 11),
     ),
     OrderObject: (
         Column("PLACED", _at("placed_at"), rank=2),

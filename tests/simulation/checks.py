@@ -26,7 +26,7 @@ from pipaid.model.order import BookedFill, Fill, Order, OrderStatus
 from pipaid.model.position import Position
 from pipaid.model.record import Batch, Record
 from pipaid.model.report import StrategyState
-from pipaid.model.strategy import Status, Strategy
+from pipaid.model.strategy import Binding, Status, Strategy
 from tests.simulation.allowed import Allowed
 from tests.simulation.seams import START_MS
 from tests.simulation.traders import Clumsy
@@ -267,6 +267,14 @@ class Checks:
     def _is_durable(self, entity: str, key: str) -> bool:
         return bool(self._fetch("SELECT 1 FROM entity WHERE entity = ? AND key = ?", (entity, key)))
 
+    def followers(self, leader: str) -> set[str]:
+        """Return who follows a strategy, as far as the journal knows, in a world where somebody may."""
+        if not self.world.plan.scene.bound:
+            return set()
+        found = self._fetch("SELECT data FROM entity WHERE entity = 'strategy'", ())
+        strategies = [msgspec.json.decode(data, type=Strategy) for (data,) in found]
+        return {each.id for each in strategies if each.follows == leader}
+
     # The end.
 
     async def before_the_end(self, daemon: Daemon) -> None:
@@ -310,6 +318,7 @@ class Checks:
                 if each.order.strategy_id not in looked_after:
                     self.violate(f"O4 order {each.order.id} works at the venue, and its strategy has ended")
         self._compare_lots(rows)
+        self._compare_bindings(rows["strategy"])
         for (strategy_id, seq), frame in self.world.person.shown.items():
             self.shown(strategy_id, seq, frame)
         for state in self.world.operator.states:
@@ -387,6 +396,26 @@ class Checks:
             told = msgspec.json.decode(data, type=Brain).tally.pnl
             if told != gained.get(key, ZERO):
                 self.violate(f"M1 {key} tells of a profit of {told}, and its trades made {gained.get(key, ZERO)}")
+
+    def _compare_bindings(self, strategies: Sequence[Strategy]) -> None:
+        """No follower is without its binding, and none of these without its follower; what was promised is so."""
+        living = {each.id: each for each in strategies if not each.deleted_at_ms}
+        found = self._fetch("SELECT owner, data FROM entity WHERE entity = 'binding' ORDER BY key", ())
+        bindings = [(owner, msgspec.json.decode(data, type=Binding)) for owner, data in found]
+        for leader, binding in bindings:
+            trades = living.get(binding.strategy_id)
+            follows = "" if leader == binding.strategy_id else leader
+            if leader not in living or trades is None or (trades.account, trades.follows) != (binding.account, follows):
+                self.violate(f"B1 {leader} is bound to {binding}, where {trades} trades")
+        there = {(leader, binding.account): binding.strategy_id for leader, binding in bindings}
+        for each in living.values():
+            if each.follows and there.get((each.follows, each.account)) != each.id:
+                self.violate(f"B1 {each.id} follows {each.follows}, which is not bound to {each.account}")
+        for place, promised in self.world.binder.bound.items():
+            if there.get(place) != promised:
+                self.violate(f"B2 {place} was bound by {promised}, and is by {there.get(place)}")
+        for parted in sorted(self.world.binder.parted & living.keys()):
+            self.violate(f"B2 {parted} was parted from its leader and is there")
 
     def _lots(self, dry: bool) -> list[Position]:
         """Return the lots in the journal that are looked after by a strategy."""

@@ -47,11 +47,12 @@ def judged(scene: Scene) -> Verdict:
     world = run_world(scene)
     marks = Counter(f"died at {name}" if name else "ended in order" for name in world.deaths)
     marks.update({f"fault {kind.value}": times for kind, times in world.faults.happened.items()})
-    marks.update(f"did {op}" for op in (*world.person.done, *world.operator.done))
+    marks.update(f"did {op}" for op in (*world.person.done, *world.operator.done, *world.binder.done))
+    marks.update(f"cut {op}" for op in world.binder.cut)
     marks.update({"hangs": world.hangs, "stumbles": world.stumbles})
     marks["partial fills"] = sum(ledger.partials for ledger in world.ledgers)
     marks["risen"] = len(world.checks.risen)
-    marks.update(f"refused {refusal}" for refusal in world.operator.refusals)
+    marks.update(f"refused {refusal}" for refusal in (*world.operator.refusals, *world.binder.refusals))
     return Verdict(
         scene=scene,
         violations=tuple(world.checks.violations),

@@ -104,6 +104,8 @@ class Operator(Hand):
     def _asking(self, order: Order) -> None:
         if order.op == "risk.set":
             self.world.checks.allowed.ask(order.args)
+        elif order.op == "strategy.delete":
+            self.world.binder.forget(order.args["id"])
 
     def _obeyed(self, order: Order, result: bytes) -> None:
         match order.op:

@@ -67,7 +67,7 @@ class Person(Hand):
         if order.op == "kill.deactivate":
             self.killed = False
         elif order.op == "strategy.deploy":
-            self.paused.discard(order.args["id"])
+            self.paused -= {order.args["id"], *self.world.checks.followers(order.args["id"])}
 
     def _obeyed(self, order: Order, result: bytes) -> None:
         if order.op == "kill.activate":

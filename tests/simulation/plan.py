@@ -24,13 +24,15 @@ HANGS, STUMBLES = "hangs", "stumbles"
 class Scene(msgspec.Struct, frozen=True):
     """Which world to run: a seed, and what of its troubles to leave out.
 
-    With `crash_at` the first daemon dies at that crossing and no other one dies; at 0 none dies at all.
+    With `crash_at` the first daemon dies at that crossing and no other one dies; at 0 none dies at all. With `bound`
+    somebody binds strategies to accounts.
     """
 
     seed: int
     without: frozenset[str] = frozenset()
     crash_at: int | None = None
     faulty_s: int = FAULTY_S
+    bound: bool = False
 
 
 @define

@@ -36,6 +36,7 @@ from pipaid.venues.faults import Faults, UnreliableDesk
 from pipaid.venues.venue import Closed
 from pipaid.wire.lines import Peer
 from tests.simulation.allowed import Allowed
+from tests.simulation.binder import Binder
 from tests.simulation.checks import Checks
 from tests.simulation.operator import Operator
 from tests.simulation.person import Person
@@ -74,6 +75,7 @@ class World:
     checks: Checks = field(init=False)
     person: Person = field(init=False)
     operator: Operator = field(init=False)
+    binder: Binder = field(init=False)
     instruments: dict[str, Instrument] = field(init=False)
     prices: dict[str, Prices] = field(init=False)
     faults: Faults = field(init=False)
@@ -128,6 +130,7 @@ class World:
         )
         self.person = Person(self, Random(f"{seed} person"))
         self.operator = Operator(self, Random(f"{seed} operator"))
+        self.binder = Binder(self, Random(f"{seed} binder"))
         self.hanging, self.stumbling = Random(f"{seed} hangs"), Random(f"{seed} stumbles")
         for ledger in self.ledgers:
             ledger.on_taken = partial(self.checks.taken, ledger)
@@ -170,6 +173,8 @@ class World:
                     nursery.start_soon(self.person.attend)
                 if OPERATOR not in self.plan.scene.without:
                     nursery.start_soon(self.operator.attend)
+                if self.plan.scene.bound:
+                    nursery.start_soon(self.binder.attend)
                 nursery.start_soon(self._disturb)
                 while trio.current_time() < self.plan.scene.faulty_s and self.lives < LIVES_MAX:
                     await self._live(*self._ends_at())
@@ -301,6 +306,7 @@ class World:
         finally:
             self.crossings += crossings.count
             self.deaths.append(crossings.died_of)
+            self.binder.note_cut()
             crossings.die("the end of the phase")
             self.market = self.daemon = None
             self.checks.let_go()

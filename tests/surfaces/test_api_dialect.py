@@ -289,13 +289,20 @@ def test_a_strategy_is_changed_and_deleted_by_who_may(place: Place) -> None:
         ("PATCH", "/strat_00000000/status", {"status": "live"}, 404, "RESOURCE_NOT_FOUND"),
         ("DELETE", "/strat_00000000", None, 404, "RESOURCE_NOT_FOUND"),
         ("POST", "/ID/trigger", None, 409, "INVALID_STATE"),
-        ("POST", "/ID/bind/acct_main", None, 404, "RESOURCE_NOT_FOUND"),
+        ("POST", "/ID/bind/acct_main", None, 405, "METHOD_NOT_ALLOWED"),
+        ("PATCH", "/ID/bind/acct_nobody", {}, 404, "RESOURCE_NOT_FOUND"),
+        ("PATCH", "/ID/bind/acct_main", {}, 404, "RESOURCE_NOT_FOUND"),
+        ("PATCH", "/ID/bind/ACCOUNT", {"capital_share": "1.01"}, 400, "VALIDATION_ERROR"),
+        ("PATCH", "/ID/bind/ACCOUNT", {"capital_share": "0"}, 400, "VALIDATION_ERROR"),
+        ("PATCH", "/ID/bind/ACCOUNT", {"enabled": 1}, 400, "VALIDATION_ERROR"),
+        ("DELETE", "/ID/bind/acct_main", None, 404, "RESOURCE_NOT_FOUND"),
+        ("GET", "/strat_00000000/bindings", None, 404, "RESOURCE_NOT_FOUND"),
     ],
 )
 def test_each_refusal_has_the_dialects_form_and_code(
     place: Place, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
-    path = path.replace("ID", place.create())
+    path = path.replace("ID", place.create()).replace("ACCOUNT", place.account)
     sent = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
     data = ("-d", sent.decode()) if sent else ()
 
