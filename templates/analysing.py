@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -28,6 +30,7 @@ from templates.rules import RULES_MAX, RuleParams, RulesParams, RulesState
 MODES: Final = ("llm_only", "rule_then_llm", "rule_only", "hybrid_validator", "multi_agent")
 # In these the entry rules say when.
 RULED: Final = frozenset({"rule_then_llm", "rule_only", "hybrid_validator"})
+CONTEXT: Final[Mapping[str, Timeframe]] = MappingProxyType({**TIMEFRAMES, "M5": Timeframe.M5, "M30": Timeframe.M30})
 
 
 @frozen(kw_only=True)
@@ -53,7 +56,7 @@ class AnalystParams:
     )
     custom_prompt: str | None = optional_param(text_param("What the model is to go by, in your own words", most=8_000))
     symbols_note: str | None = optional_param(text_param("What to know of the symbols", most=1_000))
-    context_tfs: tuple[str, ...] = choices_param("Larger candles that are shown, too", choices=tuple(TIMEFRAMES))
+    context_tfs: tuple[str, ...] = choices_param("Larger candles that are shown, too", choices=tuple(CONTEXT))
     candles_shown: int = integer_param("Candles that are shown, as far as there is room", low=4, high=200, default=48)
     confidence_threshold: Decimal = decimal_param(
         "Confidence below which nothing is done", low="0", high="1", default="0.70", floats=True
@@ -127,7 +130,7 @@ class AnalystParams:
     @property
     def context(self) -> tuple[Timeframe, ...]:
         """Return the larger candles that are shown, the smallest first."""
-        return tuple(sorted({TIMEFRAMES[name] for name in self.context_tfs}, key=lambda each: each.ms))
+        return tuple(sorted({CONTEXT[name] for name in self.context_tfs}, key=lambda each: each.ms))
 
     @property
     def tariff(self) -> Tariff | None:

@@ -325,3 +325,25 @@ def test_a_price_in_the_params_stands_in_for_one_that_the_operator_has_not_told(
     bench.close()
 
     assert len(bench.asked) == 1
+
+
+# Restarts.
+
+
+@pytest.mark.parametrize("answered", range(5))
+def test_a_restart_after_any_step_ends_what_was_open_and_pays_for_it_once(answered: int) -> None:
+    bench = asked(execution_mode="multi_agent")
+    said = [*[argument("BUY", "go on")] * 3, decision("BUY")][:answered]
+    for text in said:
+        bench.answer(text)
+    before = bench.session.brain.spending
+    bench.rebuild()
+
+    (run,) = bench.runs
+    assert len(bench.asked) == min(answered + 1, 4)
+    assert (bench.session.brain.questions, bench.session.brain.spending) == ({}, before)
+    assert (run.status, len(bench.placed)) == (("completed", 1) if answered == 4 else ("failed", 0))
+    # Whoever still answers has nobody to hear it, and the next evaluation begins with nothing of this one.
+    assert bench.answer(decision("BUY")).empty
+    bench.close()
+    assert "argument of" not in bench.asked[-1].prompt
