@@ -13,6 +13,7 @@ from pipaid.engine.assembly import Memory, Surroundings, assemble
 from pipaid.engine.book import Book, Caps
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Gate, text_of
+from pipaid.engine.spending import Spending
 from pipaid.engine.template import Consult, Template
 from pipaid.engine.tracing import Trace, told
 from pipaid.model.candle import Candle
@@ -121,7 +122,9 @@ def memory_at(memory: Memory, positions: list[Position], orders: list[Order], at
         for order in orders
         if order.placed_at_ms < at_ms and (order.working or order.ended_at_ms > at_ms)
     )
-    return Memory(brain=memory.brain, orders=working, positions=held)
+    # Which models were being asked then, and what that had cost, is not known any more.
+    brain = msgspec.structs.replace(memory.brain, questions={}, spending=Spending())
+    return Memory(brain=brain, orders=working, positions=held)
 
 
 def _seen(candle: Candle) -> CandleSeen:

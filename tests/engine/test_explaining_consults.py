@@ -1,0 +1,49 @@
+"""To explain a strategy asks no model: it says that it would, or what was recorded of the time when it did."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipaid.engine.book import Caps
+from pipaid.engine.explanation import Past, explain, memory_at
+from pipaid.engine.template import Template
+from pipaid.model.report import Why
+from pipaid.model.run import Evaluation
+from tests.builders import START_MS, SYMBOL, Bench, enter
+from tests.engine.consults import always, asked, asking
+
+
+def explained(bench: Bench, template: type[Template], kept: Evaluation | None = None) -> Why:
+    now_ms = bench.quotes.now_ms
+    past = Past(
+        at_ms=now_ms,
+        memory=memory_at(bench.journal.memory(), [], [], now_ms),
+        series=bench.series[SYMBOL],
+        instrument=bench.instruments[SYMBOL],
+        caps=Caps(),
+        blocked="",
+        kept=kept,
+    )
+    return explain(msgspec.structs.replace(bench.strategy, deployed_at_ms=START_MS), template, past)
+
+
+def test_it_says_whom_it_would_ask_and_asks_nobody() -> None:
+    template = asking()
+    bench = asked(template)
+
+    why = explained(bench, template)
+
+    assert why.decision.startswith("it would ask oracle-1 of main")
+    assert why.intents[0]["intent"] == "consult"
+    assert "prompt" not in why.intents[0]
+    assert len(bench.asked) == 1
+
+
+def test_what_a_model_led_to_is_told_from_the_record() -> None:
+    template = asking(on_answer=always(enter))
+    bench = asked(template)
+    bench.answer("buy")
+
+    why = explained(bench, template, kept=bench.runs[0])
+
+    assert why.decision == "ordered buy 1 BTCUSDT"
