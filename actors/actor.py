@@ -14,8 +14,10 @@ from attrs import define, field, frozen
 
 from pipaid import engine
 from pipaid.config.sections import Sections
-from pipaid.engine.alarms import PriceAlarm, Touch
+from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.effects import Effects
+from pipaid.engine.rings import Call
+from pipaid.engine.rings import Occasion as Occasion
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.errors import ExchangeError, Unavailable
@@ -180,10 +182,6 @@ class Inbox(Protocol):
         ...
 
 
-# What the market has to say to a session: a symbol whose candle closed, or the touch of an alarm.
-Occasion = str | Touch
-
-
 class Swept(Protocol):
     """A strategy actor as the feed sees it."""
 
@@ -196,6 +194,10 @@ class Swept(Protocol):
 
     def alarm(self, symbol: str) -> PriceAlarm | None:
         """Return the levels whose touch the actor wants to be told of."""
+        ...
+
+    def call(self) -> Call | None:
+        """Return when the actor wants to be asked whatever the market says."""
         ...
 
     def on_market(self, occasion: Occasion) -> Effects | None:

@@ -16,6 +16,7 @@ from actors.actor import OUTAGES, Guard, Occasion, Swept, Writer
 from pipaid.engine.alarms import Alarms
 from pipaid.engine.effects import Effects, encode
 from pipaid.engine.quotes import Quotes
+from pipaid.engine.rings import RING, SETTLE_MS, Rings
 from pipaid.errors import Unavailable
 from pipaid.foretelling import series_at
 from pipaid.model.candle import Candle, CandleBuilder, MarketTrade
@@ -36,6 +37,8 @@ TURN_S: Final = 0.5
 LOOP_GAP_MAX_S: Final = 1.0
 # Histories are big while they are read, and what many of them took at once would hardly be given back.
 OPENING_MAX: Final = 2
+# It stands behind every symbol where a strategy's turns are put in order.
+LAST: Final = "~"
 
 
 class MarketDesk(Protocol):
@@ -103,6 +106,7 @@ class Feed:
     _builders: dict[str, dict[Timeframe, CandleBuilder]] = field(factory=dict[str, dict[Timeframe, CandleBuilder]])
     _seats: dict[str, dict[str, Seat]] = field(factory=dict[str, dict[str, Seat]])
     _alarms: Alarms[Swept] = field(factory=Alarms[Swept])
+    _rings: Rings[Swept] = field(factory=Rings[Swept])
     _opening: dict[tuple[str, Timeframe], trio.Event] = field(factory=dict[tuple[str, Timeframe], trio.Event])
     _reading: trio.Semaphore = field(factory=lambda: trio.Semaphore(OPENING_MAX))
     _position_ms: int = 0
@@ -189,7 +193,8 @@ class Feed:
         return [candle for candle in small if candle.open_time_ms >= begun_ms]
 
     def seat(self, actor: Swept, symbol: str, timeframe: Timeframe) -> None:
-        """Bring an actor's place at a series, and its alarm, in line with what it wants to be asked about."""
+        """Bring an actor's place at a series, its alarm and its time in line with what it wants to be asked about."""
+        self._rings.keep(actor, actor.call())
         self._alarms.keep(actor, symbol, actor.alarm(symbol))
         seats = self._seats.setdefault(actor.id, {})
         seat = seats.get(symbol)
@@ -211,7 +216,8 @@ class Feed:
             del seats[symbol]
 
     def unseat(self, actor_id: str) -> None:
-        """Take all of an actor's places and alarms away."""
+        """Take all of an actor's places and alarms away, and call it no more."""
+        self._rings.forget(actor_id)
         self._alarms.forget(actor_id)
         for seat in self._seats.pop(actor_id, {}).values():
             self._vacate(seat)
@@ -361,8 +367,15 @@ class Feed:
             for symbol, low, high in ranges
             for actor, touch in self._alarms.take(symbol, low, high, step=step)
         ]
+        if self._rings.next_ms + SETTLE_MS <= self.quotes.now_ms:
+            due += self._ring()
         if due:
             self._ask(due, None)
+
+    def _ring(self) -> list[Due]:
+        """Return those whose time has come; each is asked after all else that it is to be asked about."""
+        called = self._rings.take(self.quotes.now_ms, self._closed_ms)
+        return [(actor.number, LAST, actor, RING) for actor in called]
 
     def _sweep(self, update: Closed) -> None:
         if self._too_old(update.time_ms):
@@ -373,6 +386,8 @@ class Feed:
             for series in self._append(candle):
                 seats = (seat for seat in series.due() if isinstance(seat, Seat))
                 due.extend((seat.actor.number, seat.symbol, seat.actor, seat.symbol) for seat in seats)
+        if self._rings.next_ms <= self.quotes.now_ms:
+            due += self._ring()
         if due:
             self._ask(due, update.time_ms)
         elif update.time_ms - self._position_ms >= POSITION_EVERY_MS and not self.activity.count:
@@ -391,6 +406,8 @@ class Feed:
         for _, _, actor, occasion in due:
             self.swept += 1
             effects = actor.go_on(occasion) if actor in decided else actor.on_market(occasion)
+            if occasion is RING:
+                self._rings.keep(actor, actor.call())
             if effects is not None:
                 decided.setdefault(actor, []).append(effects)
         self.guard.rest()
@@ -443,6 +460,11 @@ class Feed:
             self._mind_gap()
             for symbol in self._heard_s:
                 self.quotes.is_stale(symbol)
+            # Where no market trade tells the time, the venue's clock does.
+            now_ms = self.market.now_ms()
+            if self.quotes.now_ms < now_ms and self._rings.next_ms + SETTLE_MS <= now_ms:
+                self._move(now_ms)
+                self._rouse(())
 
     def _is_aged(self, symbol: str) -> bool:
         """Tell whether a symbol has been silent too long, or the loop itself stood still."""

@@ -29,8 +29,9 @@ from actors.actor import (
     unconfigured,
     without_cancelled,
 )
-from pipaid.engine.alarms import PriceAlarm, Touch
+from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.effects import Effects
+from pipaid.engine.rings import Call, concerns
 from pipaid.engine.session import AUTO_CLOSE, Session
 from pipaid.errors import InvariantBroken, PipaidError, Unavailable
 from pipaid.model.consult import Answer, Question
@@ -167,6 +168,10 @@ class StrategyActor:
         """Return the levels whose touch the session wants to be told of."""
         return self.session.alarm(symbol) if self.loaded else None
 
+    def call(self) -> Call | None:
+        """Return when the session wants to be asked whatever the market says."""
+        return self.session.call if self.loaded else None
+
     def on_market(self, occasion: Occasion) -> Effects | None:
         """Let the session decide on a candle or an alarm; what it returns must be committed and `settled`.
 
@@ -204,10 +209,9 @@ class StrategyActor:
         self.activity.end()
 
     def _guarded(self, occasion: Occasion) -> Effects | None:
-        session = self.session
         try:
             self._decided_s = self.clock.monotonic_s()
-            return session.on_price(occasion) if isinstance(occasion, Touch) else session.on_candle(occasion)
+            return self.session.on_occasion(occasion)
         except BaseException as trouble:  # noqa: BLE001 - the supervisor's broad catch, for code that the sweep calls
             self.missed[occasion] = None
             self._crash(trouble)
@@ -295,7 +299,7 @@ class StrategyActor:
             if not self._outdated:
                 break
         symbols = self.session.strategy.in_effect.symbols
-        self.missed = {occasion: None for occasion in self.missed if _symbol(occasion) in symbols}
+        self.missed = {occasion: None for occasion in self.missed if concerns(occasion, symbols)}
         self.loaded = True
         self._end_crash()
         for symbol in symbols:
@@ -494,7 +498,3 @@ class StrategyActor:
         if self.changed is not None:
             self.changed.set()
             self.changed = None
-
-
-def _symbol(occasion: Occasion) -> str:
-    return occasion.symbol if isinstance(occasion, Touch) else occasion

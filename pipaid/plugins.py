@@ -14,7 +14,7 @@ import attrs
 import msgspec
 from attrs import field, frozen
 
-from pipaid.engine.params import RISK, RiskParams, param_specs
+from pipaid.engine.params import OF_ALL, RiskParams, param_specs
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model.money import apart
@@ -32,6 +32,8 @@ _CALLBACKS: Final = (
     "on_opened",
     "on_closed",
     "on_entry_lost",
+    "maintenance_ms",
+    "on_maintenance",
     "on_price",
     "on_trade",
     "on_trades",
@@ -196,8 +198,8 @@ def _param_objections(params_type: object) -> Iterator[str]:
         yield str(trouble)
         return
     for name, (attribute, spec) in specs.items():
-        if name == RISK:
-            yield "params_type must not have a field risk, which every template takes"
+        if name in OF_ALL:
+            yield f"params_type must not have a field {name}, which every template takes"
         if spec.less_than and spec.less_than not in specs:
             yield f"{name} is to be below {spec.less_than}, which is no param"
         if spec.of is not None:

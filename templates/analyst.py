@@ -161,8 +161,8 @@ class Analyst(Template):
     # Asking.
 
     def on_start(self, view: View) -> Iterator[Intent]:
-        """Decide on the last candle."""
-        if view.candle is not None:
+        """Decide on the last candle; with a schedule, at its first occasion."""
+        if view.candle is not None and not (view.scheduled and self._rules is None):
             yield from self._evaluated(view, start=True)
 
     def on_candle(self, view: View) -> Iterator[Intent]:

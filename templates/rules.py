@@ -222,11 +222,12 @@ class Rules(Template):
         return Wakes(flat=enters, holding=tuple(dict.fromkeys((*enters, *leaves))), aged_ms=self._execution.aged_ms)
 
     def on_start(self, view: View) -> Iterator[Intent]:
-        """Decide on the last candle, from whose close returns add up."""
+        """Decide on the last candle, from whose close returns add up; with a schedule, at its first occasion."""
         if view.candle is not None:
             if self._entry.anchored or self._exit.anchored:
                 self._remember(view.symbol, anchor=float(view.candle.close))
-            yield from self.on_candle(view)
+            if not view.scheduled:
+                yield from self.on_candle(view)
 
     def on_candle(self, view: View) -> Iterator[Intent]:
         """Leave by rule or for age, then enter by rule."""

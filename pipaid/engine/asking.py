@@ -100,6 +100,11 @@ def answered(callback: Callable[..., Any], wishes: Iterable[Intent]) -> Callable
     return answer
 
 
+def nothing_wished(_: object) -> Iterable[Intent]:
+    """Be the callback of a template that is not to be asked."""
+    return ()
+
+
 def begun(wishes: Any) -> Any:
     """Return what a callback wishes, or NOTHING if that is known to be nothing: a generator is asked for its first."""
     if isinstance(wishes, GeneratorType):

@@ -10,14 +10,15 @@ from attrs import field, frozen
 from pipaid.engine.definition import limits_of
 from pipaid.engine.effects import Brain
 from pipaid.engine.holdings import seniority
-from pipaid.engine.params import structure_params
+from pipaid.engine.params import structure_params, structure_schedule
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Book, StrategyLimits
+from pipaid.engine.schedule import Every, Schedule
 from pipaid.engine.session import Session
 from pipaid.engine.template import Template, Wakes
 from pipaid.engine.wishes import Nonsense
 from pipaid.model.consult import Tariff
-from pipaid.model.instrument import Instrument, Timeframe
+from pipaid.model.instrument import MINUTE_MS, Instrument, Timeframe
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.run import RUNS_KEPT, Evaluation
@@ -67,18 +68,21 @@ def assemble(strategy: Strategy, template: type[Template], memory: Memory, aroun
     leverage = run.leverage if run is not None else definition.leverage
     if strategy.status is Status.ERROR or issubclass(template, Inert):
         live: Template = Inert(None)
-        limits = StrategyLimits(ceiling=capital * leverage)
+        limits, schedule = StrategyLimits(ceiling=capital * leverage), Schedule()
     else:
         params = structure_params(
             template, definition.params, symbols=definition.symbols, timeframe=definition.timeframe, capital=capital
         )
         live = template(params, _state(template, memory.brain))
         limits = limits_of(definition, template, params, capital=capital, leverage=leverage)
+        schedule = structure_schedule(definition.params)
     wakes, features = _declared(live, definition.timeframe)
     return Session(
         wakes=wakes,
         features=features,
         runs_kept=around.runs_kept,
+        schedule=schedule,
+        maintenance=_maintenance(live),
         strategy=strategy,
         template=live,
         instruments=around.instruments,
@@ -142,6 +146,19 @@ def _declared(template: Template, own: Timeframe) -> tuple[Wakes, tuple[Feature,
             raise Nonsense(f"{kind}.wakes holds {condition!r:.160}, whose sides are of different timeframes")
     _demand_features(f"{kind}.features", features, least)
     return wakes, features
+
+
+def _maintenance(template: Template) -> Every | None:
+    """Return when a template wants to look after what it holds; refuse what is no whole number of minutes."""
+    period_ms = template.maintenance_ms()
+    if period_ms is None:
+        return None
+    whole = type(period_ms) is int and period_ms > 0 and period_ms % MINUTE_MS == 0
+    if not whole:
+        raise Nonsense(
+            f"{type(template).__name__}.maintenance_ms returned {period_ms!r:.80}; return whole minutes in ms"
+        )
+    return Every(period_ms)
 
 
 def _demand_features(where: str, features: Iterable[Feature], least: Timeframe | None) -> None:

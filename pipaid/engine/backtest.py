@@ -29,7 +29,8 @@ def run(
     Raise InvalidParameter for what cannot be played, BacktestFailed where the template fails.
     """
     trial = TradedTrial(plan, on_progress) if plan.trades else Trial(plan, on_progress)
-    skips = not trial.session.wakes.every if driver == "auto" else driver == "skipping"
+    leaps = trial.session.scheduled or not trial.session.wakes.every
+    skips = leaps if driver == "auto" else driver == "skipping"
     trial.start()
     if skips:
         trial.leap()

@@ -38,6 +38,13 @@ class DayFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     pnl: Decimal = ZERO
 
 
+class Dealt(msgspec.Struct, frozen=True):
+    """The last occasion of a timer that was dealt with, and the plan by which it came."""
+
+    plan: str
+    last_ms: int
+
+
 class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a session remembers besides its orders and positions; written with every commit.
 
@@ -47,8 +54,8 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `order_times_ms` the entries of the last minute, for the rate cap; `entries_until_ms` until when the pace of entries
     counts those made; `exits` the exits that wait, for the end of the one they replace or for the next candle, by
     position; `alarms` the prices waited for, by symbol; `questions` what models were asked and have not answered, by
-    symbol, and `spending` what asking cost today. The figures of the day are those of the mode (dry or not) that
-    `dry_run` tells; `other_mode` keeps those of the other one.
+    symbol, and `spending` what asking cost today; `timers` how far each timer is, by name. The figures of the day are
+    those of the mode (dry or not) that `dry_run` tells; `other_mode` keeps those of the other one.
     """
 
     at_ms: int = 0
@@ -76,6 +83,7 @@ class Brain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     questions_made: int = 0
     questions: dict[str, OpenQuestion] = {}
     spending: Spending = Spending()
+    timers: dict[str, Dealt] = {}
 
 
 def remains_of(brain: Brain) -> Brain:

@@ -15,7 +15,7 @@ from pipaid.engine.tracing import Trace
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Wishes
 from pipaid.model.consult import Question
-from pipaid.model.run import RUNS_KEPT, Begun, Cause, Evaluation
+from pipaid.model.run import RUNS_KEPT, Begun, Cause, Evaluation, TaskType
 from pipaid.model.strategy import Status
 from pipaid.signals.series import Feature
 
@@ -87,7 +87,7 @@ class Evaluations(Wishes):
             last = each is begun[-1]
             why = reason if last else f"undone with the evaluation of {begun[-1].symbol}, which failed: {reason}"
             trace = Trace(cause=each.cause, symbol=each.symbol, at_ms=each.at_ms, failed=why)
-            trace.candle = self.series[each.symbol].last
+            trace.candle, trace.task_type = self.series[each.symbol].last, each.task_type
             self._keep_run(trace)
         return self._finish(force=True)
 
@@ -124,12 +124,21 @@ class Evaluations(Wishes):
             if positions[key].symbol == symbol and self.working_exit(key) is None
         ]
 
-    def _evaluate(self, symbol: str, cause: Cause, callback: Callable[..., Iterable[Intent]], *facts: object) -> None:
+    def _evaluate(
+        self,
+        symbol: str,
+        cause: Cause,
+        callback: Callable[..., Iterable[Intent]],
+        *facts: object,
+        task: TaskType = TaskType.SIGNAL,
+        occasion_ms: int = 0,
+    ) -> None:
         closed_ms = self.series[symbol].closed_ms
         trace = None
         if self.tells:
             trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms, begun_s=self.lap())
-            self.under_way.append(Begun(cause, symbol, trace.at_ms))
+            trace.task_type, trace.occasion_ms = task, occasion_ms
+            self.under_way.append(Begun(cause, symbol, trace.at_ms, task))
         if closed_ms or cause in _WITHOUT_CANDLES:
             self._within((symbol, self.brain.runs_made + 1), trace, callback, *facts)
         if closed_ms and cause in _ON_CANDLES:
@@ -177,11 +186,15 @@ class Evaluations(Wishes):
         return number
 
     def _keep_run(self, trace: Trace) -> None:
-        number, effects = self._count(), self._effects
-        effects.runs.append(self._opened(trace.evaluation(run_id(self.strategy.id, number), self.strategy)))
+        self._effects.runs.append(self._opened(trace.evaluation(self._next_run_id(), self.strategy)))
+
+    def _next_run_id(self) -> str:
+        """Return the id of one more evaluation, and let go of the one that is too many by it."""
+        number = self._count()
         dropped = dropped_run(number, self.runs_kept)
         if dropped is not None:
-            effects.runs_dropped.append(dropped)
+            self._effects.runs_dropped.append(dropped)
+        return run_id(self.strategy.id, number)
 
     def _opened(self, run: Evaluation) -> Evaluation:
         """Return the record of an evaluation as it stands, which goes on if a model was asked."""

@@ -15,6 +15,7 @@ from pipaid.engine.book import Book, Deeds
 from pipaid.engine.effects import Brain, DayFigures, Effects
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Situation, StrategyLimits, likeness_of
+from pipaid.engine.schedule import Schedule
 from pipaid.engine.stakes import Gains, Stakes
 from pipaid.engine.template import WISHED_EXITS, Template
 from pipaid.model.event import EventData
@@ -46,6 +47,7 @@ class Holdings:
     quotes: Quotes
     book: Book
     limits: StrategyLimits
+    schedule: Schedule = field(factory=Schedule, kw_only=True)
     brain: Brain = field(factory=Brain)
     orders: dict[str, Order] = field(factory=dict[str, Order])
     positions: dict[str, Position] = field(factory=dict[str, Position])
@@ -85,6 +87,11 @@ class Holdings:
         """Add an event, made of what it is about, if anybody listens."""
         if self.tells:
             self._effects.event(make(*facts))
+
+    @property
+    def scheduled(self) -> bool:
+        """Tell whether the template decides at occasions, and not at candles."""
+        return self.schedule.occasions is not None
 
     @property
     def leverage(self) -> int:
@@ -272,7 +279,7 @@ class Holdings:
 
     def _situation(self, symbol: str, room: Decimal) -> Situation:
         brain, now_ms = self._today(), self.quotes.now_ms
-        status = self.strategy.status
+        status, skipped = self.strategy.status, self.schedule.params.skip_hours
         peak = sum(self.capital.values(), brain.run_peak)
         fall = brain.run_peak - sum(brain.run_pnl.values(), ZERO) - min(ZERO, self.unrealised())
         return Situation(
@@ -283,6 +290,8 @@ class Holdings:
             frozen=self.quotes.is_frozen(self.book.name, symbol),
             last_price=self.quotes.price(symbol),
             limits=self.limits,
+            skip_hours=skipped,
+            hour=self.schedule.local_hour(now_ms) if skipped else None,
             room=room,
             equity_drawdown_pct=max(ZERO, fall) / peak if peak else ZERO,
             trades_today=brain.day_trades,

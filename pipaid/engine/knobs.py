@@ -16,8 +16,9 @@ from pipaid.model.money import parse_decimal, plain
 KEY: Final = "pipaid.param"
 TEXT_MAX: Final = 200
 Kind = Literal[
-    "integer", "decimal", "number", "choice", "flag", "text", "free", "refused", "choices", "object", "list", "table"
-]
+    "integer", "decimal", "number", "choice", "flag", "text", "free", "refused", "choices", "integers",
+    "object", "list", "table",
+]  # fmt: skip
 # What is made of other knobs.
 NESTED: Final = frozenset({"object", "list", "table"})
 
@@ -27,8 +28,8 @@ class ParamSpec:
     """What one knob takes. Bounds are inclusive, but `above`; `less_than` names the knob that must be larger.
 
     An object, and each element of a list or table, is made of the knobs of `of`; a table has only the keys among
-    `choices`, a list at most `most` elements. Choices are several different ones of `choices`. A text has at most
-    `most` characters, or as many as names have.
+    `choices`, a list at most `most` elements. Choices are several different ones of `choices`, integers at most `most`
+    different ones within the bounds. A text has at most `most` characters, or as many as names have.
     """
 
     kind: Kind
@@ -65,7 +66,7 @@ class ParamSpec:
             return self._chosen(value)
         if self.kind == "free":
             return dict(mapping_of(value))
-        return self._number(value)
+        return self._integers(value) if self.kind == "integers" else self._number(value)
 
     def reach(self) -> str:
         """Say which numbers are allowed."""
@@ -88,8 +89,19 @@ class ParamSpec:
             raise ValueError(f"must hold each word once, got {value!r:.60}")
         return tuple(str(word) for word in words)
 
+    def _integers(self, value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list of whole numbers, got {value!r:.60}")
+        elements = cast("Sequence[object]", value)
+        if len(elements) > self.most:
+            raise ValueError(f"must have at most {self.most} elements, got {len(elements)}")
+        numbers = tuple(self._number(each) for each in elements)
+        if len(set(numbers)) != len(numbers):
+            raise ValueError(f"must hold each number once, got {value!r:.60}")
+        return numbers
+
     def _number(self, value: object) -> int | Decimal:
-        if self.kind == "integer":
+        if self.kind in ("integer", "integers"):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ValueError(f"must be a whole number, got {value!r:.60}")
             number: int | Decimal = value
@@ -167,9 +179,16 @@ def choices_param(description: str, *, choices: Sequence[str]) -> Any:
     return declared(ParamSpec(kind="choices", description=description, choices=tuple(choices)), ())
 
 
-def text_param(description: str, *, most: int = 0) -> Any:
-    """Declare a required text of so many characters at most, or of as many as names have."""
-    return declared(ParamSpec(kind="text", description=description, most=most), attrs.NOTHING)
+def integers_param(description: str, *, low: int, high: int, most: int) -> Any:
+    """Declare a list of different whole numbers within bounds; none by default."""
+    spec = ParamSpec(kind="integers", description=description, low=Decimal(low), high=Decimal(high), most=most)
+    return declared(spec, ())
+
+
+def text_param(description: str, *, most: int = 0, default: str | None = None) -> Any:
+    """Declare a text of so many characters at most, or of as many as names have; without a default it is required."""
+    spec = ParamSpec(kind="text", description=description, most=most)
+    return declared(spec, attrs.NOTHING if default is None else default)
 
 
 def free_param(description: str) -> Any:

@@ -15,6 +15,7 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipaid.engine.knobs import KEY, NESTED, ParamSpec, declared, mapping_of
+from pipaid.engine.schedule import SCHEDULE, Schedule, ScheduleParams, schedule_objections
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import plain
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pipaid.engine.template import Template
 
 RISK: Final = "risk"
+# What every template takes besides its own.
+OF_ALL: Final = (RISK, SCHEDULE)
 POSITIONS_MAX: Final = 10_000
 CANDLES_MAX: Final = 10_000
 TEMPLATES_MAX: Final = 256
@@ -101,16 +104,17 @@ def structure_params(
 ) -> Any:
     """Return the template's params out of what a client sent; raise InvalidParameter that names every bad field.
 
-    `raw` may hold `risk`, which is checked too and read with `structure_risk`. With the venue's instruments at hand the
-    template can also hold amounts against their filters.
+    `raw` may hold `risk` and `schedule`, which are checked too and read with `structure_risk` and `structure_schedule`.
+    With the venue's instruments at hand the template can also hold amounts against their filters.
     """
-    own = {name: value for name, value in raw.items() if name != RISK}
+    own = {name: value for name, value in raw.items() if name not in OF_ALL}
     params, mistakes = _structured(template.params_type, own)
     _, risk_mistakes = _structured_risk(raw, template.risk_defaults)
+    _, schedule_mistakes = _structured_schedule(raw)
     if params is not None and symbols:
         around = {"symbols": symbols, "timeframe": timeframe, "capital": capital, "instruments": instruments or {}}
         mistakes = {**_objections(template, params, around), **mistakes}
-    _refuse_if_any({**mistakes, **risk_mistakes}, f"params of {template.id}")
+    _refuse_if_any({**mistakes, **risk_mistakes, **schedule_mistakes}, f"params of {template.id}")
     return params
 
 
@@ -137,6 +141,15 @@ def structure_risk(template: type[Template], raw: Mapping[str, Any], defaults: R
     return risk
 
 
+def structure_schedule(raw: Mapping[str, Any]) -> Schedule:
+    """Return what stands under `schedule`; raise InvalidParameter that names every mistake."""
+    if SCHEDULE not in raw:
+        return Schedule()
+    schedule, mistakes = _structured_schedule(raw)
+    _refuse_if_any(mistakes, "params")
+    return schedule
+
+
 def params_schema(template: type[Template]) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a template's params.
 
@@ -145,6 +158,8 @@ def params_schema(template: type[Template]) -> dict[str, Any]:
     schema = _object_schema(template.params_type)
     risk = _object_schema(RiskParams, template.risk_defaults)
     schema["properties"][RISK] = {"description": "Caps of the strategy; null switches a cap off", **risk}
+    schedule = _object_schema(ScheduleParams)
+    schema["properties"][SCHEDULE] = {"description": "When the strategy decides and when it may enter", **schedule}
     return {"$schema": _DIALECT, "title": f"Params of {template.id}", **schema}
 
 
@@ -206,6 +221,14 @@ def _structured_risk(raw: Mapping[str, Any], defaults: RiskParams) -> tuple[Risk
             }
         )
     return given or defaults, {f"{RISK}.{name}" if name else RISK: reason for name, reason in mistakes.items()}
+
+
+def _structured_schedule(raw: Mapping[str, Any]) -> tuple[Schedule, dict[str, str]]:
+    given, mistakes = _structured(ScheduleParams, raw.get(SCHEDULE, {}))
+    if given is not None:
+        mistakes = {**schedule_objections(given), **mistakes}
+    schedule = Schedule() if mistakes or given is None else Schedule(given)
+    return schedule, {f"{SCHEDULE}.{name}" if name else SCHEDULE: reason for name, reason in mistakes.items()}
 
 
 def _structure(params_type: type, raw: dict[str, Any]) -> Any:
@@ -337,6 +360,8 @@ def _object_schema(params_type: type, defaults: object = None) -> dict[str, Any]
 def _knob_schema(spec: ParamSpec) -> dict[str, Any]:
     if spec.kind in NESTED:
         return _nested_schema(spec)
+    if spec.kind == "integers":
+        return _integers_schema(spec)
     allowed = _TYPES[spec.kind] + (["null"] if spec.optional else [])
     schema: dict[str, Any] = {"type": allowed[0] if len(allowed) == 1 else allowed}
     reach = spec.reach()
@@ -360,6 +385,14 @@ def _knob_schema(spec: ParamSpec) -> dict[str, Any]:
     return schema
 
 
+def _integers_schema(spec: ParamSpec) -> dict[str, Any]:
+    assert spec.low is not None
+    assert spec.high is not None
+    one = {"type": "integer", "minimum": int(spec.low), "maximum": int(spec.high)}
+    what = f"{spec.description} (each {spec.reach()})"
+    return {"type": "array", "description": what, "items": one, "maxItems": spec.most, "uniqueItems": True}
+
+
 def _nested_schema(spec: ParamSpec) -> dict[str, Any]:
     assert spec.of is not None
     inner, described = _object_schema(spec.of), {"description": spec.description}
@@ -379,7 +412,7 @@ def _as_json(spec: ParamSpec, value: Any) -> Any:
         return plain(value)
     if spec.kind == "object":
         return filled(value)
-    if spec.kind == "choices":
+    if spec.kind in ("choices", "integers"):
         return list(value)
     if spec.kind == "list":
         return [filled(each) for each in value]

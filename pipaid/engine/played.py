@@ -289,6 +289,12 @@ class Track:
         begin, end = (int(each) for each in np.searchsorted(candles.time_ms, (begin_ms, end_ms)))
         return cls(candles.symbol, candles, PlayedSeries(candles.larger(timeframe)), begin, max(begin, end))
 
+    @property
+    def closed_ms(self) -> int:
+        """Return until when the candles have closed that have been reached."""
+        place = self.reached - 1 if self._opened else self.reached
+        return self.candles.time_ms.item(place) + self.candles.timeframe.ms if place >= 0 else 0
+
     def at(self, time_ms: int) -> int:
         """Return the place of the candle that opens at a moment, or -1 if there is none."""
         place = self.first_from(time_ms)

@@ -68,7 +68,10 @@ class StrategyLimits:
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the gate looks at besides the order: the strategy's own figures at this moment of venue time."""
+    """All that the gate looks at besides the order: the strategy's own figures at this moment of venue time.
+
+    `hour` is the local hour, if the strategy skips any.
+    """
 
     now_ms: int
     day: int
@@ -77,6 +80,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     frozen: bool = False
     last_price: Decimal
     limits: StrategyLimits
+    skip_hours: tuple[int, ...] = ()
+    hour: int | None = None
     room: Decimal
     equity_drawdown_pct: Decimal
     loss_pct: Decimal = ZERO
@@ -181,7 +186,14 @@ def _standing(order: Order, _: Decimal, situation: Situation, book: Book) -> lis
             str(situation.now_ms),
             situation.now_ms >= situation.cooldown_until_ms,
         ),
+        _skipping(situation),
     ]
+
+
+def _skipping(situation: Situation) -> Judged:
+    skipped, hour = situation.skip_hours, situation.hour
+    limit = f"not in {', '.join(f'{each:02}' for each in sorted(skipped))}" if skipped else None
+    return "skip_hours", limit, "any" if hour is None else f"{hour:02}", hour not in skipped
 
 
 def _capped(order: Order, reserve: Decimal, situation: Situation, book: Book) -> list[Judged]:

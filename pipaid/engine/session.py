@@ -11,11 +11,13 @@ from attrs import define, field
 
 from pipaid.engine import ledger
 from pipaid.engine.alarms import PriceAlarm, Touch
-from pipaid.engine.asking import answered, is_left_out
-from pipaid.engine.consulting import AT_WORK, Consulting
+from pipaid.engine.asking import answered, is_left_out, nothing_wished
+from pipaid.engine.consulting import AT_WORK
 from pipaid.engine.effects import Effects
+from pipaid.engine.rings import Occasion, Ring
 from pipaid.engine.telling import cancelled_event, closed_event, filled_event, opened_event
 from pipaid.engine.template import WISHED_EXITS, Exit, Intent, Wakes
+from pipaid.engine.timers import Timers
 from pipaid.errors import InvariantBroken
 from pipaid.model.ident import derived_id
 from pipaid.model.money import ZERO
@@ -32,7 +34,7 @@ AGAIN: Final = "again"
 
 
 @define(eq=False)
-class Session(Consulting):
+class Session(Timers):
     """Decide on each fact.
 
     A fact that changes something returns Effects; the caller makes them durable and then carries them out. `wakes` is
@@ -47,6 +49,8 @@ class Session(Consulting):
         if not self._heeds(symbol):
             return ()
         holding = self._holding(symbol)
+        if self.scheduled:
+            return (EVERY,) if holding and self._overdue(symbol) else ()
         wakes = self.wakes
         if wakes.every or (holding and (wakes.holding_every or self._overdue(symbol))):
             return (EVERY,)
@@ -65,15 +69,28 @@ class Session(Consulting):
 
     # Facts.
 
+    def on_occasion(self, occasion: Occasion) -> Effects | None:
+        """Decide on what the market says: a closed candle, a touched alarm, or the time."""
+        match occasion:
+            case Touch():
+                return self.on_price(occasion)
+            case Ring():
+                return self.on_due()
+            case str():
+                return self.on_candle(occasion)
+
     def on_start(self, cause: Cause = Cause.DEPLOY) -> Effects:
         """Decide at deployment, once per symbol in the order of the definition."""
         self._begin()
         self._forsake("it was deployed anew")
         self._begin_run()
+        run, waits = self.strategy.run, self._waits_for_occasion()
+        if run is not None:
+            self._begin_timers(run.started_at_ms)
         for symbol in self.strategy.in_effect.symbols:
             self.interest_changed.add(symbol)
-            self._evaluate(symbol, cause, self.template.on_start)
-        run = self.strategy.run
+            if not waits:
+                self._evaluate(symbol, cause, self.template.on_start)
         self.brain = msgspec.structs.replace(self.brain, started=run.id if run is not None else "")
         return self._finish(force=True)
 
@@ -89,7 +106,8 @@ class Session(Consulting):
         self._begin()
         for overdue in self._overdue(symbol):
             self._exit(overdue)
-        callback = self.template.on_candle
+        # Where there is a schedule, a candle only lets exits be wished again.
+        callback = nothing_wished if self.scheduled else self.template.on_candle
         self._evaluate(symbol, Cause.CANDLE, callback if wished is None else answered(callback, wished))
         effects = self._finish()
         return None if effects.empty else effects

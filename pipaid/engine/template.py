@@ -154,6 +154,11 @@ class View(Protocol):
         ...
 
     @property
+    def scheduled(self) -> bool:
+        """Tell whether `on_candle` is called at the occasions of a schedule, and so for the first time at the first."""
+        ...
+
+    @property
     def instrument(self) -> Instrument:
         """Return the symbol's filters."""
         ...
@@ -331,7 +336,15 @@ class Template:
         return ()
 
     def on_candle(self, view: View) -> Iterable[Intent]:
-        """Decide at the close of a candle."""
+        """Decide at the close of a candle, or at an occasion of the strategy's schedule instead."""
+        return ()
+
+    def maintenance_ms(self) -> int | None:
+        """Return how often `on_maintenance` is to be called, in whole minutes; nothing means never."""
+        return None
+
+    def on_maintenance(self, view: View) -> Iterable[Intent]:
+        """Look after what is held on the symbol: asked at whole multiples of `maintenance_ms`, while something is."""
         return ()
 
     def on_price(self, view: View, level: Decimal) -> Iterable[Intent]:

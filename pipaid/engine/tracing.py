@@ -12,7 +12,7 @@ from pipaid.model.candle import Candle
 from pipaid.model.money import plain
 from pipaid.model.order import Order
 from pipaid.model.position import Direction
-from pipaid.model.run import Cause, Evaluation, RunStatus, RunStep, StepName, StepStatus, numbered
+from pipaid.model.run import Cause, Evaluation, RunStatus, RunStep, StepName, StepStatus, TaskType, numbered
 from pipaid.model.strategy import Strategy
 
 # A record of an evaluation holds so many of each at most; the counts tell of the rest.
@@ -37,7 +37,8 @@ class Trace(msgspec.Struct):
     """Collect one evaluation of one symbol; a rehearsed one keeps what every gate said of all its entries.
 
     The moments are those of the shell's clock: when it began, when it was known what is wished if anything was, when it
-    ended; zero where nobody measures. `failed` says why it did not come to its end, or nothing.
+    ended; zero where nobody measures. `failed` says why it did not come to its end, or nothing. `occasion_ms` is for
+    when it was planned in venue time, if it was.
     """
 
     cause: Cause
@@ -48,6 +49,8 @@ class Trace(msgspec.Struct):
     asked_s: float = 0.0
     ended_s: float = 0.0
     failed: str = ""
+    task_type: TaskType = TaskType.SIGNAL
+    occasion_ms: int = 0
     candle: Candle | None = None
     features: dict[str, float | None] = {}
     reasons: dict[str, bool] = {}
@@ -111,6 +114,7 @@ class Trace(msgspec.Struct):
             final_action=self._action(),
             at_ms=self.at_ms,
             steps=self.steps(),
+            task_type=self.task_type,
             detail=self._detail(status),
             dry_run=strategy.run.dry_run if strategy.run is not None else None,
             order_ids=tuple(order.id for order in self.orders[:TOLD_MAX]),
@@ -142,9 +146,10 @@ class Trace(msgspec.Struct):
 
     def _data_step(self) -> RunStep:
         candle = self.candle
+        seen: dict[str, Any] = {"occasion_ms": self.occasion_ms} if self.occasion_ms else {}
         if candle is None:
-            return step(StepName.DATA, StepStatus.NONE)
-        seen: dict[str, Any] = {"open_time_ms": candle.open_time_ms, "close": str(candle.close)}
+            return step(StepName.DATA, StepStatus.NONE, seen)
+        seen |= {"open_time_ms": candle.open_time_ms, "close": str(candle.close)}
         if self.features:
             seen["features"] = self.features
         return step(StepName.DATA, StepStatus.OK, seen)

@@ -16,6 +16,7 @@ from attrs import define, field
 
 from pipaid.engine.asking import NOTHING, begun
 from pipaid.engine.played import NEVER_MS, Track, units
+from pipaid.engine.rings import SETTLE_MS
 from pipaid.engine.template import hears
 from pipaid.engine.trial import Trial
 from pipaid.engine.view import SymbolView
@@ -160,7 +161,7 @@ class TradedTrial(Trial):
             for symbol in self._stirred:
                 nearest[symbol] = self._next_close(tracks[symbol], ask_all=ask_all)
             self._stirred.clear()
-            opens_ms = min(nearest.values())
+            opens_ms = min(*nearest.values(), self._due_from())
             if self._trades_until(opens_ms + self._step_ms):
                 continue
             if opens_ms >= NEVER_MS:
@@ -192,6 +193,9 @@ class TradedTrial(Trial):
             stop = min((self._first_met(window, number) for number in range(len(window.tapes))), default=len(window))
             if self._rates and self.session.positions:
                 stop = min(stop, int(np.searchsorted(window.time_ms, self._rates[0][0])))
+            call = self.session.call
+            if call is not None:
+                stop = min(stop, int(np.searchsorted(window.time_ms, call.due_ms + SETTLE_MS)))
             if self._hears_each and self._started and self._tell_each(window, stop):
                 return True
             if self._tell_closed(window.time_ms.item(min(stop, len(window) - 1))):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-import numpy as np
+import msgspec
 from attrs import define, field
 
 from pipaid.engine.alarms import Touch
@@ -22,29 +22,24 @@ from pipaid.engine.definition import check_definition
 from pipaid.engine.effects import Effects
 from pipaid.engine.matching import MatchingBook, Report
 from pipaid.engine.outcome import Outcome
-from pipaid.engine.plan import Plan
+from pipaid.engine.plan import Plan, moments, strategy_of, tracks_of
 from pipaid.engine.played import NEVER_MS, PlayedQuotes, Track
 from pipaid.engine.recorded import answer_again
+from pipaid.engine.rings import is_settled
 from pipaid.engine.risk import Approved
 from pipaid.engine.session import Session
 from pipaid.engine.view import SymbolView
-from pipaid.errors import BacktestFailed, InvalidParameter
+from pipaid.errors import BacktestFailed
 from pipaid.model.candle import Candle
-from pipaid.model.columns import Candles
 from pipaid.model.consult import Answer
-from pipaid.model.ident import derived_id
-from pipaid.model.moment import DAY_MS, iso_seconds
+from pipaid.model.moment import iso_seconds
 from pipaid.model.money import ZERO
 from pipaid.model.order import Execution, OrderFact, market_step
-from pipaid.model.strategy import Run, Status, Strategy, StrategyDefinition
 from pipaid.signals.series import EVERY
 
 # How often somebody is told how far it is, in candles that were played or leapt over.
 TOLD_EVERY: Final = 20_000
-ACCOUNT: Final = "acct_backtest"
 TOLD_SHARE: Final = 0.002
-# Moments are put in order so many days at a time.
-PIECE_MS: Final = 16 * DAY_MS
 _Outcomes = tuple[tuple[str, OrderFact, str], ...]
 
 
@@ -74,12 +69,12 @@ class Trial:
         plan = self.plan
         definition = plan.definition
         check_definition(definition, plan.template, plan.instruments, with_trades=bool(plan.trades))
-        self.tracks = self._tracks()
+        self.tracks = tracks_of(plan)
         self._step_ms = next(iter(self.tracks.values())).candles.timeframe.ms
         self.quotes = PlayedQuotes(now_ms=plan.begin_ms, step=market_step(plan.begin_ms, 2), prices_of=self.tracks)
         for track in self.tracks.values():
             track.stand(track.begin - 1)
-        strategy = _strategy(definition, plan)
+        strategy = strategy_of(plan)
         book = Book()
         around = Surroundings(
             instruments=plan.instruments,
@@ -95,38 +90,18 @@ class Trial:
         due = ((time_ms, symbol, rate) for symbol, rates in plan.funding.items() for time_ms, rate in rates)
         self._rates = deque(sorted(each for each in due if plan.begin_ms <= each[0] < plan.end_ms))
 
-    def _tracks(self) -> dict[str, Track]:
-        """Return the tracks of all symbols, of candles that are equally long: no close is known before another's."""
-        plan, symbols = self.plan, self.plan.definition.symbols
-        missing = [symbol for symbol in symbols if symbol not in plan.candles]
-        if missing:
-            have = ", ".join(sorted(plan.candles))
-            raise InvalidParameter(f"{missing[0]}: there are no candles of it; have {have}")
-        longest = max((plan.candles[symbol].timeframe for symbol in symbols), key=lambda each: each.ms)
-        return {symbol: self._track(symbol, plan.candles[symbol].larger(longest)) for symbol in symbols}
-
-    def _track(self, symbol: str, candles: Candles) -> Track:
-        plan = self.plan
-        track = Track.of(candles, plan.definition.timeframe, plan.begin_ms, plan.end_ms)
-        if track.begin == track.end:
-            there = (
-                f"from {iso_seconds(int(candles.time_ms[0]))} to {iso_seconds(int(candles.time_ms[-1]))}"
-                if len(candles)
-                else "empty"
-            )
-            raise InvalidParameter(
-                f"{symbol}: no candle lies between {iso_seconds(plan.begin_ms)} and {iso_seconds(plan.end_ms)}; "
-                f"what there is reaches {there}"
-            )
-        return track
-
     # The two ways.
 
     def start(self) -> None:
         """Deploy the strategy if there is a price yet; otherwise that follows the first close."""
         if not self._started and any(track.price > ZERO for track in self.tracks.values()):
             self._started = True
-            self._carry(self._ask(self.session.on_start))
+            session, now_ms = self.session, self.quotes.now_ms
+            run = session.strategy.run
+            assert run is not None, "a trial is one run"
+            run = msgspec.structs.replace(run, started_at_ms=now_ms)
+            session.strategy = msgspec.structs.replace(session.strategy, run=run)
+            self._carry(self._ask(session.on_start))
             self._settle()
 
     def walk(self) -> None:
@@ -138,9 +113,7 @@ class Trial:
         self._stirred.add(track.symbol)
         place = track.begin
         while place < track.end:
-            stop = self._next_stop(track, place - 1)
-            if self._rates:
-                stop = min(stop, track.first_from(self._funded_from()))
+            stop = place if self.session.scheduled else self._stop_after(track, place - 1)
             place = self._ask_quietly(track, place, stop)
             if place < track.end:
                 self.play(track.candles.time_ms.item(place), [(track, place)], ask_all=True)
@@ -159,9 +132,7 @@ class Trial:
             place = track.reached
             if self._moved or stop <= place:
                 self._moved = False
-                stop = self._next_stop(track, place)
-                if self._rates:
-                    stop = min(stop, track.first_from(self._funded_from()))
+                stop = self._stop_after(track, place)
             nearest = stop
             if stop > place + 1:
                 nearest = min(stop, track.next_holding(self.session.interest(track.symbol), place))
@@ -186,7 +157,7 @@ class Trial:
             for symbol in self._stirred:
                 stops[symbol], nearest[symbol] = self._next_moments(tracks[symbol], ask_all=every is not None)
             self._stirred.clear()
-            stops_ms = min(*stops.values(), self._funded_from())
+            stops_ms = min(*stops.values(), self._due_from())
             time_ms = min(*nearest.values(), stops_ms) if every is None else next(every, NEVER_MS)
             if time_ms >= NEVER_MS:
                 return
@@ -212,6 +183,11 @@ class Trial:
             nearest = min(stop, track.next_holding(self.session.interest(track.symbol), place))
         return track.opens_at(stop), track.opens_at(nearest)
 
+    def _stop_after(self, track: Track, place: int) -> int:
+        """Return the place of the only track's next candle that can move anything, or the end."""
+        stop, due_ms = self._next_stop(track, place), self._due_from()
+        return stop if due_ms == NEVER_MS else min(stop, track.first_from(due_ms))
+
     def _next_stop(self, track: Track, place: int) -> int:
         """Return the place of the next candle that touches a level or fills what waits, or the end."""
         symbol = track.symbol
@@ -233,12 +209,25 @@ class Trial:
         exits, positions = self.session.brain.exits, self.session.positions
         return bool(exits) and any(key in positions and positions[key].symbol == symbol for key in exits)
 
-    def _funded_from(self) -> int:
-        """Return when the first candle opens at which funding is settled on what is held."""
-        if not self._rates or not self.session.positions:
+    def _due_from(self) -> int:
+        """Return when the first candle opens at which what is held is funded, or at which the session's time comes."""
+        due_ms = NEVER_MS
+        if self._rates and self.session.positions:
+            due_ms = self._rates[0][0]
+        call = self.session.call
+        if call is not None:
+            due_ms = min(due_ms, call.due_ms - self._step_ms)
+        if due_ms == NEVER_MS:
             return NEVER_MS
-        due_ms = self._rates[0][0]
-        return min(track.opens_at(track.first_from(due_ms)) for track in self.tracks.values())
+        return min(track.opens_at(max(track.reached + 1, track.first_from(due_ms))) for track in self.tracks.values())
+
+    def _ring(self) -> list[Effects | None]:
+        """Have the session decide if its time has come."""
+        call = self.session.call
+        if call is None or call.due_ms > self.quotes.now_ms or not self._started:
+            return []
+        closed_ms = {symbol: track.closed_ms for symbol, track in self.tracks.items()}
+        return [self._ask(self.session.on_due)] if is_settled(call, self.quotes.now_ms, closed_ms) else []
 
     def _ask_quietly(self, track: Track, place: int, until: int) -> int:
         """Ask the template at each close of candles that touch nothing; return where the market matters again."""
@@ -314,9 +303,10 @@ class Trial:
         if not self._started:
             self.start()
             return
+        ask_all = ask_all and not self.session.scheduled
         asked = [track.symbol for track in grown if ask_all or self._is_due(track)]
         self._tell_batches(grown)
-        for effects in [self._decide(symbol) for symbol in sorted(asked)]:
+        for effects in [*[self._decide(symbol) for symbol in sorted(asked)], *self._ring()]:
             self._carry(effects)
         self._settle()
 
@@ -351,19 +341,16 @@ class Trial:
                 self._settle()
 
     def _touch(self, ranges: Iterable[tuple[str, Decimal, Decimal]]) -> None:
-        """Ask about the alarms that prices touched, before what they filled is booked: so it is with a feed."""
-        if not self.session.brain.alarms:
-            self._settle()
-            return
+        """Ask about alarms that prices touched, and what is due, before what they filled is booked: as a feed does."""
         decided: list[Effects | None] = []
         step = self.quotes.step
-        for symbol, low, high in sorted(ranges):
+        for symbol, low, high in sorted(ranges) if self.session.brain.alarms else ():
             alarm = self.session.alarm(symbol)
             if alarm is not None:
                 touch = Touch(symbol, step, low, high)
                 if alarm.met(touch) is not None:
                     decided.append(self._ask(self.session.on_price, touch))
-        for effects in decided:
+        for effects in [*decided, *self._ring()]:
             self._carry(effects)
         self._settle()
 
@@ -441,35 +428,5 @@ class Trial:
             self.on_progress(self._told)
 
 
-def moments(tracks: Iterable[Track]) -> Iterator[int]:
-    """Yield each moment at which a candle of any track opens, in order."""
-    played = [track.candles.time_ms[track.begin : track.end] for track in tracks]
-    first_ms, last_ms = min(int(times[0]) for times in played), max(int(times[-1]) for times in played)
-    for start_ms in range(first_ms, last_ms + 1, PIECE_MS):
-        parts = (times[slice(*np.searchsorted(times, (start_ms, start_ms + PIECE_MS)))] for times in played)
-        yield from np.unique(np.concatenate(tuple(parts))).tolist()
-
-
 def _entering(approved: Approved) -> bool:
     return not approved.order.reduce_only
-
-
-def _strategy(definition: StrategyDefinition, plan: Plan) -> Strategy:
-    run_ = Run(
-        id=derived_id("run", definition.name, plan.begin_ms),
-        dry_run=True,
-        capital=definition.capital,
-        leverage=definition.leverage,
-        started_at_ms=plan.begin_ms,
-    )
-    return Strategy(
-        id=derived_id("strat", definition.name),
-        number=1,
-        account=ACCOUNT,
-        definition=definition,
-        status=Status.DEPLOYED,
-        created_at_us=plan.begin_ms * 1000,
-        updated_at_us=plan.begin_ms * 1000,
-        deployed_at_ms=plan.begin_ms,
-        run=run_,
-    )

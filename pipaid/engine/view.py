@@ -38,6 +38,11 @@ class SymbolView:
         return self._session.quotes.now_ms
 
     @property
+    def scheduled(self) -> bool:
+        """Tell whether `on_candle` is called at the occasions of a schedule."""
+        return self._session.scheduled
+
+    @property
     def instrument(self) -> Instrument:
         """Return the symbol's filters."""
         return self._session.instruments[self.symbol]

@@ -50,6 +50,7 @@ class Begun(msgspec.Struct, frozen=True):
     cause: Cause
     symbol: str
     at_ms: int
+    task_type: TaskType = TaskType.SIGNAL
 
 
 class StepName(StrEnum):

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from pipaid.engine import played
 from pipaid.engine.backtest import run
+from pipaid.engine.plan import moments
 from pipaid.engine.played import Track
-from pipaid.engine.trial import Trial, moments
+from pipaid.engine.trial import Trial
 from pipaid.model.backtest import BacktestResult
 from pipaid.model.candle import Candle
 from pipaid.model.columns import Candles

@@ -14,7 +14,8 @@ import msgspec
 
 from pipaid.engine.definition import check_definition
 from pipaid.engine.knobs import NESTED, ParamSpec
-from pipaid.engine.params import RISK, RiskParams, param_specs
+from pipaid.engine.params import OF_ALL, RISK, RiskParams, param_specs
+from pipaid.engine.schedule import SCHEDULE, ScheduleParams
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Timeframe
@@ -29,6 +30,8 @@ from tests.fuzz.target import Target
 INSTRUMENTS: Final = {
     symbol: make_instrument(symbol, notional_min=Decimal(5)) for symbol in (SYMBOL, OTHER)
 }  # fmt: skip
+CRONS: Final = ("*/5 * * * *", "30 9 * * 1-5", "0 0 29 2 *", "0 12 LW * *", "0 0 31 2 *", "5 4 * * *  0", "@daily", "")
+ZONES: Final = ("UTC", "Europe/Berlin", "Australia/Lord_Howe", "localtime", "../UTC", "Mars/Base")
 # One in so many of the good ones trades.
 TRADES_ONE_IN: Final = 40
 CANDLES: Final = 40
@@ -85,6 +88,8 @@ def _params_text(chance: Random, kind: type[Template]) -> bytes:
     members = dict(_members(chance, kind.params_type))
     if chance.random() < 0.3:
         members[RISK.encode()] = object_text(dict(_members(chance, RiskParams)))
+    if chance.random() < 0.1:
+        members[SCHEDULE.encode()] = object_text(dict(_members(chance, ScheduleParams)))
     for _ in range(0 if draw < 0.3 else chance.randrange(1, 4)):
         name = chance.choice((*members, chance.choice(WORDS), RISK.encode()))
         members[name] = nested(chance) if chance.random() < 0.02 else json_text(chance)
@@ -105,7 +110,7 @@ def _within(chance: Random, spec: ParamSpec) -> bytes:
     if spec.kind in NESTED:
         return _nested_within(chance, spec)
     if spec.kind == "text":
-        return quoted(chance.choice(tuple(SIGNALS)))
+        return quoted(chance.choice((*SIGNALS, *CRONS, *ZONES) if chance.random() < 0.5 else (*CRONS, *ZONES)))
     if spec.kind in ("free", "refused"):
         return b"{}" if spec.kind == "free" else b"null"
     if spec.kind == "flag":
@@ -117,6 +122,8 @@ def _within(chance: Random, spec: ParamSpec) -> bytes:
     if spec.kind == "integer":
         near = [int(low), int(low) + 1, int(high), int(high) - 1, int(low) - 1, int(high) + 1]
         return b"%d" % (chance.choice(near) if chance.random() < 0.3 else _some(chance, int(low), int(high)))
+    if spec.kind == "integers":
+        return b"[%b]" % b",".join(b"%d" % _some(chance, int(low), int(high)) for _ in range(chance.randrange(5)))
     places = chance.choice((0, 1, 2, 4, 8, 18))
     number = chance.choice((low, high)) if chance.random() < 0.2 else _between(chance, low, high)
     return b'"%b"' % f"{number:.{places}f}".encode()
@@ -141,7 +148,7 @@ def _between(chance: Random, low: Decimal, high: Decimal) -> Decimal:
 
 
 def _told_by_field(refused: InvalidParameter, kind: type[Template], sent: set[str]) -> None:
-    known = {*sent, *param_specs(kind.params_type), RISK, "params", "capital", "symbols", "leverage", "timeframe"}
+    known = {*sent, *param_specs(kind.params_type), *OF_ALL, "params", "capital", "symbols", "leverage", "timeframe"}
     assert refused.details, refused.message
     for name, reason in refused.details:
         assert reason, name

@@ -59,6 +59,48 @@ CASES: dict[str, dict[str, Any]] = {
             "execution_config": {"cooldown_bars": 1, "max_hold_bars": 20, "exit_on_loss_after_bars": 9},
         },
     },
+    "momentum by the clock": {
+        "template_id": "tpl_momentum",
+        "symbols": SYMBOLS,
+        "timeframe": "1m",
+        "leverage": 2,
+        "params": {
+            "schedule": {
+                "trigger": "cron",
+                "cron": "*/2 * * * *",
+                "timezone": "Asia/Kathmandu",
+                "skip_hours": [3, 4, 17],
+                "skip_hours_timezone": "Europe/Berlin",
+            },
+        },
+    },
+    "meanrev at intervals": {
+        "template_id": "tpl_meanrev",
+        "symbols": SYMBOLS[1:],
+        "timeframe": "1m",
+        "params": {"schedule": {"trigger": "interval", "interval_minutes": 3}},
+    },
+    "grid at intervals": {
+        "template_id": "tpl_grid",
+        "symbols": SYMBOLS[2:],
+        "timeframe": "5m",
+        "params": {
+            "grid_levels": 12,
+            "lower_price": "154",
+            "upper_price": "166",
+            "schedule": {"trigger": "interval", "interval_minutes": 30},
+        },
+    },
+    "rules by the clock": {
+        "template_id": "tpl_rules",
+        "symbols": SYMBOLS[:1],
+        "timeframe": "1m",
+        "params": {
+            "entry": [{**CROSSED, "timeframe": "5m"}, {**ABOVE, "timeframe": "M15"}],
+            "execution_config": {"cooldown_bars": 1, "max_hold_bars": 20, "exit_on_loss_after_bars": 9},
+            "schedule": {"trigger": "cron", "cron": "0,5,12,25,31,40 * * * *"},
+        },
+    },
     "rules above minutes": {
         "template_id": "tpl_rules",
         "symbols": SYMBOLS[:1],

@@ -22,16 +22,20 @@ from pipaid.storage.reading import SqliteReader
 from pipaid.venues.importing import read_trades
 from pipaid.venues.recorded import load
 from tests.scenarios.recordings import START_MS
-from tests.scenarios.test_three_drivers import MAKER_BPS, SLIPPAGE_BPS, TAKER_BPS, told
+from tests.scenarios.test_three_drivers import MAKER_BPS, SLIPPAGE_BPS, TAKER_BPS, inline, told
 from tests.surfaces.daemon import running
 
 COUNT = 20_000
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+TWO_MINUTES = {"trigger": "interval", "interval_minutes": 2}
+CLOCK = {"trigger": "cron", "cron": "*/3 * * * *", "timezone": "Australia/Lord_Howe", "skip_hours": [5]}
 CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "momentum": ("tpl_momentum", SYMBOLS, {"fast": 3, "slow": 8, "rsi_min": "0"}),
     "breakout": ("tpl_breakout", SYMBOLS[1:], {}),
     "dca": ("tpl_dca", SYMBOLS[:1], {"interval": "15m", "buy_amount": "200", "take_profit_pct": "0.002",
                                      "stop_loss_pct": "0.005"}),
+    "momentum by the clock": ("tpl_momentum", SYMBOLS, {"fast": 3, "slow": 8, "rsi_min": "0", "schedule": CLOCK}),
+    "breakout at intervals": ("tpl_breakout", SYMBOLS[1:], {"schedule": TWO_MINUTES}),
     "grid": ("tpl_grid", SYMBOLS[1:], {"grid_levels": 12, "lower_price": "96", "upper_price": "104"}),
 }  # fmt: skip
 
@@ -46,7 +50,6 @@ def definition_of(name: str) -> StrategyDefinition:
 
 def declared(name: str) -> str:
     template_id, symbols, params = CASES[name]
-    told_params = ", ".join(f"{key} = {msgspec.json.encode(value).decode()}" for key, value in params.items())
     return f"""
 [[strategy]]
 name = "{name}"
@@ -56,7 +59,7 @@ timeframe = "1m"
 capital = "10000"
 leverage = 2
 deploy = true
-params = {{ {told_params} }}
+params = {inline(params)}
 """
 
 

@@ -67,6 +67,7 @@ class Driver:
     leverage: int = 1
     lost: Collection[int] = ()
     closed_by_hand: Collection[int] = ()
+    scheduled: bool = False
 
     series: Series = field(init=False)
     price: Decimal = field(default=Decimal(0), init=False)

@@ -300,9 +300,35 @@ def test_a_schema_describes_every_param(kind: type[Template]) -> None:
 
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {*param_specs(kind.params_type), "risk"}
+    assert set(schema["properties"]) == {*param_specs(kind.params_type), "risk", "schedule"}
     assert all(knob["description"] for knob in schema["properties"].values())
     assert set(schema["required"]) == set(GOOD[kind]) - ASKING
+
+
+def test_the_schema_tells_how_a_schedule_is_written() -> None:
+    schedule = params_schema(Grid)["properties"]["schedule"]
+    knobs = schedule["properties"]
+
+    assert (schedule["required"], schedule["additionalProperties"]) == ([], False)
+    assert knobs["trigger"]["enum"] == ["candle_close", "interval", "cron"]
+    assert {name: knob.get("default") for name, knob in knobs.items()} == {
+        "trigger": "candle_close", "interval_minutes": None, "cron": None, "timezone": "UTC", "skip_hours": [],
+        "skip_hours_timezone": None,
+    }  # fmt: skip
+    hours = knobs["skip_hours"]
+    assert (hours["type"], hours["items"], hours["maxItems"], hours["uniqueItems"]) == (
+        "array", {"type": "integer", "minimum": 0, "maximum": 23}, 24, True,
+    )  # fmt: skip
+
+
+def test_mistakes_of_a_schedule_are_named_beside_those_of_the_template() -> None:
+    raw = {**GOOD[Grid], "grid_levels": 1, "schedule": {"trigger": "cron", "cron": "61 * * * *", "skip_hours": [24]}}
+
+    assert mistakes(lambda: structured(Grid, raw)) == {
+        "grid_levels": "must be from 2 to 200, got 1",
+        "schedule.cron": "bad minute in '61 * * * *'",
+        "schedule.skip_hours": "must be from 0 to 23, got 24",
+    }
 
 
 @given(data=st.data())
