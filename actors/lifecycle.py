@@ -75,6 +75,7 @@ class Membering(Protocol):
 
     number: int
     names: dict[tuple[str, str], str]
+    coming: dict[str, str]
 
     @property
     def members(self) -> Mapping[str, Membership]:
@@ -169,9 +170,13 @@ class Lifecycle:
     async def enlist(self, strategy: Strategy, claim: Claim, batch: Batch) -> Membership:
         """Make a new strategy durable, in one batch with what goes with it."""
         name = name_record(strategy.account, strategy.definition.name, Kind.ADD, strategy.id)
-        await self.commit(Batch(records=[name, strategy_record(strategy), *batch.records], events=batch.events))
-        claim.keep(strategy.id)
-        return self.roster.enlist(strategy)
+        self.roster.coming[strategy.id] = strategy.account
+        try:
+            await self.commit(Batch(records=[name, strategy_record(strategy), *batch.records], events=batch.events))
+            claim.keep(strategy.id)
+            return self.roster.enlist(strategy)
+        finally:
+            del self.roster.coming[strategy.id]
 
     async def update(self, account: str | None, id: str, changes: Mapping[str, Any]) -> Strategy:
         """Change a draft or paused strategy; absent fields stay, params and symbols are replaced as a whole."""

@@ -144,6 +144,8 @@ class Roster:
     members: dict[str, Member] = field(factory=dict[str, Member])
     names: dict[tuple[str, str], str] = field(factory=dict[tuple[str, str], str])
     marks: dict[str, str] = field(factory=dict[str, str])
+    # The accounts of those that become durable just now: their first events are told before they are members.
+    coming: dict[str, str] = field(factory=dict[str, str])
     number: int = 0
     ready: trio.Event = field(factory=trio.Event)
     _gone: dict[str, list[str]] = field(factory=dict[str, list[str]])
@@ -191,14 +193,12 @@ class Roster:
                     if member.actor is not None:
                         await member.actor.up()
             if patience.cancelled_caught:
-                log.error("strategies.late", strategies=[m.strategy.id for m in self._late()])
+                late = [m.strategy.id for m in self.members.values() if m.actor is not None and not m.actor.loaded]
+                log.error("strategies.late", strategies=late)
             self._memories.clear()
             self.ready.set()
             task_status.started()
             await trio.sleep_forever()
-
-    def _late(self) -> list[Member]:
-        return [member for member in self.members.values() if member.actor is not None and not member.actor.loaded]
 
     # Members.
 
@@ -235,11 +235,12 @@ class Roster:
     def owner_of(self, strategy_id: str) -> str | None:
         """Return the account that owns a strategy."""
         member = self.members.get(strategy_id)
-        return member.strategy.account if member is not None else None
+        return member.strategy.account if member is not None else self.coming.get(strategy_id)
 
     def strategies_of(self, account: str | None) -> list[str]:
         """Return the strategies of an account, or of all."""
-        return [key for key, member in self.members.items() if account in (None, member.strategy.account)]
+        found = [key for key, member in self.members.items() if account in (None, member.strategy.account)]
+        return found + [key for key, owner in self.coming.items() if account in (None, owner)]
 
     def employed(self) -> list[Employed]:
         """Return every actor there is."""

@@ -141,6 +141,28 @@ async def test_a_binding_and_its_follower_come_in_one_batch_and_go_in_one(
         assert follower not in stored(home)
 
 
+async def test_whose_a_follower_is_is_known_when_its_first_event_is_told(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT)
+        await deploy(home, leader)
+        told: list[tuple[str, str | None, bool]] = []
+
+        def publish(events: Any) -> None:
+            for each in events:
+                known = each.strategy_id in home.roster.strategies_of(OTHER)
+                told.append((each.strategy_id, home.roster.owner_of(each.strategy_id), known))
+
+        home.recorder.publish = publish
+        await bind(home, leader)
+        follower = follower_of(home, leader)
+
+        assert (follower, OTHER, True) in told
+        assert not [each for each in told if each[0] == follower and each[1:] != (OTHER, True)]
+        assert home.roster.coming == {}
+
+
 async def test_to_bind_once_more_changes_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with at_home(tmp_path, scripted()) as home:
         leader = await a_family(home, ACCOUNT, OTHER)
