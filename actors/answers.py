@@ -16,7 +16,7 @@ from actors.actor import Asker, Employed, Failures, Guard, Writer, told_cause, w
 from pipaid.engine.assembly import Memory, larger_timeframes
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
-from pipaid.engine.explanation import Past, explain, memory_at
+from pipaid.engine.explanation import Past, Standing, explain, memory_at
 from pipaid.engine.foretelling import notes_on
 from pipaid.engine.holdings import reserve_of, seniority
 from pipaid.engine.params import params_schema
@@ -28,12 +28,12 @@ from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError
 from pipaid.foretelling import pasts_of
 from pipaid.model import paging, reply, report, request
 from pipaid.model.instrument import Instrument, Timeframe
-from pipaid.model.moment import iso_millis
+from pipaid.model.moment import iso_millis, parse_iso
 from pipaid.model.money import plain, quote_text
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
-from pipaid.model.strategy import QUARANTINED, SYMBOLS_MAX, Binding, Strategy, StrategyDefinition, Tally
+from pipaid.model.strategy import QUARANTINED, SYMBOLS_MAX, Binding, Status, Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
@@ -42,6 +42,9 @@ log = structlog.get_logger()
 T = TypeVar("T", bound=msgspec.Struct)
 # A strategy that commits every minute for ten days; beyond, the oldest that is known has to do.
 VERSIONS_MAX: Final = 15_000
+EVENTS_AT_ONCE: Final = 1_000
+# The events after which a strategy stands elsewhere.
+STANDINGS: Final = frozenset({"deployed", "paused", "stopped", "error"})
 
 
 class Listed(Protocol):
@@ -237,6 +240,8 @@ class Answers:
             limits=limits,
             exposure=quote_text(exposure_of(kept.positions, entries, orders=len(kept.orders)).total),
             evaluations=kept.brain.runs_made,
+            held=session.held if session is not None else 0,
+            holds=_holds(session) if session is not None else (),
             restarts=member.restarts,
             last_seq=seq,
             symbols=symbols,
@@ -244,7 +249,8 @@ class Answers:
 
     async def strategy_why(self, caller: Asker, asked: request.StrategyWhy) -> report.Why:
         """Compute a past evaluation anew."""
-        strategy = self.roster.member(caller.account, asked.id).strategy
+        member = self.roster.member(caller.account, asked.id)
+        strategy = member.strategy
         if strategy.fault is not None and strategy.fault.code == QUARANTINED:
             raise InvalidState(strategy.fault.message)
         symbol = asked.symbol or strategy.in_effect.symbols[0]
@@ -261,6 +267,7 @@ class Answers:
         seen = partial(_evaluated, strategy_id=strategy.id, symbol=symbol, since_ms=since_ms, until_ms=at_ms)
         kept = await self.writer.read(seen)
         at_ms = at_ms if kept is None else kept.at_ms
+        standing = await self.writer.read(partial(_standing_at, strategy=strategy, at_ms=at_ms))
         memory = await self.writer.read(partial(_memory_at, strategy_id=strategy.id, at_ms=at_ms))
         book = self.books(strategy.run is None or strategy.run.dry_run)
         past = Past(
@@ -271,6 +278,8 @@ class Answers:
             caps=book.caps,
             blocked=book.blocked or book.tripped,
             kept=kept,
+            standing=standing,
+            asked=_was_asked(member.session, symbol, since_ms, at_ms),
         )
         template = self.catalogue.get(strategy.in_effect.template_id)
         try:
@@ -347,6 +356,43 @@ def _kept(reader: Reader, *, strategy_id: str) -> tuple[int, Memory]:
         orders=tuple(sorted(orders, key=lambda order: order.client_order_id)),
         positions=tuple(sorted(positions, key=seniority)),
     )
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """As much of an event as says where a strategy stands."""
+
+    event: str
+    ts: str
+    data: dict[str, Any]
+
+
+def _standing_at(reader: Reader, *, strategy: Strategy, at_ms: int) -> Standing | None:
+    """Return where a strategy stood at a moment, by the last event before that, as far as the log still knows."""
+    decode, known, seq, n = msgspec.json.Decoder(_Told).decode, None, 0, 0
+    while events := reader.events(strategy.id, after_seq=seq, after_n=n, limit=EVENTS_AT_ONCE):
+        for event in events:
+            seq, n = event.seq or seq, event.n
+            if b'"status":' not in event.frame:
+                continue
+            told = decode(event.frame)
+            if told.event not in STANDINGS:
+                continue
+            if parse_iso(told.ts) > at_ms:
+                return known
+            known = Standing(Status(told.data["status"]), parse_iso(told.ts), told.data.get("message", ""))
+    return known or Standing(strategy.status, 0, strategy.fault.message if strategy.fault is not None else "")
+
+
+def _was_asked(session: Session | None, symbol: str, since_ms: int, until_ms: int) -> bool | None:
+    """Tell whether a template was asked about a symbol in a span and wished nothing, if that is still known."""
+    holds = session.holds if session is not None else ()
+    if any(of == symbol and since_ms <= at_ms <= until_ms for at_ms, of in holds):
+        return True
+    return False if any(at_ms < since_ms for at_ms, _ in holds) else None
+
+
+def _holds(session: Session) -> tuple[report.Hold, ...]:
+    return tuple(report.Hold(at=iso_millis(at_ms), symbol=symbol) for at_ms, symbol in reversed(session.holds))
 
 
 def _memory_at(reader: Reader, *, strategy_id: str, at_ms: int) -> Memory:

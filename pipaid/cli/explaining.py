@@ -27,7 +27,7 @@ _CANDLE: Final = (
 
 def explained(why: Why) -> Iterator[Sheet]:
     """Yield what was seen, wished, judged and decided, in this order."""
-    yield Sheet(f"{why.id} on {why.symbol} at {moment(why.at)} (venue time)", (), ())
+    yield Sheet(f"{why.id}, {why.status}, on {why.symbol} at {moment(why.at)} (venue time)", (), ())
     if why.candle is None:
         yield Sheet("", (), (), "no candle had closed yet")
     else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +21,7 @@ from pipaid.model.run import RUNS_KEPT, Begun, Cause, Evaluation, TaskType
 from pipaid.model.strategy import Status
 from pipaid.signals.series import Feature
 
+HOLDS_TOLD: Final = 16
 # What is asked although no candle has closed yet.
 _WITHOUT_CANDLES: Final = frozenset({Cause.DEPLOY, Cause.PRICE, Cause.TRADE})
 # What decides on a closed candle, which is then done with.
@@ -43,7 +46,8 @@ class Evaluations(Wishes):
     Of the evaluations recorded the last `runs_kept` stay. While the template is asked, `_evaluated` holds the symbol
     and the number of the evaluation; `_asked` is what a model was asked in it. `under_way` are the evaluations of the
     fact that is being decided on, or made durable: should the session break down over it, the next one records that
-    they failed.
+    they failed. Of evaluations that came to nothing it is known how many `held` since the session was put together, and
+    when the last `holds` were, of which symbol.
     """
 
     features: tuple[Feature, ...] = field(default=(), kw_only=True)
@@ -51,6 +55,8 @@ class Evaluations(Wishes):
     shield: Callable[..., Any] = field(default=at_once, init=False)
     lap: Callable[[], float] = field(default=_never, init=False)
     under_way: list[Begun] = field(factory=list[Begun], init=False)
+    held: int = field(default=0, init=False)
+    holds: deque[tuple[int, str]] = field(factory=partial(deque[tuple[int, str]], maxlen=HOLDS_TOLD), init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
     _evaluated: tuple[str, int] = field(default=_NOTHING, init=False)
     _asked: Question | None = field(default=None, init=False)
@@ -146,6 +152,9 @@ class Evaluations(Wishes):
             self.brain = msgspec.structs.replace(self.brain, evaluated=evaluated)
         if self._asked is not None or (trace is not None and (trace.decided or cause in _ASKED_FOR)):
             self._record(trace)
+        elif trace is not None:
+            self.held += 1
+            self.holds.append((trace.at_ms, symbol))
 
     def _within(
         self, evaluated: tuple[str, int], trace: Trace | None, callback: Callable[..., Iterable[Intent]], *facts: object

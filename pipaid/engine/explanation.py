@@ -18,12 +18,12 @@ from pipaid.engine.template import Consult, Template
 from pipaid.engine.tracing import Trace, told
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument
-from pipaid.model.moment import iso_millis
+from pipaid.model.moment import iso_millis, iso_seconds
 from pipaid.model.money import plain
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.report import CandleSeen, GateVerdict, Why
-from pipaid.model.run import Evaluation
+from pipaid.model.run import Evaluation, RunStatus
 from pipaid.model.strategy import Status, Strategy
 from pipaid.signals.series import Series
 
@@ -37,11 +37,30 @@ OF_THE_ACCOUNT: Final = frozenset(
 NOT_RECOLLECTED: Final = "not recollected"
 
 
+@frozen
+class Standing:
+    """Where a strategy stood at a moment, since when (zero if that is not known) and why."""
+
+    status: Status
+    since_ms: int = 0
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        """Say it, unless it was deployed."""
+        if self.status is Status.DEPLOYED:
+            return ""
+        since = f" since {iso_seconds(self.since_ms)}" if self.since_ms else ""
+        how = "in error" if self.status is Status.ERROR else self.status.value
+        return f"it was {how}{since}" + (f": {self.why}" if self.why else "")
+
+
 @frozen(kw_only=True)
 class Past:
     """What was known at a moment: the memory as the journal has it, the series as it stood, the caps in force now.
 
-    `kept` is the evaluation that was recorded of that moment, if one was: what it says was really so.
+    `kept` is the evaluation that was recorded of that moment, if one was: what it says was really so. `asked` tells
+    whether the template was asked without wishing anything, if anybody remembers.
     """
 
     at_ms: int
@@ -51,6 +70,8 @@ class Past:
     caps: Caps
     blocked: str
     kept: Evaluation | None = None
+    standing: Standing | None = None
+    asked: bool | None = None
 
     def refusals(self) -> list[dict[str, Any]]:
         """Return what was refused then, as it was recorded."""
@@ -59,6 +80,11 @@ class Past:
     def orders(self) -> list[dict[str, Any]]:
         """Return what was ordered then, as it was recorded."""
         return self._recorded("order", "orders")
+
+    def gates(self) -> dict[str, dict[str, str]]:
+        """Return what the gates that were on said of the first entries, by rule; of several entries, of the first."""
+        said = [gate for entry in self._recorded("risk", "entries") for gate in entry["gates"]]
+        return {gate["gate"]: gate for gate in reversed(said)}
 
     def refused_by(self, rule: str) -> bool:
         """Tell whether a gate is recorded to have refused."""
@@ -76,10 +102,9 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
     have been before. Where the moment was recorded, the record wins over what is computed; the account's own gates are
     known from nowhere else, because the scratch session stands alone.
     """
-    if past.at_ms < strategy.deployed_at_ms or not strategy.deployed_at_ms:
-        strategy = msgspec.structs.replace(strategy, status=Status.DRAFT)
-    elif strategy.status is Status.ERROR or (past.kept is not None and not past.refused_by("status")):
-        strategy = msgspec.structs.replace(strategy, status=Status.DEPLOYED)
+    standing = _standing(strategy, past)
+    halted = standing.status is Status.ERROR
+    strategy = msgspec.structs.replace(strategy, status=Status.DEPLOYED if halted else standing.status)
     symbol = past.series.symbol
     candle = past.series.last
     prices: dict[str, Decimal] = {} if candle is None else {symbol: candle.close}
@@ -94,6 +119,8 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         book=Book(caps=past.caps, blocked=past.blocked if past.kept is None or past.refused_by("kill_switch") else ""),
     )
     session = assemble(strategy, template, past.memory, around)
+    if halted:
+        session.entries_closed = Status.ERROR.value
     trace = session.rehearse(symbol, start=past.kept is not None and past.kept.cause == "deploy")
     gates = trace.gates or session.probe(symbol)
     return Why(
@@ -101,13 +128,27 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
         symbol=symbol,
         at=iso_millis(quotes.now_ms),
         candle=None if candle is None else _seen(candle),
+        status=standing.status.value,
         features=trace.features,
         rules=trace.reasons,
         gates=tuple(_judged(gates, past)),
-        decision=_decision(trace, candle, past),
+        decision=_decision(trace, candle, past, standing),
         intents=tuple(told(wish) for wish in trace.wished),
         run_id=past.kept.id if past.kept is not None else None,
+        run_status=past.kept.status.value if past.kept is not None else None,
     )
+
+
+def _standing(strategy: Strategy, past: Past) -> Standing:
+    """Return where the strategy stood, as far as that is known; an evaluation that was recorded found it at work."""
+    told = past.standing
+    if told is None and (past.at_ms < strategy.deployed_at_ms or not strategy.deployed_at_ms):
+        return Standing(Status.DRAFT)
+    if past.kept is not None and not past.refused_by("status"):
+        return told if told is not None and told.status is Status.PAUSED else Standing(Status.DEPLOYED)
+    if told is not None:
+        return told
+    return Standing(Status.DEPLOYED if strategy.status is Status.ERROR else strategy.status)
 
 
 def memory_at(memory: Memory, positions: list[Position], orders: list[Order], at_ms: int) -> Memory:
@@ -139,13 +180,17 @@ def _seen(candle: Candle) -> CandleSeen:
 
 
 def _judged(gates: Sequence[Gate], past: Past) -> Iterator[GateVerdict]:
-    """Yield what each gate said, as far as it is known: computed here, or recorded then."""
+    """Yield what each gate said, as far as it is known: recorded then, of an entry or of several, or computed here."""
     recorded = past.refusals()
+    known = past.gates()
     for gate in gates:
         no = next((no for no in recorded if no["rule"] == gate.rule), None)
         if no is not None:
             recorded.remove(no)
             yield _recorded(no)
+            continue
+        if gate.rule in known:
+            yield GateVerdict(**known[gate.rule])
             continue
         verdict, value = gate.verdict, text_of(gate.value)
         ordered = past.kept is not None and not past.refusals()
@@ -162,15 +207,34 @@ def _recorded(no: dict[str, Any]) -> GateVerdict:
     return GateVerdict(gate=no["rule"], verdict="refused", limit=no["limit"], value=no["value"])
 
 
-def _decision(trace: Trace, candle: Candle | None, past: Past) -> str:
+def _decision(trace: Trace, candle: Candle | None, past: Past, standing: Standing) -> str:
     if past.kept is not None:
-        done = [f"ordered {each['side']} {plain(Decimal(each['qty']))} {past.kept.symbol}" for each in past.orders()]
-        done += [f"refused by {no['rule']}: {no['value']} against {no['limit']}" for no in past.refusals()]
-        return "; ".join(done) or ("a change to working orders" if past.kept.status == "completed" else "hold")
+        return _done(past, past.kept)
+    words = standing.words
+    holds = any(lot.symbol == past.series.symbol for lot in past.memory.positions)
+    if words and not (standing.status is Status.PAUSED and holds):
+        return f"nothing: {words}"
+    decision = _imagined(trace, candle, past)
+    return f"{decision}; {words}" if words else decision
+
+
+def _done(past: Past, kept: Evaluation) -> str:
+    """Say what came of an evaluation that was recorded."""
+    done = [f"ordered {each['side']} {plain(Decimal(each['qty']))} {kept.symbol}" for each in past.orders()]
+    done += [f"refused by {no['rule']}: {no['value']} against {no['limit']}" for no in past.refusals()]
+    if kept.status in (RunStatus.FAILED, RunStatus.RUNNING) or (kept.status is RunStatus.SKIPPED and not done):
+        done.append(f"{kept.status}: {kept.detail}" if kept.detail else kept.status.value)
+    return "; ".join(done) or ("a change to working orders" if kept.status is RunStatus.COMPLETED else "hold")
+
+
+def _imagined(trace: Trace, candle: Candle | None, past: Past) -> str:
+    """Say what an evaluation would have come to of which nothing was recorded."""
     if candle is None:
         return "nothing: no candle had closed yet"
+    if not trace.wished and trace.concluded is not None:
+        return f"{trace.concluded.status}: {trace.concluded.reason}"
     if not trace.wished:
-        return "hold" if trace.concluded is None else f"{trace.concluded.status}: {trace.concluded.reason}"
+        return "hold" if past.asked is not False else "hold: nothing that it waits for held, so it was not asked"
     questions = [f"ask {wish.model} of {wish.provider}" for wish in trace.wished if isinstance(wish, Consult)]
     parts: list[str] = [] if trace.refusals else questions
     for order in trace.orders:

@@ -36,12 +36,14 @@ class CandleSeen(msgspec.Struct, frozen=True, kw_only=True):
 class Why(Reply, frozen=True, kw_only=True):
     """An evaluation computed anew: what it saw, what each gate said and what it decided; `at` in venue time.
 
+    `status` is that of the strategy at the time, `run_status` that of the evaluation if it was recorded.
     A feature without a value was still warming up. `rules` are those that the template names, and whether each held.
     """
 
     id: str
     symbol: str
     at: str
+    status: str
     candle: CandleSeen | None
     features: dict[str, float | None]
     rules: dict[str, bool]
@@ -49,6 +51,7 @@ class Why(Reply, frozen=True, kw_only=True):
     decision: str
     intents: tuple[dict[str, Any], ...]
     run_id: str | None = None
+    run_status: str | None = None
 
 
 class TradeFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,8 +115,19 @@ class SymbolState(msgspec.Struct, frozen=True, kw_only=True):
     evaluated_at: str | None
 
 
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """An evaluation that came to nothing."""
+
+    at: str
+    symbol: str
+
+
 class StrategyState(Reply, frozen=True, kw_only=True):
-    """The inside of a strategy; `limits` are the caps in effect, `may_not_enter` says why it may not, or nothing."""
+    """The inside of a strategy; `limits` are the caps in effect, `may_not_enter` says why it may not, or nothing.
+
+    `evaluations` counts those that were recorded, `held` those since the last start that came to nothing, of which
+    `holds` are the last ones.
+    """
 
     id: str
     status: str
@@ -121,6 +135,8 @@ class StrategyState(Reply, frozen=True, kw_only=True):
     limits: dict[str, str | None]
     exposure: str
     evaluations: int
+    held: int
+    holds: tuple[Hold, ...]
     restarts: int
     last_seq: int
     symbols: tuple[SymbolState, ...]

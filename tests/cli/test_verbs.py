@@ -331,7 +331,7 @@ def test_what_never_ran_is_not_resumed(tmp_path: Path) -> None:
 
 def test_a_decision_is_explained_in_words(tmp_path: Path) -> None:
     why = {
-        "id": "strat_5e07c1d9", "symbol": "SOLUSDT", "at": "2026-01-02T10:15:00.000Z",
+        "id": "strat_5e07c1d9", "symbol": "SOLUSDT", "at": "2026-01-02T10:15:00.000Z", "status": "deployed",
         "candle": {"open_time": "2026-01-02T10:00:00.000Z", "open": "158", "high": "159", "low": "157.5",
                    "close": "158.25", "volume": "1200"},
         "features": {"rsi[14]": 61.5, "atr[14]": None}, "rules": {"enter: is_above_sma": True},
@@ -347,7 +347,7 @@ def test_a_decision_is_explained_in_words(tmp_path: Path) -> None:
 
     assert ended.code == 0
     for words in (
-        "strat_5e07c1d9 on SOLUSDT at 2026-01-02 10:15:00", "warming up", "61.5",
+        "strat_5e07c1d9, deployed, on SOLUSDT at 2026-01-02 10:15:00", "warming up", "61.5",
         "enter: is_above_sma  held", "enter: direction long, price 158.25",
         "enter long; refused by exposure_max (value 2750, limit 2500)", "pipaid run get run_1",
     ):  # fmt: skip
@@ -376,7 +376,8 @@ def test_a_deployment_under_the_kill_switch_says_that_nothing_is_entered(tmp_pat
 
 def test_a_tail_from_a_number_that_has_not_come_yet_says_so(tmp_path: Path) -> None:
     state = StrategyState(
-        id="strat_5e07c1d9", status="deployed", may_not_enter="", limits={}, exposure="0.00", evaluations=0, restarts=0,
+        id="strat_5e07c1d9", status="deployed", may_not_enter="", limits={}, exposure="0.00", evaluations=0,
+        held=0, holds=(), restarts=0,
         last_seq=24, symbols=(),
     )  # fmt: skip
     with control(tmp_path, {"strategy.state": lambda asked: state}) as served:
@@ -400,8 +401,8 @@ def test_a_reload_says_of_what_it_left_how_it_comes_into_force(tmp_path: Path) -
 def test_the_end_of_a_cooldown_is_told_as_a_moment(tmp_path: Path) -> None:
     gate = GateVerdict(gate="cooldown", verdict="refused", limit="1767348960000", value="1767348900000")
     why = Why(
-        id="strat_5e07c1d9", symbol="SOLUSDT", at="2026-01-02T10:15:00.000Z", candle=None, features={}, rules={},
-        gates=(gate,), decision="hold", intents=(),
+        id="strat_5e07c1d9", symbol="SOLUSDT", at="2026-01-02T10:15:00.000Z", status="paused", candle=None,
+        features={}, rules={}, gates=(gate,), decision="hold", intents=(),
     )  # fmt: skip
     with control(tmp_path, {"strategy.why": lambda asked: why}) as served:
         ended = pipaid("why", "strat_5e07c1d9", socket_path=served.path)

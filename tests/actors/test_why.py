@@ -1,0 +1,142 @@
+"""Why a strategy did what it did: the record first, then where it stood, then what it would have done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from pipaid.engine.risk import Caps
+from pipaid.engine.template import Intent, View
+from pipaid.model import report, request
+from pipaid.model.moment import parse_iso
+from pipaid.model.record import Batch
+from pipaid.model.run import Cause, RunStatus
+from pipaid.model.strategy import Strategy
+from tests.actors.homes import ACCOUNT, Home, at_home
+from tests.actors.test_answers import ME, answering
+from tests.actors.test_records import evaluation, stored
+from tests.builders import SYMBOL, enter, limit, scripted
+
+pytestmark = pytest.mark.usefixtures("logged")
+
+
+async def why(home: Home, strategy: Strategy, at: int | None = None) -> report.Why:
+    return await answering(home).strategy_why(ME, request.StrategyWhy(id=strategy.id, at=at))
+
+
+def always(view: View) -> Iterable[Intent]:
+    return [enter()]
+
+
+async def test_what_every_gate_said_is_told_as_it_was_recorded(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=always)) as home:
+        home.books[True].caps = Caps(exposure_max=Decimal(250))
+        first, second = await home.deploy("first"), await home.deploy("second")
+        await home.close()
+        entered_ms = home.quotes.now_ms
+        told = {each.id: await why(home, each, entered_ms) for each in (first, second)}
+
+        exposures = {
+            gate.value for each in told.values() for gate in each.gates if gate.gate == "account_exposure"
+        }  # fmt: skip
+        # The one that came second saw what the first had ordered, which nobody could reckon anew.
+        assert exposures == {"101", "202"}
+        assert {each.status for each in told.values()} == {"deployed"}
+        assert {each.run_status for each in told.values()} == {"completed"}
+
+
+async def test_a_strategy_that_was_paused_or_halted_says_so(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [])) as home:
+        strategy = await home.deploy()
+        deployed_ms = home.quotes.now_ms
+        await home.close()
+        await home.close()
+        await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
+        await home.close()
+        paused = await why(home, strategy)
+        paused_ms = home.quotes.now_ms - 1
+        await home.families.deploy(ACCOUNT, strategy.id, capital=None, leverage=None, dry_run=True)
+        await home.close()
+        await home.lifecycle.halt(ACCOUNT, strategy.id, code="SIM_HALT", message="a drill")
+        await home.close()
+        halted = await why(home, strategy)
+        halted_ms = home.quotes.now_ms - 1
+        await home.lifecycle.reset(ACCOUNT, strategy.id)
+        await home.close()
+
+        assert (paused.status, halted.status) == ("paused", "error")
+        assert paused.decision.startswith("nothing: it was paused since 20")
+        assert halted.decision.startswith("nothing: it was in error since 20")
+        assert halted.decision.endswith(": a drill")
+        (gate,) = [gate for gate in halted.gates if gate.gate == "status"]
+        assert (gate.verdict, gate.value) == ("refused", "error")
+        # The same is told later, whatever became of it since.
+        assert (await why(home, strategy, paused_ms)).decision == paused.decision
+        assert (await why(home, strategy, halted_ms)).decision == halted.decision
+        assert (await why(home, strategy, deployed_ms + 61_000)).status == "deployed"
+        assert (await why(home, strategy)).status == "paused"
+
+
+async def test_what_looks_after_a_lot_while_it_is_paused_is_told_with_that(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda view: [] if view.positions else [enter()])) as home:
+        strategy = await home.deploy()
+        await home.close()
+        await home.trade()
+        await home.lifecycle.pause(ACCOUNT, strategy.id, close_positions=False)
+        await home.close()
+
+        told = await why(home, strategy)
+        assert told.decision.startswith("hold; it was paused since ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "decision"),
+    [
+        (
+            {"status": RunStatus.SKIPPED, "cause": Cause.SCHEDULE, "detail": "3 occasions passed while it was down"},
+            "skipped: 3 occasions passed while it was down",
+        ),
+        ({"status": RunStatus.FAILED, "detail": "ValueError: not today"}, "failed: ValueError: not today"),
+        ({"status": RunStatus.RUNNING}, "running"),
+        ({"status": RunStatus.HOLD, "cause": Cause.TRIGGER}, "hold"),
+        ({"status": RunStatus.COMPLETED}, "a change to working orders"),
+    ],
+)
+async def test_the_record_is_told_as_what_it_is(
+    fields: dict[str, Any], decision: str, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [limit("90")])) as home:
+        strategy = await home.draft()
+        await home.close()
+        run = evaluation(strategy.id, 1, **{"at_ms": home.quotes.now_ms, **fields})
+        await home.recorder.commit(Batch(records=[stored(run)]))
+
+        told = await why(home, strategy)
+        assert (told.decision, told.run_id, told.run_status) == (decision, run.id, run.status.value)
+
+
+async def test_a_plain_hold_leaves_a_place_in_memory(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [])) as home:
+        strategy = await home.deploy()
+        for _ in range(20):
+            await home.close()
+        state = await answering(home).strategy_state(ME, request.Addressed(id=strategy.id))
+        at_ms = home.quotes.now_ms
+        asked = await why(home, strategy)
+        # A candle of which the session was not told, as where nothing that it waits for holds.
+        home.session(strategy.id).holds.pop()
+        not_asked = await why(home, strategy)
+        home.session(strategy.id).holds.clear()
+        unknown = await why(home, strategy)
+
+        assert (state.held, len(state.holds), state.evaluations) == (21, 16, 0)
+        assert (parse_iso(state.holds[0].at), state.holds[0].symbol) == (at_ms, SYMBOL)
+        assert (asked.decision, unknown.decision) == ("hold", "hold")
+        assert not_asked.decision == "hold: nothing that it waits for held, so it was not asked"
