@@ -39,6 +39,8 @@ ITEMS_MAX: Final = 32
 DEPTH_MAX: Final = 4
 SECRETS_MAX: Final = 1_000
 SECRET_CHARS_MIN: Final = 6
+# Of one length; more than these are looked for all at once.
+SEARCHED_ONE_BY_ONE: Final = 50
 WAIT_MS_MAX: Final = 20
 
 # The priorities of syslog, which journald reads from the start of a line: "<6>".
@@ -142,11 +144,23 @@ def register_secret(text: str, *, lasting: bool = False) -> None:
 
 def holds_secret(text: str) -> bool:
     """Tell whether a registered secret stands in a text."""
-    return any(secret in text for secret in _known.all())
+    by_length: dict[int, set[str]] = {}
+    for secret in _known.all():
+        by_length.setdefault(len(secret), set()).add(secret)
+    return any(_stands_in(text, length, secrets) for length, secrets in by_length.items())
+
+
+def _stands_in(text: str, length: int, secrets: set[str]) -> bool:
+    if len(secrets) <= SEARCHED_ONE_BY_ONE:
+        return any(secret in text for secret in secrets)
+    # Each place is looked at once, however many there are.
+    return any(text[at : at + length] in secrets for at in range(len(text) - length + 1))
 
 
 def without_secrets(text: str) -> str:
     """Return a text with every registered secret hidden, for what is kept elsewhere than in the log."""
+    if len(text) > FIELD_CHARS_MAX and not holds_secret(text):
+        return text
     for secret in _known.all():
         if secret in text:
             text = text.replace(secret, HIDDEN)

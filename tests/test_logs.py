@@ -179,6 +179,7 @@ def test_a_secret_that_lasts_is_hidden_however_many_come_after_it(written: Writt
         logs.register_secret(f"another secret {number:06d}")
 
     assert logs.holds_secret(f"my {CANARY}!")
+    assert logs.holds_secret("is it another secret 000500?")
     assert not logs.holds_secret("another secret 000000")
     assert logs.without_secrets(f"my {CANARY}!") == "my [secret]!"
     logs.forget_secrets()

@@ -37,7 +37,7 @@ class _Choice(msgspec.Struct):
 
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
-    usage: Any = None
+    usage: msgspec.Raw = msgspec.Raw(b"")
 
 
 @frozen

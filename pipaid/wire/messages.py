@@ -25,7 +25,7 @@ class _Block(msgspec.Struct):
 class _Message(msgspec.Struct):
     content: list[_Block]
     stop_reason: Any = None
-    usage: Any = None
+    usage: msgspec.Raw = msgspec.Raw(b"")
 
 
 @frozen

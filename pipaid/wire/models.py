@@ -101,7 +101,6 @@ class HttpProvider:
         )
         try:
             response = await connection.handle_async_request(request)
-            backend.streams[-1].has_head = True
             body = bytearray()
             async with aclosing(response.aiter_stream()) as pieces:
                 async for piece in pieces:

@@ -142,8 +142,6 @@ class Pieces(httpcore2.AsyncNetworkStream):
         self._streams = streams
         self._answers = 0
         self.has_written = False
-        # Once the head is there, what follows is somebody's text, and may say HTTP/ as often as it likes.
-        self.has_head = False
         self.has_ended = False
         streams.append(self)
 
@@ -156,8 +154,9 @@ class Pieces(httpcore2.AsyncNetworkStream):
                 raise httpcore2.RemoteProtocolError(in_words(broken)) from broken
             raise httpcore2.ReadError(in_words(broken)) from broken
         self.has_ended = not data
-        # Each interim answer is taken apart like a whole one, and thousands of them fit into what may be read.
-        self._answers += 0 if self.has_head else data.count(b"HTTP/")
+        # Each interim answer is taken apart like a whole one, and thousands of them fit into what may be read. A text
+        # in JSON may name HTTP/ as often as it likes, but begins no line with it.
+        self._answers += (b"\n" + data).count(b"\nHTTP/")
         if self._answers > ANSWERS_MAX:
             raise httpcore2.RemoteProtocolError(f"it begins more than {ANSWERS_MAX} answers")
         return data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Literal, Protocol, TypeVar, cast
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -17,6 +17,9 @@ ANSWER: Final = "answer"
 REASON_CHARS_MAX: Final = 200
 # No question is read into more; whoever counts more does not count.
 TOKENS_COUNTED_MAX: Final = 10_000_000
+# More has nobody to say who counts tokens.
+USAGE_BYTES_MAX: Final = 4_096
+_NOTHING: Final = msgspec.Raw(b"")
 _CUT_OFF: Final = (Verdict.MALFORMED, "it was cut off: it may not write so much")
 _REFUSED: Final = (Verdict.REFUSED, "the model refused to answer")
 _STOPS: Final[Mapping[str, tuple[Verdict, str]]] = {
@@ -79,14 +82,21 @@ def told(reason: object) -> str:
     return "".join(each if each.isprintable() else "?" for each in line)
 
 
+class _Objection(msgspec.Struct):
+    error: msgspec.Raw = _NOTHING
+    message: msgspec.Raw = _NOTHING
+    detail: msgspec.Raw = _NOTHING
+
+
 def objection_of(body: bytes) -> str:
     """Return why an API says that it does not answer, as far as it says so."""
-    found: object = parsed(body, dict[str, Any])
     for _ in range(2):
-        if isinstance(found, dict):
-            table = cast("dict[str, object]", found)
-            found = next((table[key] for key in ("error", "message", "detail") if key in table), "")
-    return told(found) if isinstance(found, str) else ""
+        found = parsed(body, _Objection)
+        if found is None:
+            break
+        body = next((bytes(each) for each in (found.error, found.message, found.detail) if each != _NOTHING), b"")
+    reason = parsed(body, str)
+    return "" if reason is None else told(reason[:REASON_CHARS_MAX])
 
 
 def ended(text: str, stop: object, ends: Collection[str], tokens: tuple[int | None, int | None]) -> Said:
@@ -106,12 +116,10 @@ def ended(text: str, stop: object, ends: Collection[str], tokens: tuple[int | No
     return Said(verdict=verdict, text=text[:ANSWER_MAX], error=error, tokens_in=tokens_in, tokens_out=tokens_out)
 
 
-def counted(usage: object, *names: str) -> int | None:
+def counted(usage: msgspec.Raw, *names: str) -> int | None:
     """Return the sum of counts, of which the first must be there, or nothing if any cannot be believed."""
-    if not isinstance(usage, dict):
-        return None
-    table = cast("dict[str, object]", usage)
-    if names[0] not in table:
+    table = parsed(bytes(usage), dict[str, Any]) if len(bytes(usage)) <= USAGE_BYTES_MAX else None
+    if table is None or names[0] not in table:
         return None
     total = 0
     for name in names:

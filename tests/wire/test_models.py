@@ -298,6 +298,12 @@ async def test_what_nobody_asked_for_is_passed_over(autojump_clock: MockClock) -
     assert (answer.verdict, answer.text) == (Verdict.ANSWERED, TEXT)
 
 
+async def test_a_model_may_talk_of_the_protocol(autojump_clock: MockClock) -> None:
+    answer = await asked(saying(completion("HTTP/1.1 " * 1_000)))
+
+    assert (answer.verdict, len(answer.text)) == (Verdict.ANSWERED, 9_000)
+
+
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
 async def test_a_question_that_was_taken_is_not_asked_again(start: bytes, autojump_clock: MockClock) -> None:
     async with wired(breaking_off(start)) as net:
