@@ -73,6 +73,9 @@ class Described(Request, frozen=True, kw_only=True):
     interval_minutes: Minutes | UnsetType = UNSET
     skip_hours: Hours | UnsetType = UNSET
     skip_hours_timezone: Word | UnsetType = UNSET
+    strategy_params: Annotated[dict[str, Any], Meta(description="an object of the template's params")] | UnsetType = (
+        UNSET
+    )
     capital: Capital | UnsetType = UNSET
     leverage: Leverage | UnsetType = UNSET
 

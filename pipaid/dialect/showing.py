@@ -61,19 +61,22 @@ def strategy_told(
 ) -> StrategyTold:
     """Return a strategy whole; `defaults` are in force where an execution config says nothing."""
     definition = strategy.definition
-    rules, asked = definition.template_id == RULES, definition.params if definition.template_id == ANALYST else {}
+    analyst = definition.template_id == ANALYST
+    rules, asked = definition.template_id == RULES, definition.params if analyst else {}
+    # An analyst may have rules that say when it asks.
+    ruled = rules or bool(asked.get("entry"))
     schedule: Mapping[str, Any] = definition.params.get(SCHEDULE) or {}
-    kind = "config" if rules else "prompt" if definition.template_id == ANALYST else "code"
+    kind = "config" if rules else "prompt" if analyst else "code"
     return StrategyTold(
         id=strategy.id,
         name=definition.name,
         asset=asset_of(strategy, instruments),
         status=spoken_status(strategy).value,
-        rules=_rules(strategy, instruments) if rules else None,
-        execution_config=_execution(definition.params, defaults) if rules else None,
+        rules=_rules(strategy, instruments) if ruled else None,
+        execution_config=_execution(definition.params, defaults) if rules or analyst else None,
         execution_state=_state(place.figures),
         strategy_type=str(asked.get("strategy_type", kind)),
-        execution_mode=str(asked.get("execution_mode", "rule_only")),
+        execution_mode=str(asked.get("execution_mode", "llm_only" if analyst else "rule_only")),
         primary_tf=definition.timeframe.value,
         symbols=definition.symbols,
         is_active=place.active,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pipaid.dialect.shapes import CreateAsked, UpdateAsked
 from pipaid.model.instrument import Instrument, Timeframe
@@ -21,8 +21,10 @@ QUOTE: Final = "USDT"
 RULE_PARAMS: Final = ("entry", "exit", "reward_factor", "execution_config")
 ANALYST_PARAMS: Final = (
     "strategy_type", "execution_mode", "maintenance_enabled", "llm_provider", "llm_model", "custom_prompt",
-    "context_tfs",
+    "context_tfs", *RULE_PARAMS,
 )  # fmt: skip
+# What the template takes besides goes by its own names.
+MORE_PARAMS: Final = "strategy_params"
 # When it is asked is said to any template under one param, where these have other names.
 SCHEDULE: Final = "schedule"
 SCHEDULE_PARAMS: Final[Mapping[str, str]] = {
@@ -35,9 +37,11 @@ SCHEDULE_PARAMS: Final[Mapping[str, str]] = {
 _MARKS: Final = ("strategy_type", "execution_mode", "primary_tf")
 _RULE_FIELDS: Final = frozenset({"name", "asset", "leverage", *RULE_PARAMS})
 _ANALYST_FIELDS: Final = frozenset(
-    {"name", "symbols", "primary_tf", "capital", "leverage", *ANALYST_PARAMS, *SCHEDULE_PARAMS}
+    {"name", "symbols", "primary_tf", "capital", "leverage", MORE_PARAMS, *ANALYST_PARAMS, *SCHEDULE_PARAMS}
 )
-_COMMON_FIELDS: Final = frozenset({"name", "asset", "symbols", "primary_tf", "capital", "leverage", *SCHEDULE_PARAMS})
+_COMMON_FIELDS: Final = frozenset(
+    {"name", "asset", "symbols", "primary_tf", "capital", "leverage", MORE_PARAMS, *SCHEDULE_PARAMS}
+)
 _CODE: Final = "names a template that is installed: POST /v1/strategies takes it as template_id"
 # In which candles a strategy with such a rule decides: none has half an hour, and two quarters are one.
 CANDLES: Final[Mapping[str, Timeframe]] = {
@@ -75,9 +79,9 @@ def changes_of(before: StrategyDefinition, asked: UpdateAsked, instruments: Mapp
         changes["symbols"] = (_symbol(given["asset"], instruments, mistakes),)
     if "primary_tf" in given:
         changes["timeframe"] = _primary(given["primary_tf"], mistakes)
-    params = {name: _plain(given[name]) for name in own if name in given}
+    params = {**given.get(MORE_PARAMS, {}), **{name: _plain(given[name]) for name in own if name in given}}
     if scheduled := _schedule(given):
-        params[SCHEDULE] = {**before.params.get(SCHEDULE, {}), **scheduled}
+        params[SCHEDULE] = {**_group(before.params), **_group(params), **scheduled}
     if params:
         changes["params"] = {**before.params, **params}
     if before.template_id == RULES and ("entry" in params or "exit" in params):
@@ -133,18 +137,19 @@ def _analyst(given: Mapping[str, Any]) -> StrategyDefinition:
     if given.get("strategy_type") == "code":
         mistakes.append(("strategy_type", f"code {_CODE}"))
     timeframe = _primary(given["primary_tf"], mistakes) if "primary_tf" in given else Timeframe.H1
+    capital = given.get("capital", _balance(given.get("execution_config", {}), mistakes))
+    params = {**given.get(MORE_PARAMS, {}), **{name: _plain(given[name]) for name in ANALYST_PARAMS if name in given}}
+    if scheduled := _schedule(given):
+        params[SCHEDULE] = {**_group(params), **scheduled}
     if mistakes:
         raise invalid(mistakes)
     return StrategyDefinition(
         name=given["name"],
         template_id=ANALYST,
-        params={
-            **{name: _plain(given[name]) for name in ANALYST_PARAMS if name in given},
-            **({SCHEDULE: scheduled} if (scheduled := _schedule(given)) else {}),
-        },
+        params=params,
         symbols=given["symbols"],
         timeframe=timeframe,
-        capital=given.get("capital", BALANCE),
+        capital=capital,
         leverage=given.get("leverage", 1),
     )
 
@@ -152,6 +157,12 @@ def _analyst(given: Mapping[str, Any]) -> StrategyDefinition:
 def _schedule(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a body says of when a strategy is asked, as templates take it."""
     return {ours: _plain(given[theirs]) for theirs, ours in SCHEDULE_PARAMS.items() if theirs in given}
+
+
+def _group(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what params say of that; what is no object says nothing."""
+    found = params.get(SCHEDULE)
+    return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
 
 
 def _decided_in(params: Mapping[str, Any], mistakes: _Mistakes) -> Timeframe:

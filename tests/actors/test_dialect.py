@@ -201,7 +201,7 @@ async def test_the_other_form_comes_back_with_its_own_fields(tmp_path: Path, aut
 
     assert (told.strategy_type, told.execution_mode, told.primary_tf) == ("prompt", "multi_agent", "1h")
     assert (told.maintenance_enabled, told.llm_provider, told.llm_model) == (True, "anthropic", "some-model")
-    assert (told.rules, told.execution_config, told.is_active) == (None, None, False)
+    assert (told.rules, told.execution_config, told.is_active) == (None, {"reward_factor": 2}, False)
 
 
 async def test_a_template_that_is_not_there_is_refused_by_the_catalogue(

@@ -104,6 +104,27 @@ def test_a_body_of_the_other_form_is_a_question_to_a_model() -> None:
     )  # fmt: skip
 
 
+def test_a_question_may_come_after_rules_and_with_all_else_that_the_template_takes() -> None:
+    more = {"confidence_threshold": 0.8, "execution_mode": "hybrid_validator", "schedule": {"timezone": "Asia/Tokyo"}}
+    made = defined(
+        {
+            **ANALYST, "execution_mode": "rule_then_llm", "entry": [TRIGGER, FILTER], "strategy_params": more,
+            "execution_config": {"initial_balance": 500}, "skip_hours": [1],
+        }
+    )  # fmt: skip
+
+    assert (made.template_id, made.capital, made.params["entry"]) == (
+        "tpl_analyst", Decimal(500), [TRIGGER, FILTER],
+    )  # fmt: skip
+    # What has a field of its own is taken from there.
+    assert (made.params["execution_mode"], made.params["confidence_threshold"]) == ("rule_then_llm", 0.8)
+    assert made.params["schedule"] == {"timezone": "Asia/Tokyo", "skip_hours": [1]}
+    assert changed(made, strategy_params={"tokens_max": 99})["params"] == {**made.params, "tokens_max": 99}
+    assert defined({**ANALYST, "strategy_params": {"schedule": 5}, "skip_hours": [1]}).params["schedule"] == {
+        "skip_hours": [1]
+    }
+
+
 def test_when_it_is_asked_is_said_under_one_param() -> None:
     hours = {
         "trigger_type": "interval",
@@ -229,7 +250,9 @@ def test_a_bad_field_is_named_and_is_not_called_missing(changes: dict[str, Any],
         ({"execution_mode": "guess"}, "execution_mode"),
         ({"primary_tf": "30m"}, "primary_tf"),
         ({"symbols": ["EUR/USD"]}, "symbols"),
-        ({"entry": [TRIGGER]}, "entry"),
+        ({"asset": "BTC"}, "asset"),
+        ({"strategy_params": []}, "strategy_params"),
+        ({"execution_config": {"initial_balance": 0}}, "execution_config.initial_balance"),
         ({"module_path": "os"}, "module_path"),
         ({"trigger_type": "cron"}, "trigger_type"),
         ({"interval_minutes": 0}, "interval_minutes"),

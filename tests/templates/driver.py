@@ -16,7 +16,9 @@ from pipaid.sdk import (
     Alarm,
     CancelEntries,
     CloseReason,
+    Conclude,
     Condition,
+    Consult,
     Enter,
     Entry,
     Exit,
@@ -267,6 +269,8 @@ class Driver:
                     stop_price=intent.stop_price,
                     take_profit_price=intent.take_profit_price,
                 )
+            case Consult() | Conclude():
+                raise AssertionError(f"nobody is there to be asked: {intent}")
 
     def _check_prices(self, intent: Enter) -> None:
         """Fail on prices no venue takes: off the tick, not positive, or protecting the wrong side."""
