@@ -27,6 +27,7 @@ from actors.supervisor import GivenUp
 from actors.vitals import Sentinel, Watchdog, beat_forever
 from actors.watchdog import MIB, BlackBox, Guard, read_black_box
 from pipaid.config import Config, Mistaken, load_config
+from pipaid.engine.params import prepare
 from pipaid.errors import PipaidError
 from pipaid.logs import configure, get_log
 from pipaid.model.money import plain_arithmetic
@@ -161,6 +162,7 @@ async def _live_with(journal: SqliteJournal, config: Config, world: World, style
         catalogue = load_templates(
             barred=barred, entering=lambda number: box.note(number, Phase.IMPORTING if number else 0)
         )
+        prepare(catalogue.templates.values())
         front = _front(config, world)
         daemon = Daemon(config, world, journal, guard, box, catalogue=catalogue, front=front)
         await daemon.build()

@@ -146,7 +146,7 @@ class Records:
             for (each, account), (positions, tally) in zip(accounts.items(), held, strict=True)
         ]
         symbols = {position.symbol for positions, _ in held for position in positions if position.is_open}
-        marks = {symbol: self.quotes.price(symbol) for symbol in symbols}
+        marks = {symbol: self.quotes.price(symbol) for symbol in sorted(symbols)}
         modes = cast("list[Mode]", asked.mode.split(","))
         return strategy_statistics(asked.id, modes, shares, marks=marks, account=asked.account_id or "")
 

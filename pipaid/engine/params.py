@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipaid.engine.knobs import KEY, NESTED, ParamSpec, declared, mapping_of
-from pipaid.engine.schedule import SCHEDULE, Schedule, ScheduleParams, schedule_objections
+from pipaid.engine.schedule import SCHEDULE, Schedule, ScheduleParams, known_zones, schedule_objections
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import plain
@@ -116,6 +116,20 @@ def structure_params(
         mistakes = {**_objections(template, params, around), **mistakes}
     _refuse_if_any({**mistakes, **risk_mistakes, **schedule_mistakes}, f"params of {template.id}")
     return params
+
+
+def prepare(templates: Iterable[type[Template]]) -> None:
+    """Do in advance what is done once and takes long: whoever checks params first has no more time for it than others."""
+    known_zones()
+    for params_type in (RiskParams, ScheduleParams, *(template.params_type for template in templates)):
+        _prepare(params_type)
+
+
+def _prepare(params_type: type) -> None:
+    _structurer(params_type)
+    for _, spec in param_specs(params_type).values():
+        if spec.of is not None:
+            _prepare(spec.of)
 
 
 def _objections(template: type[Template], params: Any, around: Mapping[str, Any]) -> dict[str, str]:
@@ -235,6 +249,10 @@ def _structure(params_type: type, raw: dict[str, Any]) -> Any:
     return _structurer(params_type)(raw, params_type)
 
 
+# To make one takes longer than all that it is used for.
+_CONVERTER: Final = Converter()
+
+
 @lru_cache(maxsize=TEMPLATES_MAX)
 def _structurer(params_type: type) -> Callable[[Mapping[str, Any], Any], Any]:
     """Have cattrs build the params, each field through its own declaration."""
@@ -243,7 +261,7 @@ def _structurer(params_type: type) -> Callable[[Mapping[str, Any], Any], Any]:
         for name, (attribute, spec) in param_specs(params_type).items()
     }
     make = cast("Callable[..., Callable[[Mapping[str, Any], Any], Any]]", make_dict_structure_fn)
-    return make(params_type, Converter(), _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides)
+    return make(params_type, _CONVERTER, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides)
 
 
 class _Misfit(ValueError):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -372,3 +375,17 @@ def test_no_value_does_worse_than_to_be_refused(raw: object, name: str) -> None:
         assert isinstance(params, Dca.params_type)
 
     assert set(told) <= {name}
+
+
+def test_what_was_prepared_leaves_the_first_check_nothing_to_build() -> None:
+    code = """
+from tests.templates.test_params import GOOD, structured
+from pipaid.engine import params, schedule
+params.prepare(GOOD)
+before = params._structurer.cache_info().misses, schedule.known_zones.cache_info().misses
+for template, given in GOOD.items():
+    structured(template, {**given, "schedule": {"skip_hours": [1], "skip_hours_timezone": "Europe/Rome"}})
+assert before == (params._structurer.cache_info().misses, schedule.known_zones.cache_info().misses)
+assert min(before) == 1 < max(before)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
