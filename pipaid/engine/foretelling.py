@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,8 @@ from pipaid.model.instrument import Timeframe
 from pipaid.model.moment import iso_seconds
 from pipaid.model.strategy import StrategyDefinition
 from pipaid.signals.columns import Columns, Truths
-from pipaid.signals.series import Condition
+from pipaid.signals.series import Condition, Feature
+from pipaid.signals.warming import ENOUGH, candles_needed
 
 NOTES_MAX: Final = 20
 NOTE_CHARS_MAX: Final = 500
@@ -35,10 +36,38 @@ def notes_on(
         capital=definition.capital,
     )
     told = [str(note) for note in template.remarks(params, definition.capital)]
-    conditions = template(params).enters_on()
+    one = template(params)
+    conditions = one.enters_on()
     if conditions:
         told += (_entries(symbol, definition.timeframe, conditions, past) for symbol, past in pasts.items())
+    asked = {*one.features(), *(feature for condition in conditions.values() for feature in condition.features)}
+    for symbol, past in pasts.items():
+        candles = past.get(definition.timeframe)
+        if candles is not None:
+            counts = {timeframe: len(each) for timeframe, each in past.items()}
+            ends_ms = int(candles.time_ms[-1]) + definition.timeframe.ms
+            told += warming(symbol, definition.timeframe, asked, counts, ends_ms)
     return tuple(note[:NOTE_CHARS_MAX] for note in told[:NOTES_MAX])
+
+
+def warming(
+    symbol: str, own: Timeframe, features: Iterable[Feature], counts: Mapping[Timeframe, int], now_ms: int
+) -> Iterator[str]:
+    """Yield of which candles there are too few as yet for what a strategy reads, given how many of each there are."""
+    needed: dict[Timeframe, int] = {}
+    for feature in features:
+        timeframe = feature.timeframe or own
+        if counts.get(timeframe, 0) < ENOUGH:
+            many = candles_needed(feature.name, feature.params)
+            needed[timeframe] = max(needed.get(timeframe, 0), many)
+    for timeframe in sorted(needed, key=lambda each: each.ms):
+        missing = needed[timeframe] - counts.get(timeframe, 0)
+        if missing > 0:
+            ready = iso_seconds((now_ms // timeframe.ms + missing) * timeframe.ms)
+            yield (
+                f"{symbol}: it reads what takes {needed[timeframe]} candles of {timeframe}, of which {missing} are "
+                f"still to come: not all of it has a value before {ready}"
+            )
 
 
 def _entries(

@@ -119,7 +119,7 @@ def structure_params(
 
 
 def prepare(templates: Iterable[type[Template]]) -> None:
-    """Do in advance what is done once and takes long: whoever checks params first has no more time for it than others."""
+    """Do in advance what takes long once: whoever checks params first has no more time for it than others."""
     known_zones()
     for params_type in (RiskParams, ScheduleParams, *(template.params_type for template in templates)):
         _prepare(params_type)

@@ -41,7 +41,7 @@ def past(closes: list[float]) -> dict[Timeframe, Candles]:
 
 
 def test_it_is_told_how_often_the_entry_rules_came_to_hold_together() -> None:
-    (told,) = notes_on(defined(TURN, RISES), Rules, {"EURUSD": past([100, 99, 100, 99, 100, 101, 99])})
+    told, *_ = notes_on(defined(TURN, RISES), Rules, {"EURUSD": past([100, 99, 100, 99, 100, 101, 99])})
 
     assert told == (
         "EURUSD: the entry rules came to hold together 2 times in the 7 candles of 1h from 1970-01-01T00:00:00Z to "
@@ -52,7 +52,7 @@ def test_it_is_told_how_often_the_entry_rules_came_to_hold_together() -> None:
 def test_rules_that_never_held_together_are_told_to_be_so() -> None:
     oversold = {"name": "rsi_oversold", "signal_type": "TRIGGER", "timeframe": "1h", "params": {"window": 2}}
 
-    (told,) = notes_on(defined(oversold, RISES), Rules, {"EURUSD": past([100, 101, 102, 90, 80, 95])})
+    told, *_ = notes_on(defined(oversold, RISES), Rules, {"EURUSD": past([100, 101, 102, 90, 80, 95])})
 
     assert "never held together in the 6 candles" in told
     assert "would not have entered once; rsi_oversold (TRIGGER, 1h) 1 times" in told
@@ -63,7 +63,7 @@ def test_a_rule_of_larger_candles_counts_as_of_the_last_that_had_closed() -> Non
     above = {"name": "price_above_ema", "signal_type": "FILTER", "timeframe": "4h", "params": {"window": 2}}
     closes = [100.0, 99, 100, 99, 99, 100, 101, 103, 102, 103, 102, 101]
 
-    (told,) = notes_on(defined(TURN, above), Rules, {"EURUSD": past(closes)})
+    told, *_ = notes_on(defined(TURN, above), Rules, {"EURUSD": past(closes)})
 
     assert "came to hold together once" in told
 
@@ -80,6 +80,21 @@ def test_what_has_no_effect_is_told() -> None:
     ]
 
 
+def test_too_few_candles_are_told_with_the_moment_at_which_there_are_enough() -> None:
+    slow = {"name": "is_above_sma", "signal_type": "FILTER", "timeframe": "4h", "params": {"window": 5}}
+
+    told = notes_on(defined(TURN, slow), Rules, {"EURUSD": past([100.0] * 20)})
+
+    assert [note for note in told if "still to come" in note] == []
+    short = notes_on(defined(TURN, slow), Rules, {"EURUSD": past([100.0] * 8)})
+    begun = "EURUSD: it reads what takes"
+    end = "are still to come: not all of it has a value before 1970-01-01T"
+    assert [note for note in short if "still to come" in note] == [
+        f"{begun} 14 candles of 1h, of which 6 {end}14:00:00Z",
+        f"{begun} 5 candles of 4h, of which 3 {end}20:00:00Z",
+    ]
+
+
 def test_a_symbol_without_a_past_is_told_as_such() -> None:
     told = notes_on(defined(TURN, RISES, symbols=("EURUSD", "GBPUSD")), Rules, {"EURUSD": {}})
 
@@ -88,7 +103,7 @@ def test_a_symbol_without_a_past_is_told_as_such() -> None:
 
 def test_of_other_templates_nothing_is_told() -> None:
     assert not Momentum.foretells
-    assert notes_on(_momentum(), Momentum, {"EURUSD": past([1.0, 2.0, 3.0])}) == ()
+    assert notes_on(_momentum(), Momentum, {"EURUSD": past([1.0, 2.0, 3.0] * 20)}) == ()
 
 
 def _momentum() -> StrategyDefinition:
