@@ -33,7 +33,7 @@ from pipaid.model.money import plain, quote_text
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
-from pipaid.model.strategy import QUARANTINED, SYMBOLS_MAX, Binding, Status, Strategy, StrategyDefinition, Tally
+from pipaid.model.strategy import QUARANTINED, Binding, Status, Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
 from pipaid.storage.store import Reader, Row
@@ -43,6 +43,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 # A strategy that commits every minute for ten days; beyond, the oldest that is known has to do.
 VERSIONS_MAX: Final = 15_000
 EVENTS_AT_ONCE: Final = 1_000
+LOOKED_AT_MAX: Final = 100
 # The events after which a strategy stands elsewhere.
 STANDINGS: Final = frozenset({"deployed", "paused", "stopped", "error"})
 
@@ -339,11 +340,9 @@ class Answers:
 def _evaluated(reader: Reader, *, strategy_id: str, symbol: str, since_ms: int, until_ms: int) -> Evaluation | None:
     """Return the last evaluation that was kept of a symbol between two moments, seconds counted whole."""
     first_ms, end_ms = since_ms - since_ms % 1_000, until_ms - until_ms % 1_000 + 1_000
-    rows = reader.page("run", owner=strategy_id, state=None, before=(end_ms, ""), limit=SYMBOLS_MAX)
-    for evaluation in _decoded(rows, Evaluation):
-        if evaluation.symbol == symbol and evaluation.at_ms >= first_ms:
-            return evaluation
-    return None
+    rows = reader.page("run", owner=strategy_id, state=None, before=(end_ms, ""), limit=LOOKED_AT_MAX, since=first_ms)
+    found = [run for run in _decoded(rows, Evaluation) if run.symbol == symbol]
+    return max(found, key=lambda run: (run.at_ms, run.number), default=None)
 
 
 def _kept(reader: Reader, *, strategy_id: str) -> tuple[int, Memory]:

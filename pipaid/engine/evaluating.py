@@ -195,7 +195,8 @@ class Evaluations(Wishes):
         return number
 
     def _keep_run(self, trace: Trace) -> None:
-        self._effects.runs.append(self._opened(trace.evaluation(self._next_run_id(), self.strategy)))
+        run = trace.evaluation(self._next_run_id(), self.strategy)
+        self._effects.runs.append(self._opened(msgspec.structs.replace(run, number=self.brain.runs_made)))
 
     def _next_run_id(self) -> str:
         """Return the id of one more evaluation, and let go of the one that is too many by it."""

@@ -23,7 +23,7 @@ from pipaid.model.money import plain
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.report import CandleSeen, GateVerdict, Why
-from pipaid.model.run import Evaluation, RunStatus
+from pipaid.model.run import Cause, Evaluation, RunStatus
 from pipaid.model.strategy import Status, Strategy
 from pipaid.signals.series import Series
 
@@ -121,7 +121,11 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
     session = assemble(strategy, template, past.memory, around)
     if halted:
         session.entries_closed = Status.ERROR.value
-    trace = session.rehearse(symbol, start=past.kept is not None and past.kept.cause == "deploy")
+    if past.kept is not None and past.kept.status is RunStatus.FAILED:
+        # What it broke down over then, it would break down over now.
+        trace = Trace(cause=past.kept.cause, symbol=symbol, at_ms=past.at_ms, rehearsed=True)
+    else:
+        trace = session.rehearse(symbol, start=past.kept is not None and past.kept.cause is Cause.DEPLOY)
     gates = trace.gates or session.probe(symbol)
     return Why(
         id=strategy.id,

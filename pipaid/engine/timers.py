@@ -182,6 +182,7 @@ class Timers(Consulting):
         self._effects.runs.append(
             Evaluation(
                 id=self._next_run_id(),
+                number=self.brain.runs_made,
                 strategy_id=strategy.id,
                 account=strategy.account,
                 symbol=definition.symbols[0],

@@ -102,7 +102,7 @@ class Trace(msgspec.Struct):
 
     def evaluation(self, run_id: str, strategy: Strategy) -> Evaluation:
         """Return the record."""
-        status = self.status
+        status, steps = self.status, self.steps()
         return Evaluation(
             id=run_id,
             strategy_id=strategy.id,
@@ -113,13 +113,13 @@ class Trace(msgspec.Struct):
             status=status,
             final_action=self._action(),
             at_ms=self.at_ms,
-            steps=self.steps(),
+            steps=steps,
             task_type=self.task_type,
             detail=self._detail(status),
             dry_run=strategy.run.dry_run if strategy.run is not None else None,
             order_ids=tuple(order.id for order in self.orders[:TOLD_MAX]),
             trade_id=self.orders[0].position_id if self.orders else "",
-            duration_us=_us(self.begun_s, self.ended_s),
+            duration_us=sum(each.duration_us for each in steps),
         )
 
     def steps(self) -> tuple[RunStep, ...]:

@@ -86,7 +86,7 @@ class RunStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation; times in venue milliseconds, durations on the monotonic clock.
+    """One evaluation, the `number`th of its strategy; times in venue milliseconds, durations on the monotonic clock.
 
     `at_ms` is when it began and never changes. `detail` says in a sentence why it was skipped or failed. `order_ids`
     are the first orders that it led to, `trade_id` is the lot that the first of them opens or leaves.
@@ -108,6 +108,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool | None = None
     order_ids: tuple[str, ...] = ()
     trade_id: str = ""
+    number: int = 0
 
 
 def numbered(*steps: RunStep) -> tuple[RunStep, ...]:

@@ -90,6 +90,7 @@ def evaluation(strategy_id: str, number: int, **fields: Any) -> Evaluation:
     """Make an evaluation; two at a time began at the same moment."""
     given: dict[str, Any] = {
         "id": run_id(strategy_id, number),
+        "number": number,
         "strategy_id": strategy_id,
         "account": ACCOUNT,
         "symbol": SYMBOL,

@@ -140,3 +140,33 @@ async def test_a_plain_hold_leaves_a_place_in_memory(tmp_path: Path, autojump_cl
         assert (parse_iso(state.holds[0].at), state.holds[0].symbol) == (at_ms, SYMBOL)
         assert (asked.decision, unknown.decision) == ("hold", "hold")
         assert not_asked.decision == "hold: nothing that it waits for held, so it was not asked"
+
+
+async def test_of_several_at_one_moment_the_last_one_is_told(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [])) as home:
+        strategy = await home.draft()
+        await home.close()
+        runs = [evaluation(strategy.id, number, at_ms=home.quotes.now_ms, detail=str(number)) for number in range(1, 6)]
+        await home.recorder.commit(Batch(records=[stored(run) for run in runs]))
+
+        assert (await why(home, strategy)).run_id == runs[-1].id
+
+
+async def test_what_the_template_broke_down_over_is_not_tried_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+    asked: list[int] = []
+
+    def on_candle(_: View) -> Iterable[Intent]:
+        asked.append(1)
+        if len(asked) == 2:
+            raise ValueError("not when asked")
+        return []
+
+    async with at_home(tmp_path, scripted(on_candle=on_candle)) as home:
+        strategy = await home.deploy()
+        await home.close()
+        await home.lifecycle.trigger(ACCOUNT, strategy.id)
+        before = len(asked)
+        told = await why(home, strategy)
+
+        assert told.decision.startswith("failed: ValueError: not when asked (in on_candle, test_why.py line ")
+        assert len(asked) == before
