@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from attrs import define
+from attrs import define, evolve
 
 from actors.backtests import Backtests, played
 from actors.checks import Checks
@@ -16,11 +16,12 @@ from actors.roster import Roster
 from pipaid.config import Config
 from pipaid.engine.fees import Fees
 from pipaid.engine.quotes import Quotes
-from pipaid.jobs import Task, settle
+from pipaid.jobs import Played, Task, settle
 from pipaid.model.account import OWNER
 from pipaid.model.job import Job, JobConfig, is_job
 from pipaid.seams import World
 from pipaid.storage.candles import CandleStore
+from pipaid.storage.memories import answers_of
 from pipaid.venues.venue import Market
 
 MIB: Final = 1024 * 1024
@@ -67,7 +68,7 @@ def backtests_of(parts: Parts) -> Backtests:
         run_s_max=float(config.backtest.run_s_max),
         store=CandleStore(_store(config)),
         notes=config.daemon.state_dir,
-        play=partial(played, settle),
+        play=partial(_played, parts.recorder),
         task_of=partial(task_of, config, feed.market),
         fees_of=partial(fees_of, config),
         definition_of=lambda account, strategy_id: parts.roster.member(account, strategy_id).strategy.definition,
@@ -76,6 +77,15 @@ def backtests_of(parts: Parts) -> Backtests:
         # A made-up market may be ahead of the clock on the wall.
         latest_ms=lambda: max(clock.now_us() // 1000, quotes.now_ms),
     )
+
+
+async def _played(recorder: Recorder, task: Task) -> Played:
+    """Have a worker play a task; a strategy that asked models hears again what they said."""
+    strategy_id = task.config.strategy_id
+    if strategy_id is not None:
+        answers = await recorder.read(lambda reader: answers_of(reader, strategy_id))
+        task = evolve(task, answers=answers)
+    return await played(settle, task)
 
 
 def fees_of(config: Config, job: JobConfig) -> Fees:

@@ -31,6 +31,7 @@ from pipaid.errors import BacktestFailed, InvalidParameter, NotFound, PipaidErro
 from pipaid.home import house
 from pipaid.model.backtest import MetricsObject, result_object
 from pipaid.model.columns import Candles
+from pipaid.model.consult import RecordedAnswer
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.job import JobConfig, JobError
 from pipaid.model.moment import iso_seconds
@@ -56,7 +57,8 @@ NOTE: Final = struct.Struct("<16sd")
 class Task:
     """All that a worker needs: what to play, where candles are, and where to note how much of it is played.
 
-    `now_ms` is the market's time, beyond which it tells nothing; `fees` are those of the job.
+    `now_ms` is the market's time, beyond which it tells nothing; `fees` are those of the job, `answers` what models
+    once answered its strategy.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Task:
     note: Path
     memory_bytes_max: int
     run_s_max: float
+    answers: tuple[RecordedAnswer, ...] = ()
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +161,7 @@ def _played(task: Task) -> Played:
         leverage=config.leverage,
         start=config.start_ms,
         instruments=instruments,
+        answers=task.answers,
     ).plan()
     noted = os.open(task.note, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

@@ -8,16 +8,17 @@ import msgspec
 
 from pipaid.cli.naming import strategy_id
 from pipaid.cli.terminal import Terminal
-from pipaid.engine.recorded import recorded_in
+from pipaid.engine.recorded import is_replayed, recorded_in
 from pipaid.model.reply import RunObject, RunPage
 from pipaid.model.request import LIMIT_MAX
 
 
 def recalled(terminal: Terminal, typed: str) -> Iterator[bytes]:
-    """Yield each answer as JSON, the oldest first."""
-    for run in reversed(list(_runs(terminal, strategy_id(terminal, typed)))):
+    """Yield each answer as JSON, the oldest first; those on other accounts are of the strategies that follow it."""
+    own = strategy_id(terminal, typed)
+    for run in reversed([run for run in _runs(terminal, own) if run.strategy_id == own]):
         steps = terminal.ask("run.get", RunObject, id=run.id).steps
-        if steps is not msgspec.UNSET:
+        if steps is not msgspec.UNSET and is_replayed(run.cause):
             yield from map(msgspec.json.encode, recorded_in(run.symbol, steps))
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from pipaid.errors import InvalidParameter
 from pipaid.model.consult import Answer, Question, RecordedAnswer, Verdict
-from pipaid.model.run import StepName
+from pipaid.model.run import Cause, StepName
 
 # By symbol, venue time of the question and role.
 Answers = Mapping[tuple[str, int, str], Answer]
@@ -40,6 +40,11 @@ def answer_again(answers: Answers, question: Question, missing: Counter[str]) ->
         missing[UNRECORDED] += 1
         return Answer(question_id=question.id, verdict=Verdict.UNRECORDED, error="no answer was recorded")
     return msgspec.structs.replace(recorded, question_id=question.id)
+
+
+def is_replayed(cause: str) -> bool:
+    """Tell whether what led to an evaluation comes again when a strategy is played anew; what somebody did does not."""
+    return cause != Cause.TRIGGER
 
 
 def recorded_in(symbol: str, steps: Iterable[Step]) -> Iterator[RecordedAnswer]:

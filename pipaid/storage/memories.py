@@ -7,6 +7,8 @@ import msgspec
 from pipaid.engine.assembly import Memory
 from pipaid.engine.effects import Brain, run_id
 from pipaid.engine.following import ENTITY, with_binding
+from pipaid.engine.recorded import is_replayed, recorded_in
+from pipaid.model.consult import RecordedAnswer
 from pipaid.model.order import Order
 from pipaid.model.position import Position
 from pipaid.model.run import Evaluation
@@ -76,3 +78,14 @@ def _asking(reader: Reader, strategy_id: str, brain: Brain) -> tuple[Evaluation,
     """Return the evaluations in which a model was asked that has not answered."""
     rows = [reader.get("run", run_id(strategy_id, waiting.evaluation)) for waiting in brain.questions.values()]
     return tuple(msgspec.json.decode(row.data, type=Evaluation) for row in rows if row is not None)
+
+
+def answers_of(reader: Reader, strategy_id: str) -> tuple[RecordedAnswer, ...]:
+    """Return what models answered a strategy, as far as its evaluations are kept; of two to one question the first."""
+    runs = [msgspec.json.decode(row.data, type=Evaluation) for row in reader.rows("run", owner=strategy_id)]
+    again = sorted((run for run in runs if is_replayed(run.cause)), key=lambda run: run.at_ms)
+    found: dict[tuple[str, int, str], RecordedAnswer] = {}
+    for run in again:
+        for each in recorded_in(run.symbol, run.steps):
+            found.setdefault((each.symbol, each.asked_at_ms, each.role), each)
+    return tuple(found.values())
