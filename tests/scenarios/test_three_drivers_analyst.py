@@ -49,7 +49,11 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 BUDGET = {"budget_money_per_day": "1000", "budget_tokens_per_day": 100_000_000}
 QUICK = {"stop_loss_calculation": "fixed", "stop_loss_pct": "0.003", "cooldown_bars": 0}
 CASES: dict[str, dict[str, Any]] = {
-    "alone": {"symbols": SYMBOLS[:1], "timeframe": "15m", "params": {"context_tfs": ["1h"]}},
+    "alone": {
+        "symbols": SYMBOLS[:1],
+        "timeframe": "15m",
+        "params": {"context_tfs": ["1h"], "maintenance_enabled": True, "maintenance_interval_minutes": 20},
+    },
     "arguing": {"symbols": SYMBOLS, "timeframe": "1h", "params": {"execution_mode": "multi_agent"}},
     "checking": {
         "symbols": SYMBOLS[1:],

@@ -225,6 +225,49 @@ def test_what_is_held_is_asked_about() -> None:
     assert bench.asked[-1].answer_schema["properties"]["action"]["enum"] == ["HOLD", "CLOSE", "TIGHTEN"]
 
 
+def test_a_timer_asks_about_what_is_held_and_the_run_says_so() -> None:
+    bench = analyst(maintenance_enabled=True, maintenance_interval_minutes=15)
+    bench.settle(bench.session.on_start())
+    bench.close()
+    bench.answer(decision("BUY"))
+    assert bench.session.due_ms is None
+    bench.fill(bench.placed[0])
+
+    due_ms = bench.session.due_ms
+    assert due_ms is not None
+    bench.wait(due_ms - bench.quotes.now_ms)
+    bench.settle(bench.session.on_due())
+    bench.answer(decision("TIGHTEN", stop=99))
+
+    assert (due_ms % 900_000, bench.asked[-1].role) == (0, "maintenance")
+    assert (bench.runs[-1].task_type, bench.runs[-1].cause) == ("maintenance", "schedule")
+    assert [lot.stop_price for lot in bench.lots] == [Decimal(99)]
+
+
+def test_an_occasion_that_comes_while_a_model_is_asked_is_skipped_with_a_run() -> None:
+    bench = analyst(maintenance_enabled=True, maintenance_interval_minutes=15, patience_s=600)
+    bench.settle(bench.session.on_start())
+    bench.close()
+    bench.answer(decision("BUY"))
+    bench.fill(bench.placed[0])
+    bench.close()
+    bench.close()
+    bench.settle(bench.session.on_due())
+
+    assert [(run.task_type, run.status) for run in bench.runs[1:]] == [
+        ("signal", "running"),
+        ("signal", "skipped"),
+        ("maintenance", "skipped"),
+    ]
+
+
+def test_in_hours_that_are_skipped_nobody_is_asked() -> None:
+    bench = analyst(schedule={"skip_hours": list(range(24))})
+    bench.close()
+
+    assert (bench.asked, bench.runs[0].status, "skip_hours" in last(bench)[1]) == ([], "skipped", True)
+
+
 def test_where_nothing_is_held_nobody_is_asked() -> None:
     bench = analyst(maintenance_enabled=True)
 
