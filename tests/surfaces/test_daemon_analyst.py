@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 
 from pipaid.errors import InvalidState
-from tests.endpoints import Asked, Behaviour, ModelServer, completion, dripping, never, saying, serving
+from tests.endpoints import Asked, Behaviour, ModelServer, completion, dripping, message, never, saying, serving
 from tests.scenarios.recordings import replay_config, write_recording
 from tests.surfaces.daemon import CALM, Daemon
 
@@ -24,7 +24,7 @@ KEY = "sk-live-e2e-0123456789abcdef"
 READ, WRITTEN = Decimal(3), Decimal(15)
 CAPITAL = Decimal(5_000)
 ENDED = ("completed", "hold", "skipped", "failed")
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 def decision(action: str = "BUY", confidence: float = 0.9, **more: Any) -> Any:
@@ -137,7 +137,15 @@ key_file = "{key}"
 allow_private_targets = true
 concurrent_max = 32
 requests_per_minute_max = 10000
-{prices}"""
+{prices}
+[llm.providers.other]
+kind = "anthropic"
+base_url = "http://127.0.0.1:{port}"
+allow_private_targets = true
+[llm.providers.other.models.tooled]
+read = "0"
+written = "0"
+"""
 
 
 def lab_in(folder: Path, stack: ExitStack, money: str = "10", market: str = CALM, **behaviours: Behaviour) -> Lab:
@@ -178,6 +186,18 @@ def test_a_good_answer_leads_to_an_order_within_the_bounds_of_the_strategy(lab: 
     (asked,) = lab.asked_of("good")
     assert asked.headers["authorization"] == f"Bearer {KEY}"
     assert asked.body["max_tokens"] == 200
+
+
+def test_the_other_api_is_spoken_as_well(lab: Lab) -> None:
+    said = {"action": "HOLD", "confidence": 0.9, "reason": "all is quiet", "stop": None, "target": None}
+    lab.behaviours["tooled"] = saying(message(json.dumps(said)))
+    run = lab.first(lab.deploy("tooled", llm_provider="other", patience_s=10))
+    (asked,) = lab.asked_of("tooled")
+
+    assert (run["status"], run["detail"]) == ("hold", "all is quiet")
+    assert (asked.path, asked.body["tool_choice"]["name"]) == ("/v1/messages", "answer")
+    # Nobody else's key goes there.
+    assert not {"authorization", "x-api-key"} & asked.headers.keys()
 
 
 @pytest.mark.parametrize("model", WORST)
@@ -242,7 +262,7 @@ def test_what_was_asked_is_in_the_status_and_the_key_is_nowhere(lab: Lab) -> Non
     runs = [run for each in strategies for run in lab.runs(each)]
     kept = b"".join(path.read_bytes() for path in lab.daemon.state.iterdir() if path.is_file())
 
-    assert llm["providers"] == 1
+    assert llm["providers"] == 2
     assert llm["verdicts"]["answered"] >= 1
     assert Decimal(0) < Decimal(llm["money_today"]) <= 10
     assert metrics["pipaid_llm_money_today"] == float(llm["money_today"])
