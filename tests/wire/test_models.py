@@ -414,6 +414,14 @@ SHAPED = st.one_of(
 )
 
 
+@pytest.mark.parametrize("speech", [Messages(), Messages("text"), Completions(), Completions("tool")])
+def test_bytes_that_are_no_text_make_no_answer_wherever_they_stand(speech: Speech) -> None:
+    for said in (message(content=[{"type": "tool_use", "name": "answer", "input": {"x": "?"}}]), completion("?")):
+        read = speech.read(msgspec.json.encode(said).replace(b'"?"', b'"\xff"'))
+
+        assert (read.verdict, read.text) == (Verdict.MALFORMED, "")
+
+
 @given(
     st.one_of(
         st.binary(max_size=200), JSON.map(lambda value: json.dumps(value).encode()), SHAPED.map(msgspec.json.encode)
