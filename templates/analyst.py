@@ -213,9 +213,13 @@ class Analyst(Template):
         assert wish.risk is not None
         assert wish.stop_price is not None
         assert wish.take_profit_price is not None
-        # So much would be entered now; that the price has come closer to the stop since is no reason for more.
-        quantity = view.equity * wish.risk / abs(view.price - wish.stop_price) if view.price != wish.stop_price else 0
-        proposal = Proposal(wish.tag, wish.risk, wish.stop_price, wish.take_profit_price, Decimal(quantity))
+        proposal = Proposal(
+            wish.tag,
+            wish.risk,
+            wish.stop_price,
+            wish.take_profit_price,
+            self._proposed(view, wish.risk, wish.stop_price),
+        )
         self._begin(view, tag=wish.tag, proposal=proposal)
         validates = self.params.execution_mode == "hybrid_validator"
         told = (
@@ -225,6 +229,17 @@ class Analyst(Template):
             ("because", wish.reason),
         )
         yield self._question(view, VALIDATION if validates else DECISION, proposal=told)
+
+    def _proposed(self, view: View, risk: Decimal, stop: Decimal) -> Decimal:
+        """Return how much rules would enter now: what is made smaller later is made smaller than that.
+
+        That the price has come closer to the stop since is no reason for more.
+        """
+        config, price = self.params.execution_config, view.price
+        if stop == price:
+            return Decimal(0)
+        notional = min(config.max_trade_amount, view.capital * view.leverage)
+        return min(view.equity * risk / abs(price - stop), config.max_units_per_trade, notional / price)
 
     def _begin(self, view: View, **changes: Any) -> None:
         """Note what the answer will be about, unless one is waited for: then nobody is asked."""
@@ -361,7 +376,7 @@ class Analyst(Template):
             return self._end(view, "hold", f"vetoed: {said.text}")
         config = self.params.execution_config
         scale = Decimal(1) if said.scale is None else said.scale
-        quantity = min(config.max_units_per_trade, proposal.quantity * scale)
+        quantity = proposal.quantity * scale
         if view.alive(proposal.tag) or not quantity > 0:
             return self._end(view, "hold", "there is nothing left of what was proposed")
         return Enter(

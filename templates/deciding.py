@@ -14,6 +14,8 @@ from attrs import frozen
 REASON_MAX: Final = 1_000
 ARGUMENT_MAX: Final = 1_200
 DIGITS_MAX: Final = 18
+# Written out, a number that came out of a reckoning has seventeen digits that tell anything.
+FIGURES_MAX: Final = 40
 DECISION, VALIDATION, MAINTENANCE = "decision", "validation", "maintenance"
 ARGUING: Final = ("technical", "risk", "portfolio")
 BUY, SELL, HOLD, CLOSE = "BUY", "SELL", "HOLD", "CLOSE"
@@ -148,5 +150,7 @@ def _number(members: Mapping[str, Any], name: str) -> Decimal | None:
     if value is None:
         return None
     if not isinstance(value, Decimal) or not value.is_finite() or abs(value.adjusted()) >= DIGITS_MAX:
+        raise Unreadable(f"{name} is no number that can be meant: {str(value)[:60]}")
+    if len(value.as_tuple().digits) > FIGURES_MAX:
         raise Unreadable(f"{name} is no number that can be meant: {str(value)[:60]}")
     return value

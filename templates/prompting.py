@@ -27,6 +27,7 @@ INDICATORS: Final = (
     Feature("ema", (50,)),
     Feature("atr", (14,)),
 )
+_CUT: Final = " ...\nEND DATA"
 _SAFE: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
 _COMMON: Final = (
     "You take part in an automated trading strategy. The user message holds measurements between the lines "
@@ -87,7 +88,8 @@ class Asker:
         while True:
             text = "\n".join(self._lines(view, count, proposal, said))
             if len(text) <= room or count <= CANDLES_LEAST:
-                return text[:room]
+                # A little of what comes last is not known rather than where the figures end.
+                return text if len(text) <= room else f"{text[: room - len(_CUT)]}{_CUT}"
             count = max(CANDLES_LEAST, count * 3 // 4)
 
     def _lines(
@@ -104,14 +106,18 @@ class Asker:
         if proposal:
             yield "proposal " + ", ".join(f"{name} {value}" for name, value in proposal)
         for role, words in said:
-            # What a model said before is a stranger's text as well.
-            yield f"argument of {role}: {json.dumps(words)}"
+            yield f"argument of {role}: {_quoted(words)}"
         yield "END DATA"
 
 
 def indicators_of(context: Iterable[Timeframe]) -> tuple[Feature, ...]:
     """Return the features that are shown, of the strategy's own candles and of larger ones."""
     return (*INDICATORS, *(each.of(timeframe) for timeframe in context for each in INDICATORS))
+
+
+def _quoted(words: str) -> str:
+    """Return what a model said before, a stranger's text as well, on one line and not much longer than it was."""
+    return json.dumps("".join(each if each.isprintable() else " " for each in words), ensure_ascii=False)
 
 
 def _table(view: View, timeframe: Timeframe, count: int, *, own: bool) -> Iterable[str]:

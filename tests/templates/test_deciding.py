@@ -60,6 +60,7 @@ def test_what_may_stand_around_an_answer(text: str) -> None:
         (json.dumps(GOOD).replace("98.5", "1e999999"), "stop is no number that can be meant"),
         (json.dumps(GOOD).replace("98.5", "1e99999999999999999999"), "not one JSON object"),
         (json.dumps(GOOD).replace("98.5", "9" * 9_000), "stop is no number that can be meant"),
+        (json.dumps(GOOD).replace("98.5", f"0.{'9' * 40}1"), "stop is no number that can be meant"),
         (json.dumps({**GOOD, "stop": 0}), "stop is not above zero"),
         (json.dumps({**GOOD, "stop": -5}), "stop is not above zero"),
         (json.dumps({**GOOD, "stop": "98"}), "stop is no number"),
