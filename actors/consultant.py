@@ -181,7 +181,11 @@ class Consultant:
         objection = await self._set_aside(day, ceiling)
         if objection:
             return _unsent(question, Verdict.REFUSED, objection)
-        answer = await provider.ask(question)
+        try:
+            answer = await provider.ask(question)
+        except Exception as trouble:  # noqa: BLE001 - one answer that nobody thought of ends no other question
+            error = f"what came back could not be dealt with: {type(trouble).__name__}"
+            answer = Answer(question_id=question.id, verdict=Verdict.MALFORMED, error=error)
         self._settle(day, errand, ceiling, answer)
         return answer
 

@@ -95,7 +95,7 @@ def answers_from_file(path: str | PathLike[str]) -> tuple[RecordedAnswer, ...]:
     for number, line in enumerate(lines, 1):
         try:
             found.append(msgspec.json.decode(line, type=RecordedAnswer))
-        except (msgspec.MsgspecError, UnicodeError) as trouble:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as trouble:
             raise InvalidParameter(f"{path}, line {number}: no recorded answer: {trouble}") from None
     return tuple(found)
 

@@ -284,6 +284,26 @@ async def test_whoever_stops_answers_what_was_under_way_once(tmp_path: Path, aut
     assert spent == SpentDay(charged=CEILING, questions=1)
 
 
+async def test_an_answer_that_breaks_whoever_reads_it_ends_its_own_question_alone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async def breaking(question: Question) -> Answer:
+        await trio.lowlevel.checkpoint()
+        raise RecursionError("so deep")
+
+    oracle = Oracle()
+    oracle.turns.append(breaking)
+    async with Office(tmp_path, oracle=oracle).open() as office:
+        broken, whole = await office.answer(1), await office.answer(2)
+        (spent,) = (await office.days()).values()
+
+    assert (broken.verdict, broken.error) == (
+        Verdict.MALFORMED,
+        "what came back could not be dealt with: RecursionError",
+    )
+    assert (whole.verdict, spent.charged > CEILING) == (Verdict.ANSWERED, True)
+
+
 async def test_what_is_asked_before_it_runs_waits_for_it(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with Office(tmp_path).open(running=False) as office:
         office.ask(1)

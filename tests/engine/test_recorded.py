@@ -59,7 +59,7 @@ def test_answers_are_read_back_from_a_file(tmp_path: Path) -> None:
     assert answers_from_file(path) == (BUY, BUY)
 
 
-@pytest.mark.parametrize("line", [b"{}", b"buy", b"\xff", b'{"symbol": 5}'])
+@pytest.mark.parametrize("line", [b"{}", b"buy", b"\xff", b'{"symbol": 5}', b'{"x":' + b"[" * 100_000])
 def test_a_line_that_is_no_answer_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_bytes(msgspec.json.encode(BUY) + b"\n" + line)
