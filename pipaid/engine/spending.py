@@ -15,7 +15,7 @@ from pipaid.model.money import ZERO
 TOKENS_MAX: Final = 1_000_000_000
 ERROR_MAX: Final = 500
 # Of these something was read for certain, so that a count of none is none.
-_READ: Final = frozenset({Verdict.ANSWERED, Verdict.MALFORMED, Verdict.LATE})
+_READ: Final = frozenset({Verdict.ANSWERED, Verdict.MALFORMED})
 # These were never sent.
 _UNSENT: Final = frozenset({Verdict.UNCONFIGURED, Verdict.UNRECORDED})
 
@@ -85,7 +85,7 @@ class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         """Return the tokens to pay for: those counted, and where nothing was, those reserved."""
         if answer.verdict in _UNSENT:
             return 0, 0
-        read = answer.verdict in _READ
+        read = answer.verdict in _READ or bool(answer.text)
         tokens_in = _count(answer.tokens_in, 1 if read else 0, self.tokens_in)
         return tokens_in, _count(answer.tokens_out, 1 if read and answer.text else 0, self.tokens_out)
 

@@ -105,10 +105,11 @@ def test_a_provider_that_counts_more_than_was_set_aside_is_paid_and_then_asked_n
     assert (spent(bench)[0], len(bench.asked)) == (10 * tokens + 7, 1)
 
 
-def test_what_was_not_sent_costs_nothing() -> None:
+@pytest.mark.parametrize("verdict", [Verdict.UNREACHABLE, Verdict.REFUSED, Verdict.LATE])
+def test_what_was_not_sent_costs_nothing(verdict: Verdict) -> None:
     bench = asked()
 
-    bench.answer(verdict=Verdict.UNREACHABLE, tokens_in=0, tokens_out=0)
+    bench.answer(verdict=verdict, tokens_in=0, tokens_out=0)
 
     assert spent(bench) == (0, Decimal(0))
 
