@@ -140,6 +140,10 @@ class Consultant:
             return f"its prompt has {len(told)} characters, of at most {2 * PROMPT_MAX}"
         if len(line.waiting) >= self.waiting_max:
             return f"too many questions: {len(line.waiting)} wait for {question.provider} already"
+        own = sum(errand.question.strategy_id == question.strategy_id for errand in line.waiting)
+        if own >= max(1, self.waiting_max // 2):
+            # Whoever asks about a hundred symbols at once leaves room for the others.
+            return f"too many questions: {own} of this strategy wait for {question.provider} already"
         return ""
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -69,7 +69,7 @@ async def test_a_line_that_is_full_refuses(tmp_path: Path, autojump_clock: MockC
         office.ask(1)
         await wait_all_tasks_blocked()
         for number in (2, 3, 4):
-            office.ask(number)
+            office.ask(number, strategy_id=f"strat_{number}")
         refused = office.answers[:]
         figures = office.consultant.figures()
         await trio.sleep(10)
@@ -80,6 +80,19 @@ async def test_a_line_that_is_full_refuses(tmp_path: Path, autojump_clock: MockC
     assert refused[0].error == "too many questions: 2 wait for main already"
     assert (figures.open, figures.waiting) == (1, 2)
     assert [question.id for question in office.oracle.asked] == ["q_1", "q_2", "q_3"]
+
+
+async def test_one_strategy_leaves_room_for_the_others(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with Office(tmp_path, concurrent_max=1, waiting_max=4).open() as office:
+        for number in range(1, 6):
+            office.ask(number, strategy_id="strat_many")
+        refused = office.answers[:]
+        office.ask(6, strategy_id="strat_other")
+        await trio.sleep(10)
+
+    assert [answer.question_id for answer in refused] == ["q_4", "q_5"]
+    assert refused[0].error == "too many questions: 2 of this strategy wait for main already"
+    assert [question.id for question in office.oracle.asked] == ["q_1", "q_2", "q_3", "q_6"]
 
 
 async def test_a_turn_that_comes_too_late_is_none(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -354,7 +367,7 @@ async def test_whatever_a_provider_does_a_day_costs_no_more_than_it_may(
     assert len(net.server.asked) == len([each for each in found if each is verdict])
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(

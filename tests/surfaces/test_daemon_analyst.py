@@ -103,7 +103,7 @@ class Lab:
 
     def first(self, id: str) -> Any:
         """Wait for the end of its first evaluation and return that."""
-        self.daemon.wait_for(lambda: [run for run in self.runs(id)[:1] if run["status"] in ENDED], within_s=WITHIN_S)
+        self.daemon.wait_for(partial(self.has_ended, id, 1), within_s=WITHIN_S)
         return self.runs(id)[0]
 
     def has_ended(self, id: str, count: int) -> bool:
