@@ -40,7 +40,7 @@ from pipaid.engine.template import (
 )
 from pipaid.errors import InvalidParameter
 from pipaid.model.candle import Candle, MarketTrade
-from pipaid.model.consult import Answer, Question, Tariff, Verdict
+from pipaid.model.consult import Answer, Question, Verdict
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.order import Fill, OrderType, Side
 from pipaid.model.position import CloseReason, Direction, Position
@@ -94,7 +94,6 @@ __all__ = [
     "Rule",
     "Series",
     "Side",
-    "Tariff",
     "Template",
     "Timeframe",
     "Trades",

@@ -11,7 +11,6 @@ import msgspec
 from attrs import frozen
 
 from pipaid.sdk import (
-    Tariff,
     Timeframe,
     choice_param,
     choices_param,
@@ -48,12 +47,6 @@ class AnalystParams:
     )
     llm_provider: str | None = optional_param(text_param("Provider of the model, as [llm.providers] names it"))
     llm_model: str | None = optional_param(text_param("Model to ask, as its provider names it", most=128))
-    llm_price_read: Decimal | None = optional_param(
-        decimal_param("Price of a million tokens read, where the operator tells none", low="0", high="10000")
-    )
-    llm_price_written: Decimal | None = optional_param(
-        decimal_param("Price of a million tokens written, where the operator tells none", low="0", high="10000")
-    )
     custom_prompt: str | None = optional_param(text_param("What the model is to go by, in your own words", most=8_000))
     symbols_note: str | None = optional_param(text_param("What to know of the symbols", most=1_000))
     context_tfs: tuple[str, ...] = choices_param("Larger candles that are shown, too", choices=tuple(CONTEXT))
@@ -131,13 +124,6 @@ class AnalystParams:
     def context(self) -> tuple[Timeframe, ...]:
         """Return the larger candles that are shown, the smallest first."""
         return tuple(sorted({CONTEXT[name] for name in self.context_tfs}, key=lambda each: each.ms))
-
-    @property
-    def tariff(self) -> Tariff | None:
-        """Return what the model costs, if it is told here."""
-        if self.llm_price_read is None or self.llm_price_written is None:
-            return None
-        return Tariff(read=self.llm_price_read, written=self.llm_price_written)
 
     @property
     def asker(self) -> Asker:

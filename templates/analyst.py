@@ -98,8 +98,6 @@ class Analyst(Template):
             for name in ("llm_provider", "llm_model"):
                 if getattr(params, name) is None:
                     mistakes[name] = f"is required in execution_mode {params.execution_mode}"
-        if (params.llm_price_read is None) != (params.llm_price_written is None):
-            mistakes["llm_price_read"] = "goes with llm_price_written; give both or neither"
         small = [each for each in params.context if each.ms <= timeframe.ms]
         if small:
             mistakes["context_tfs"] = f"must be larger than the strategy's {timeframe}, got {small[0]}"
@@ -260,7 +258,6 @@ class Analyst(Template):
             answer_schema=FORMS[role].schema,
             tokens_max=params.tokens_max,
             patience_ms=params.patience_s * 1_000,
-            tariff=params.tariff,
         )
 
     # Answers.

@@ -70,7 +70,7 @@ class Consulting(Evaluations):
             what = f"of {self._evaluated[0]}" if self._evaluated[0] else "only: what an order led to is none"
             raise Nonsense(f"{wisher} returned a Consult on {intent.symbol}, which belongs into an evaluation {what}")
         question = self._question(intent)
-        tariff = NO_TARIFF if self.tariffs is None else self.tariffs.get((intent.provider, intent.model), intent.tariff)
+        tariff = NO_TARIFF if self.tariffs is None else self.tariffs.get((intent.provider, intent.model))
         refused = self._may_not_ask(question, tariff)
         if refused is not None:
             self._refuse(intent.symbol, refused)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, cast
 
 from pipaid.engine.template import Alarm, CancelEntries, Conclude, Consult, Enter, Exit, ExitAll, Protect, required
-from pipaid.model.consult import PROMPT_MAX, Tariff
+from pipaid.model.consult import PROMPT_MAX
 from pipaid.model.money import ONE, ZERO
 from pipaid.model.order import OrderType
 from pipaid.model.position import CloseReason, Direction
@@ -24,7 +24,6 @@ SCHEMA_DEPTH_MAX: Final = 8
 SCHEMA_PARTS_MAX: Final = 512
 TEXT_IN_SCHEMA_MAX: Final = 1_000
 WHOLE_MAX: Final = 2**53
-TARIFF_DIGITS: Final = 9
 NAME_MAX: Final = 128
 _KINDS: Final = frozenset({Enter, Exit, ExitAll, CancelEntries, Protect, Alarm, Consult, Conclude})
 
@@ -125,16 +124,6 @@ def _consult(intent: Consult) -> str | None:
         return f"prompt and system are longer than {PROMPT_MAX} characters together"
     if type(intent.answer_schema) is not dict or not _is_json(intent.answer_schema):
         return f"answer_schema is no plain JSON object of at most {SCHEMA_PARTS_MAX} parts"
-    return None if intent.tariff is None else _tariff(intent.tariff)
-
-
-def _tariff(tariff: Any) -> str | None:
-    if type(tariff) is not Tariff:
-        return f"tariff is no Tariff: {tariff!r:.80}"
-    prices: tuple[Any, ...] = (tariff.read, tariff.written)
-    for price in prices:
-        if type(price) is not Decimal or not (price.is_finite() and price >= ZERO) or price.adjusted() > TARIFF_DIGITS:
-            return f"tariff holds what is no price: {price!r:.80}"
     return None
 
 

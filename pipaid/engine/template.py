@@ -11,7 +11,7 @@ import msgspec
 from pipaid.engine.guards import Guards
 from pipaid.engine.params import RiskParams
 from pipaid.model.candle import Candle, MarketTrade
-from pipaid.model.consult import Answer, Question, Tariff
+from pipaid.model.consult import Answer, Question
 from pipaid.model.instrument import Instrument, Timeframe
 from pipaid.model.money import ZERO
 from pipaid.model.order import OrderType
@@ -99,7 +99,7 @@ class Consult(msgspec.Struct, frozen=True, kw_only=True):
 
     One question is open on a symbol at a time. It is not sent where nothing could be entered and nothing is held, nor
     beyond what `Guards.spending` allows for the day at its worst. `role` says who is to answer, `answer_schema` which
-    JSON is expected. `tariff` tells prices where the operator has told none; without any it is not sent either.
+    JSON is expected. A model of which nobody has told the price is not asked.
     """
 
     symbol: str
@@ -111,7 +111,6 @@ class Consult(msgspec.Struct, frozen=True, kw_only=True):
     answer_schema: dict[str, Any] = {}
     tokens_max: int = 1_024
     patience_ms: int = 60_000
-    tariff: Tariff | None = None
 
 
 class Conclude(msgspec.Struct, frozen=True, kw_only=True):

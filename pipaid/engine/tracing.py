@@ -30,7 +30,7 @@ _NAMES: Final[dict[type[Intent], str]] = {
     Conclude: "conclude",
 }
 # What is asked of a model stands in a step of its own.
-_TOLD_ELSEWHERE: Final = frozenset({"system", "prompt", "answer_schema", "tariff"})
+_TOLD_ELSEWHERE: Final = frozenset({"system", "prompt", "answer_schema"})
 
 
 class Trace(msgspec.Struct):

@@ -10,7 +10,7 @@ import pytest
 
 from pipaid.engine.template import Conclude
 from pipaid.engine.wishes import Nonsense
-from pipaid.model.consult import ANSWER_MAX, Answer, Tariff, Verdict
+from pipaid.model.consult import ANSWER_MAX, Answer, Verdict
 from pipaid.model.strategy import Status
 from tests.builders import (
     DAY_MS,
@@ -151,16 +151,10 @@ def test_a_template_that_says_nothing_of_a_budget_spends_nothing() -> None:
     assert (bench.asked, refusals(bench.runs[0])) == ([], ["llm_budget"])
 
 
-def test_a_model_without_a_price_is_not_asked_unless_the_template_tells_one() -> None:
-    dear = Tariff(read=Decimal(1), written=Decimal(1))
-    unknown = asked(tariffs={})
-    told = asked(asking(on_candle=always(lambda: consult(tariff=dear))), tariffs={})
-    both = asked(asking(on_candle=always(lambda: consult(tariff=dear))))
+def test_a_model_without_a_price_is_not_asked() -> None:
+    bench = asked(tariffs={})
 
-    assert (unknown.asked, refusals(unknown.runs[0])) == ([], ["llm_tariff"])
-    assert spent(told)[1] == dear.ceiling(told.asked[0])
-    # What the operator says of a price wins.
-    assert spent(both)[1] == TARIFF.ceiling(both.asked[0])
+    assert (bench.asked, refusals(bench.runs[0])) == ([], ["llm_tariff"])
 
 
 # Restarts.
@@ -250,10 +244,6 @@ def test_an_answer_without_end_is_malformed() -> None:
         {"answer_schema": {"a": float("nan")}},
         {"answer_schema": {"a": [0] * 600}},
         {"answer_schema": {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {}}}}}}}}}}},
-        {"tariff": 3},
-        {"tariff": Tariff(read=Decimal("NaN"), written=Decimal(1))},
-        {"tariff": Tariff(read=Decimal(1), written=Decimal(-1))},
-        {"tariff": Tariff(read=Decimal("1e12"), written=Decimal(1))},
         {"symbol": "NONE"},
     ],
 )

@@ -368,7 +368,6 @@ def test_a_timer_is_wished_for_only_where_somebody_is_asked() -> None:
     [
         ({"llm_model": None}, "llm_model"),
         ({"llm_provider": None}, "llm_provider"),
-        ({"llm_price_read": "1"}, "llm_price_read"),
         ({"context_tfs": ["5m"]}, "context_tfs"),
         ({"context_tfs": ["1h", "1h"]}, "context_tfs"),
         ({"context_tfs": ["weekly"]}, "context_tfs"),
@@ -386,13 +385,6 @@ def test_params_that_make_no_sense_are_refused_by_name(params: dict[str, Any], f
         analyst(**params)
 
     assert field in dict(refused.value.details)
-
-
-def test_a_price_in_the_params_stands_in_for_one_that_the_operator_has_not_told() -> None:
-    bench = analyst({"tariffs": {}}, llm_price_read="1", llm_price_written="2")
-    bench.close()
-
-    assert len(bench.asked) == 1
 
 
 # Restarts.

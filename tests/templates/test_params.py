@@ -99,7 +99,7 @@ DEFAULTS: dict[type[Template], dict[str, object]] = {
                "allow_short": False},
     Rules: {"exit": [], "reward_factor": 2, "composition": "strict"},
     Analyst: {"execution_mode": "llm_only", "strategy_type": "prompt", "llm_provider": None, "llm_model": None,
-              "llm_price_read": None, "llm_price_written": None, "custom_prompt": None, "symbols_note": None,
+              "custom_prompt": None, "symbols_note": None,
               "context_tfs": [], "candles_shown": 48, "confidence_threshold": 0.7, "allow_short": True,
               "stop_distance_min": "0.0005", "stop_distance_max": "0.2", "price_move_max": "0.01",
               "maintenance_enabled": False, "maintenance_interval_minutes": 60, "budget_money_per_day": "1",
