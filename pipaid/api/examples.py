@@ -13,6 +13,7 @@ _MOMENT: Final = "2026-01-02T09:30:00Z"
 _GRID: Final = {"grid_levels": 6, "upper_price": "190", "lower_price": "150"}
 # What a reader expects under a name; used where the schema allows it.
 _BY_NAME: Final[Mapping[str, Any]] = {
+    "account_id": "acct_7d1e5b0c2a44",
     "action": "activate", "api_key": "pk_4f1c0a9be27d53816f0e", "capital": "2500.00", "client_order_id": "pp7d1e5b0c7",
     "code": "INVALID_STATE", "description": "Says what it is for", "entry_price": "158.40",
     "evaluated_at": _MOMENT, "exit_price": "161.20", "fee": "0.09", "id": "strat_5e07c1d9",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from pipaid.model.money import ONE
 from pipaid.model.reply import BindingSummary, Reply
-from pipaid.model.request import Id, Request, Share
+from pipaid.model.request import ID_MAX, Id, Request, Share
+
+AccountId = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="an account, such as acct_7d1e5b0c2a44")]
 
 
 class StrategyBind(Request, frozen=True, kw_only=True):
     """An account that a strategy is to trade on as well, with a share of its capital."""
 
     id: Id
-    account_id: Id
+    account_id: AccountId
     enabled: bool = True
     capital_share: Share = ONE
     example: ClassVar[dict[str, object]] = {"enabled": True, "capital_share": "0.5"}
@@ -23,7 +27,7 @@ class StrategyUnbind(Request, frozen=True, kw_only=True):
     """An account that a strategy is to trade on no more."""
 
     id: Id
-    account_id: Id
+    account_id: AccountId
 
 
 class BindingObject(BindingSummary, Reply, frozen=True, kw_only=True):

@@ -10,12 +10,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+import actors.lifecycle as lifecycle_module
+from actors.actor import Employed
+from actors.errands import end_orders_of
 from pipaid.errors import DuplicateName, InvalidParameter, InvalidState, NotFound
 from pipaid.model.binding import BindingObject, StrategyBind, StrategyUnbind
+from pipaid.model.candle import MarketTrade
 from pipaid.model.position import Position
 from pipaid.model.strategy import Status, Strategy
 from tests.actors.homes import ACCOUNT, Home, at_home
-from tests.builders import enter, scripted
+from tests.builders import SYMBOL, enter, scripted
 
 pytestmark = pytest.mark.usefixtures("logged")
 OTHER, THIRD = "acct_2", "acct_3"
@@ -377,6 +381,36 @@ async def test_live_positions_forbid_to_unbind_and_to_delete(tmp_path: Path, aut
         with pytest.raises(InvalidState, match="1 live positions are open on"):
             await home.families.delete(None, leader)
         assert statuses(home, leader) == ["paused"] * 2
+
+
+async def test_what_is_filled_while_it_is_parted_is_kept_and_looked_after(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protected = enter(stop_price=Decimal(80))
+    async with at_home(
+        tmp_path, scripted(on_candle=lambda view: [] if view.positions else [protected]), dry=False
+    ) as home:
+        leader = await a_family(home, ACCOUNT, OTHER)
+        await deploy(home, leader)
+        follower = follower_of(home, leader)
+        await home.close()
+
+        async def late(actor: Employed) -> bool:
+            # The market is there before the withdrawal is.
+            await home.market.say(MarketTrade(SYMBOL, home.market.time_ms + 1_000, Decimal(100), Decimal(1_000)))
+            await actor.until(lambda session: bool(session.positions))
+            return await end_orders_of(actor)
+
+        monkeypatch.setattr(lifecycle_module, "end_orders_of", late)
+        with pytest.raises(InvalidState, match=f"1 live positions are open on {OTHER}"):
+            await unbind(home, leader)
+        await home.settle()
+
+        assert statuses(home, leader) == ["deployed", "paused"]
+        assert follower_of(home, leader) == follower
+        assert len(home.lots(follower)) == 1
+        # What protects it rests again.
+        assert [order.type.value for order in home.orders(follower)] == ["stop"]
 
 
 async def test_paper_positions_are_dropped_and_trades_stay(tmp_path: Path, autojump_clock: MockClock) -> None:
