@@ -87,7 +87,7 @@ class Lab:
             **params,
         }
         return self.daemon.create(
-            f"analyst {model}", template_id="tpl_analyst", params=given, symbols=["BTCUSDT"], timeframe="1h",
+            f"analyst {model}", template_id="tpl_analyst", params=given, symbols=["BTCUSDT"], timeframe="15m",
             capital=str(CAPITAL),
         )  # fmt: skip
 
@@ -245,7 +245,7 @@ def test_a_model_that_is_not_configured_is_named_when_it_is_chosen_and_refused_a
     shape = {"llm_provider": "main", "llm_model": "unheard-of"}
     made = lab.daemon.ask(
         "strategy.create", name="lacking", template_id="tpl_analyst", params=shape, symbols=["BTCUSDT"],
-        timeframe="1h", capital="5000",
+        timeframe="15m", capital="5000",
     )  # fmt: skip
     missing = 'add [llm.providers.main.models."unheard-of"] with read and written, the prices'
 
