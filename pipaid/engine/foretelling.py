@@ -46,12 +46,12 @@ def notes_on(
         if candles is not None:
             counts = {timeframe: len(each) for timeframe, each in past.items()}
             ends_ms = int(candles.time_ms[-1]) + definition.timeframe.ms
-            told += warming(symbol, definition.timeframe, asked, counts, ends_ms)
+            told += warming(symbol, definition.timeframe, asked, counts, now_ms=ends_ms)
     return tuple(note[:NOTE_CHARS_MAX] for note in told[:NOTES_MAX])
 
 
 def warming(
-    symbol: str, own: Timeframe, features: Iterable[Feature], counts: Mapping[Timeframe, int], now_ms: int
+    symbol: str, own: Timeframe, features: Iterable[Feature], counts: Mapping[Timeframe, int], *, now_ms: int
 ) -> Iterator[str]:
     """Yield of which candles there are too few as yet for what a strategy reads, given how many of each there are."""
     needed: dict[Timeframe, int] = {}

@@ -101,7 +101,7 @@ DEFECTS: list[tuple[str, str, Callable[..., Any], int]] = [
     ("fills", "pipaid.engine.ledger.exact_sum", rounded, 3_000),
     ("fills", "pipaid.engine.ledger._objection", nothing, 3_000),
     ("fills", "pipaid.engine.ledger.left", first, 3_000),
-    ("params", "templates.grid.Grid.check", no_mistakes, 20_000),
+    ("params", "templates.grid.Grid.check", no_mistakes, 40_000),
     ("params", "pipaid.engine.knobs.parse_decimal", as_python_reads_it, 3_000),
     ("signatures", "actors.keys.matches", always, 100),
     ("signatures", "actors.keys.check_form", nothing, 3_000),
