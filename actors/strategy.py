@@ -33,11 +33,12 @@ from pipaid.engine.alarms import PriceAlarm
 from pipaid.engine.effects import Effects
 from pipaid.engine.rings import Call, concerns
 from pipaid.engine.session import AUTO_CLOSE, Session
+from pipaid.engine.tracing import Trace
 from pipaid.errors import InvariantBroken, PipaidError, Unavailable
 from pipaid.model.consult import Answer, Question
 from pipaid.model.ident import order_id_of
 from pipaid.model.order import Execution, FundingPaid, Order, OrderFact, OrderStatus
-from pipaid.model.run import Begun, Evaluation
+from pipaid.model.run import Evaluation
 from pipaid.model.strategy import Status, Strategy, Tally
 from pipaid.model.stray import Stray, stray_fill
 from pipaid.seams import Clock
@@ -49,7 +50,6 @@ from pipaid.wire.commands import Command
 log = structlog.get_logger()
 # A venue that repeats itself does so soon; whatever it repeats later is found in the journal.
 BOOKED_KEPT: Final = 64
-
 Fact = DeskFact | Command | Answer
 
 _ENDS = frozenset({OrderFact.CANCEL, OrderFact.EXPIRE})
@@ -95,7 +95,7 @@ class StrategyActor:
     crashed: BaseException | None = None
     failed_runs: tuple[Evaluation, ...] = ()
     changed: trio.Event | None = None
-    _broken: tuple[list[Begun], str] | None = None
+    _broken: tuple[list[Trace], str] | None = None
     _outdated: bool = False
     _decided_s: float = 0.0
     _asked: dict[str, None] = field(factory=dict[str, None])
@@ -306,7 +306,7 @@ class StrategyActor:
             self.on_interest(self, symbol)
         self._tell_change()
 
-    async def _record_failed(self, begun: list[Begun], reason: str) -> None:
+    async def _record_failed(self, begun: list[Trace], reason: str) -> None:
         """Record over which evaluations the session before this one broke down, unless the journal does not take it."""
         self._broken = None
         failed = self.session.on_failed(begun, reason)

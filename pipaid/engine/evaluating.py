@@ -17,7 +17,7 @@ from pipaid.engine.tracing import Trace
 from pipaid.engine.view import SymbolView
 from pipaid.engine.wishes import Wishes
 from pipaid.model.consult import Question
-from pipaid.model.run import RUNS_KEPT, Begun, Cause, Evaluation, TaskType
+from pipaid.model.run import RUNS_KEPT, Cause, Evaluation, TaskType
 from pipaid.model.strategy import Status
 from pipaid.signals.series import Feature
 
@@ -54,7 +54,7 @@ class Evaluations(Wishes):
     runs_kept: int = field(default=RUNS_KEPT, kw_only=True)
     shield: Callable[..., Any] = field(default=at_once, init=False)
     lap: Callable[[], float] = field(default=_never, init=False)
-    under_way: list[Begun] = field(factory=list[Begun], init=False)
+    under_way: list[Trace] = field(factory=list[Trace], init=False)
     held: int = field(default=0, init=False)
     holds: deque[tuple[int, str]] = field(factory=partial(deque[tuple[int, str]], maxlen=HOLDS_TOLD), init=False)
     _unsaved: dict[str, None] = field(factory=dict[str, None], init=False)
@@ -86,7 +86,7 @@ class Evaluations(Wishes):
         """Tell whether a fact is being decided on, or was when the session broke down over it."""
         return self._out is not None
 
-    def on_failed(self, begun: Sequence[Begun], reason: str) -> Effects:
+    def on_failed(self, begun: Sequence[Trace], reason: str) -> Effects:
         """Record evaluations over the last of which the session before this one broke down."""
         self._begin()
         for each in begun:
@@ -144,7 +144,7 @@ class Evaluations(Wishes):
         if self.tells:
             trace = Trace(cause=cause, symbol=symbol, at_ms=self.quotes.now_ms, begun_s=self.lap())
             trace.task_type, trace.occasion_ms = task, occasion_ms
-            self.under_way.append(Begun(cause, symbol, trace.at_ms, task))
+            self.under_way.append(trace)
         if closed_ms or cause in _WITHOUT_CANDLES:
             self._within((symbol, self.brain.runs_made + 1), trace, callback, *facts)
         if closed_ms and cause in _ON_CANDLES:

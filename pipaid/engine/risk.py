@@ -17,10 +17,12 @@ from pipaid.engine.guards import LossPause
 from pipaid.engine.spending import Allowance
 from pipaid.engine.stakes import direction_of
 from pipaid.model.instrument import Instrument
+from pipaid.model.moment import iso_seconds
 from pipaid.model.money import ZERO, plain
 from pipaid.model.order import Order, OrderType
 
 FALLEN: Final = "max_drawdown"
+COOLDOWN: Final = "cooldown"
 MINUTE_MS: Final = 60_000
 SECOND_MS: Final = 1_000
 # How far any price is away from none.
@@ -33,6 +35,13 @@ class Refused(NamedTuple):
     rule: str
     limit: str
     value: str
+
+    @property
+    def told(self) -> str:
+        """Say it; a cooldown's numbers are moments."""
+        if self.rule == COOLDOWN:
+            return f"refused by {self.rule}: until {iso_seconds(int(self.limit))}"
+        return f"refused by {self.rule}: {self.value} against {self.limit}"
 
 
 _MINT: Final = object()
@@ -181,7 +190,7 @@ def _standing(order: Order, _: Decimal, situation: Situation, book: Book) -> lis
         ("unassigned", "agreed positions", symbol if in_doubt else "agreed positions", not in_doubt),
         ("reduce_only", "off", "on" if closing else "off", not closing),
         (
-            "cooldown",
+            COOLDOWN,
             str(situation.cooldown_until_ms),
             str(situation.now_ms),
             situation.now_ms >= situation.cooldown_until_ms,

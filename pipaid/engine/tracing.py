@@ -139,7 +139,7 @@ class Trace(msgspec.Struct):
             return self.failed
         if self.refusals and status is RunStatus.SKIPPED:
             no = self.refusals[0]
-            return f"refused by {no.rule}: {no.value} against {no.limit}"
+            return no.told
         if self.concluded is not None:
             return self.concluded.reason
         return "no candle had closed yet" if self.candle is None and not self.wished else ""

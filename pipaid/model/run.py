@@ -44,15 +44,6 @@ class RunStatus(StrEnum):
     FAILED = "failed"
 
 
-class Begun(msgspec.Struct, frozen=True):
-    """An evaluation that has begun, at a moment of venue time, and of which nothing is durable yet."""
-
-    cause: Cause
-    symbol: str
-    at_ms: int
-    task_type: TaskType = TaskType.SIGNAL
-
-
 class StepName(StrEnum):
     """What an evaluation is made of, in this order; those of a model come as often as one is asked."""
 

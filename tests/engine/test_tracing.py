@@ -91,7 +91,8 @@ def test_an_evaluation_leads_to_its_orders_and_to_the_lot_of_the_first() -> None
 
 
 def test_what_was_skipped_says_why() -> None:
-    assert traced(wishes=1, refusals=2).detail == "refused by cooldown: 1 against 2"
+    assert traced(wishes=1, refusals=2).detail == "refused by cooldown: until 1970-01-01T00:00:00Z"
+    assert Refused("size", "at least 1", "0").told == "refused by size: 0 against at least 1"
     assert traced(wishes=1, orders=(Side.BUY,)).detail == ""
 
 
