@@ -37,8 +37,8 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     questions: int = 0
 
     def on(self, day: int) -> Spending:
-        """Return what was spent on a day: nothing yet, if it is another one."""
-        return self if self.day == day else Spending(day=day)
+        """Return what was spent on a day: nothing yet, if it is another one; a clock set back over midnight is none."""
+        return self if self.day - 1 <= day <= self.day else Spending(day=day)
 
     def plus(self, tokens: int, money: Decimal, questions: int = 0) -> Spending:
         """Return the spending with so much more, or less if that is below zero."""

@@ -126,6 +126,19 @@ def test_a_new_day_begins_with_nothing_spent_and_yesterdays_answer_is_yesterdays
     assert bench.session.brain.spending.tokens == bench.asked[1].tokens_in_max + 100
 
 
+def test_a_clock_that_is_set_back_over_midnight_gives_no_day_twice() -> None:
+    tokens, _ = ceiling()
+    bench = asked(asking(tokens=tokens))
+    bench.answer("hold")
+    bench.wait(DAY_MS - bench.quotes.now_ms % DAY_MS)
+    for step_ms in (0, -MINUTE_MS, 2 * MINUTE_MS):
+        bench.wait(step_ms)
+        bench.session.on_trigger()
+        bench.session.interrupt()
+
+    assert bench.session.brain.questions_made == 2
+
+
 def test_a_question_over_midnight_does_not_lessen_what_the_new_day_has_spent() -> None:
     bench = make_bench(
         asking(on_candle=each_its_own),
