@@ -85,7 +85,7 @@ async def test_hostile_lines_cost_their_sender_alone(tmp_path: Path) -> None:
         assert heard.sent >= LINES
         assert set(heard.answers) == {"ok", "INVALID_PARAMETER", "NOT_FOUND", "INVALID_STATE", "PAYLOAD_TOO_LARGE"}
         assert heard.answers["ok"] > LINES / 10
-        assert honest.served > 1_000
+        assert honest.served > LINES / 100
         assert control.hub.subscribers == 0
         assert scales.growth == ""
 
