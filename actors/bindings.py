@@ -14,11 +14,12 @@ import msgspec
 from attrs import define
 
 from actors.actor import Asker, Employed
-from pipaid.engine.announcing import created, updated
+from pipaid.engine.announcing import created, rebound
 from pipaid.engine.claim import Claim
 from pipaid.engine.following import (
     binding_record,
     follower_definition,
+    own_share,
     share_of,
     terms_of,
     trades_itself,
@@ -82,6 +83,8 @@ class Single(Protocol):
 
     async def pause(self, account: str | None, id: str, *, close_positions: bool) -> Strategy: ...
 
+    def admit(self) -> None: ...
+
     def checked(self, definition: StrategyDefinition, /, *, capital: Decimal | None = None) -> object: ...
 
     def drafted(
@@ -92,7 +95,7 @@ class Single(Protocol):
 
     async def redefine(self, wanted: Sequence[tuple[Any, StrategyDefinition]], batch: Batch) -> None: ...
 
-    async def start(self, wanted: Sequence[tuple[Any, Terms]]) -> None: ...
+    async def begin(self, wanted: Sequence[tuple[Any, Terms]], batch: Batch) -> None: ...
 
     def started(self, before: Strategy, terms: Terms) -> tuple[Strategy, EventDraft]: ...
 
@@ -149,7 +152,7 @@ class Bindings:
         with self.families.alone(leader, Action.UNBIND), self.roster.transition(leader, Action.UNBIND):
             binding = _binding_to(leader, asked.account_id)
             _check_own_trading(leader, without_account(leader.bindings, binding.account))
-            told = updated(leader.strategy, leader.figures(), without_account(leader.bindings, binding.account))
+            told = self._told(leader, without_account(leader.bindings, binding.account))
             follower = self.roster.members[binding.strategy_id]
             if follower is leader:
                 record = binding_record(leader.strategy.id, binding, Kind.DROP)
@@ -176,12 +179,18 @@ class Bindings:
         )
         if binding == found:
             return
-        definition = leader.strategy.definition
+        strategy, definition = leader.strategy, leader.strategy.definition
+        self.single.admit()
         self.single.checked(definition, capital=share_of(definition.capital, binding.capital_share))
-        after = with_binding(leader.bindings, binding)
+        batch, after = self._changed(leader, binding)
         _check_own_trading(leader, after)
-        told = updated(leader.strategy, leader.figures(), after)
-        await self.single.commit(Batch(records=[binding_record(leader.strategy.id, binding)], events=[told]))
+        if (
+            leader.trades
+            and strategy.status is Status.DEPLOYED
+            and own_share(strategy, after) != own_share(strategy, leader.bindings)
+        ):
+            raise InvalidState(f"it trades on its own account, {strategy.account}, with its share: pause it first")
+        await self.single.commit(batch)
         leader.bindings = after
 
     async def _bind(self, leader: Membership, asked: StrategyBind) -> None:
@@ -202,7 +211,7 @@ class Bindings:
             after = with_binding(leader.bindings, binding)
             _check_own_trading(leader, after)
             batch = Batch(records=[binding_record(before.id, binding)], events=[created(follower)])
-            batch.events.append(updated(before, leader.figures(), after))
+            batch.events.append(self._told(leader, after))
             if binding.enabled and before.status is Status.DEPLOYED:
                 follower, deployed = self.single.started(follower, terms_of(before, binding))
                 batch.events.append(deployed)
@@ -212,7 +221,10 @@ class Bindings:
             await self.roster.reload(member)
 
     async def _rebind(self, leader: Membership, found: Binding, asked: StrategyBind) -> None:
-        """Change a binding: what is not enabled is paused, and what is trades if its leader does."""
+        """Change a binding: what is not enabled is paused, and what is trades if its leader does.
+
+        It counts as enabled once it is sure that who follows may run.
+        """
         follower = self.roster.members[found.strategy_id]
         binding = msgspec.structs.replace(found, enabled=asked.enabled, capital_share=asked.capital_share)
         shared = binding.capital_share != found.capital_share
@@ -222,19 +234,33 @@ class Bindings:
             raise InvalidState(f"{found.strategy_id}, which follows it there, trades with its share: pause that first")
         if follower.strategy.status is Status.DEPLOYED and not binding.enabled:
             await self.single.pause(None, found.strategy_id, close_positions=False)
-        after = with_binding(leader.bindings, binding)
-        told = updated(leader.strategy, leader.figures(), after)
-        batch = Batch(records=[binding_record(leader.strategy.id, binding)], events=[told])
+        starts = binding.enabled and leader.strategy.status is Status.DEPLOYED and follower.strategy.status in RESTING
+        first = msgspec.structs.replace(binding, enabled=found.enabled) if starts else binding
+        batch, after = self._changed(leader, first)
         if shared:
             with self.roster.transition(follower, Action.UPDATE):
                 definition = follower_definition(leader.strategy.definition, binding.capital_share)
                 await self.single.redefine([(follower, definition)], batch)
-        elif binding != found:
+        elif batch.records:
             await self.single.commit(batch)
         leader.bindings = after
-        if binding.enabled and leader.strategy.status is Status.DEPLOYED and follower.strategy.status in RESTING:
+        if starts:
             with self.roster.transition(follower, Action.DEPLOY):
-                await self.single.start([(follower, terms_of(leader.strategy, binding))])
+                batch, after = self._changed(leader, binding)
+                await self.single.begin([(follower, terms_of(leader.strategy, binding))], batch)
+                leader.bindings = after
+                await self.roster.reload(follower)
+
+    def _changed(self, leader: Membership, binding: Binding) -> tuple[Batch, tuple[Binding, ...]]:
+        """Return the batch that makes a binding what it is to be, empty if it is that, and the bindings after it."""
+        after = with_binding(leader.bindings, binding)
+        if binding in leader.bindings:
+            return Batch(), after
+        return Batch(records=[binding_record(leader.strategy.id, binding)], events=[self._told(leader, after)]), after
+
+    def _told(self, leader: Membership, after: Sequence[Binding]) -> EventDraft:
+        """Return the notice that a strategy has these bindings from now on."""
+        return rebound(leader.strategy, leader.figures(), after, at_us=self.clock.now_us())
 
     def _shown(self, leader: Membership, account: str) -> BindingObject:
         binding = _binding_to(leader, account)

@@ -224,9 +224,14 @@ class Lifecycle:
 
     async def start(self, wanted: Sequence[tuple[Membership, Terms]]) -> None:
         """Start runs, all in one batch, once it is sure of each that it may run."""
+        await self.begin(wanted, Batch())
+        await together(*(partial(self.roster.reload, member) for member, _ in wanted))
+
+    async def begin(self, wanted: Sequence[tuple[Membership, Terms]], batch: Batch) -> None:
+        """Make runs durable in one batch with what goes with them; whoever runs has to be reloaded then."""
         self.admit(roomy=True)
         started: list[tuple[Membership, Strategy]] = []
-        batch = Batch(records=[], events=[])
+        batch = Batch(records=[*batch.records], events=[*batch.events])
         for member, terms in wanted:
             await self._up(member)
             after, event = self.started(member.strategy, terms)
@@ -235,7 +240,6 @@ class Lifecycle:
             started.append((member, after))
             batch.events.append(event)
         await self._replace(started, batch)
-        await together(*(partial(self.roster.reload, member) for member, _ in started))
 
     def started(self, before: Strategy, terms: Terms) -> tuple[Strategy, EventDraft]:
         """Return a strategy as it is once it runs, and the event that tells of it; refuse what may not run."""

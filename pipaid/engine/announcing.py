@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+import msgspec
+
 from pipaid.model.event import (
     EventDraft,
     StrategyCreated,
@@ -28,8 +30,13 @@ def created(strategy: Strategy) -> EventDraft:
 
 
 def updated(strategy: Strategy, figures: Figures, bindings: Sequence[Binding] = ()) -> EventDraft:
-    """Tell that a definition, or where it trades, was changed to this."""
+    """Tell that a definition was changed to this."""
     return _noticed(StrategyUpdated, strategy, figures, bindings)
+
+
+def rebound(strategy: Strategy, figures: Figures, bindings: Sequence[Binding], *, at_us: int) -> EventDraft:
+    """Tell that where it trades was changed at this moment, of which its own record knows nothing."""
+    return msgspec.structs.replace(updated(strategy, figures, bindings), at_ms=at_us // 1000)
 
 
 def deleted(strategy: Strategy, figures: Figures) -> EventDraft:

@@ -1,0 +1,72 @@
+"""Changes of bindings: they hold once it is sure that they may, and are told of when they come."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from pipaid.errors import InsufficientPermission, InvalidState, Unavailable
+from pipaid.model.moment import iso_millis
+from pipaid.model.strategy import Binding
+from tests.actors.homes import ACCOUNT, at_home
+from tests.actors.test_bindings import OTHER, a_family, bind, deploy, statuses, unbind
+from tests.builders import scripted
+
+pytestmark = pytest.mark.usefixtures("logged")
+
+
+async def test_a_binding_whose_follower_may_not_run_is_not_enabled(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(), dry=False) as home:
+        leader = await a_family(home, ACCOUNT)
+        await bind(home, leader, OTHER, enabled=False)
+        await deploy(home, leader)
+
+        def permit(account: str, dry_run: bool) -> None:
+            raise InsufficientPermission(f"{account} trades on paper")
+
+        home.lifecycle.permit = permit
+        with pytest.raises(InsufficientPermission, match=OTHER):
+            await bind(home, leader, OTHER)
+        (kept,) = [each for each in home.stored("binding", Binding) if each.account == OTHER]
+        assert not kept.enabled
+        assert kept in home.member(leader).bindings
+        assert statuses(home, leader) == ["deployed", "draft"]
+
+
+async def test_a_notice_of_a_binding_bears_the_time_of_the_binding(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = (await home.draft()).id
+        for change in (bind, unbind):
+            await trio.sleep(3_600)
+            before_ms = home.world.clock.now_us() // 1_000
+            await change(home, leader)
+            (told,) = [
+                each for each in home.frames(f"account/{ACCOUNT}", "updated") if each["ts"] >= iso_millis(before_ms)
+            ]
+            assert told["data"]["strategy"]["id"] == leader
+
+
+async def test_the_share_of_the_own_account_stays_while_it_trades_with_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home)
+        await deploy(home, leader)
+        await bind(home, leader, ACCOUNT)
+        with pytest.raises(InvalidState, match="pause it first"):
+            await bind(home, leader, ACCOUNT, capital_share=Decimal("0.5"))
+        assert [each.capital_share for each in home.member(leader).bindings] == [1]
+        await home.families.pause(None, leader, close_positions=False)
+        home.lifecycle.closed = "draining"
+        with pytest.raises(Unavailable, match="draining"):
+            await bind(home, leader, ACCOUNT, capital_share=Decimal("0.5"))
+        home.lifecycle.closed = ""
+        await bind(home, leader, ACCOUNT, capital_share=Decimal("0.5"))
+        await deploy(home, leader)
+        run = home.member(leader).strategy.run
+        assert run is not None
+        assert run.capital == home.member(leader).strategy.definition.capital / 2
