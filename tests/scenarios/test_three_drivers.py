@@ -200,7 +200,7 @@ def replayed(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     strategies = folder / "strategies.toml"
     strategies.write_text("".join(map(declared, CASES)), encoding="utf-8")
     with running(folder / "life", replay_config(recording, strategies)) as daemon:
-        daemon.wait_for(lambda: daemon.ask("status")["market"]["ended"])
+        daemon.wait_for(lambda: daemon.ask("status")["market"]["ended"], within_s=180)
         ids = {one["name"]: one["id"] for one in daemon.ask("strategy.list", limit=100)["data"]}
         reader = SqliteReader(daemon.state / "journal.db")
         try:

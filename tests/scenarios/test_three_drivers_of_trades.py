@@ -99,7 +99,7 @@ symbols = []
 files = ["{recording}/*-trades-*.csv"]
 """
     with running(folder / "life", config) as daemon:
-        daemon.wait_for(lambda: daemon.ask("status")["market"]["ended"])
+        daemon.wait_for(lambda: daemon.ask("status")["market"]["ended"], within_s=180)
         ids = {one["name"]: one["id"] for one in daemon.ask("strategy.list", limit=100)["data"]}
         reader = SqliteReader(daemon.state / "journal.db")
         try:
