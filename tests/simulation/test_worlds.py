@@ -44,7 +44,7 @@ FOUND = {
     "stale candle accepted": 3,
     "start without reconciling": 1,
     "state told from memory": 369,
-    "stop walks away": 57,
+    "stop walks away": 20,
     "unknown booked as rejected": 6,
 }
 COMMANDS = ("kill.activate", "kill.deactivate", "strategy.deploy", "strategy.pause", "strategy.trigger", *WISHES)
