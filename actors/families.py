@@ -124,7 +124,9 @@ class Families:
             wanted = [(leader, definition)]
             for binding, follower in self._followers(leader):
                 if follower.strategy.status is not Status.STOPPED:
-                    self._hold(held, follower, Action.UPDATE)
+                    # One in error stays in it, and deploys what is new once it was reset.
+                    broken = follower.strategy.status is Status.ERROR
+                    self._hold(held, follower, Action.RESET if broken else Action.UPDATE)
                     wanted.append((follower, follower_definition(definition, binding.capital_share)))
             await self.single.redefine(wanted, Batch())
         return leader.strategy
@@ -145,7 +147,8 @@ class Families:
             wanted = [(member, msgspec.structs.replace(terms, share=share))]
             whole = member.strategy.definition.capital if capital is None else capital
             for binding, follower in self._followers(member):
-                if not binding.enabled or follower.strategy.status is Status.STOPPED:
+                if not binding.enabled or follower.strategy.status in (Status.STOPPED, Status.ERROR):
+                    # What broke on one account is mended there, and keeps nobody from trading on the others.
                     continue
                 if follower.strategy.status is Status.DEPLOYED:
                     _check_same_mode(follower, terms.dry_run)

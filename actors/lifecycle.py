@@ -232,13 +232,19 @@ class Lifecycle:
         self.admit(roomy=True)
         started: list[tuple[Membership, Strategy]] = []
         batch = Batch(records=[*batch.records], events=[*batch.events])
+        known: list[tuple[Membership, Strategy]] = []
         for member, terms in wanted:
             await self._up(member)
+            known.append((member, member.strategy))
             after, event = self.started(member.strategy, terms)
             self._check_held(member, member.strategy.definition)
             await self._check_mode(member, terms)
             started.append((member, after))
             batch.events.append(event)
+        for member, before in known:
+            if member.strategy is not before:
+                # It was given up while others were looked at, and that must not be written over.
+                raise InvalidState(f"{before.id} is {member.strategy.status} by now; look at it and try again")
         await self._replace(started, batch)
 
     def started(self, before: Strategy, terms: Terms) -> tuple[Strategy, EventDraft]:

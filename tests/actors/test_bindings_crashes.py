@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
+from pipaid.errors import InvalidState
 from pipaid.model.strategy import Status
 from tests.actors.homes import ACCOUNT, at_home
 from tests.actors.test_bindings import OTHER, THIRD, a_family, always_in, bind, deploy, follower_of, statuses
@@ -75,3 +76,46 @@ async def test_a_trigger_that_one_of_them_fails_at_is_one_of_the_others_all_the_
 
         found = {each.owner: each.state for each in home.journal.rows("run") if each.key in runs}
         assert found == {leader: "hold", follower_of(home, leader): "failed"}
+
+
+async def test_who_is_in_error_keeps_nobody_from_being_changed_and_deployed(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT, capital=Decimal(1000))
+        await bind(home, leader, OTHER, capital_share=Decimal("0.5"))
+        await deploy(home, leader)
+        follower = follower_of(home, leader)
+        await home.families.halt(None, follower, code="ENGINE_CRASH", message="for the test")
+        await home.families.pause(None, leader, close_positions=False)
+
+        await home.families.update(None, leader, {"capital": Decimal(3000)})
+        await deploy(home, leader)
+        assert statuses(home, leader) == ["deployed", "error"]
+
+        await home.families.reset(None, follower)
+        await deploy(home, follower)
+        run = home.member(follower).strategy.run
+        assert run is not None
+        assert run.capital == 1500
+
+
+async def test_who_is_given_up_while_others_are_looked_at_is_not_deployed_over(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT)
+        await bind(home, leader, OTHER)
+        await deploy(home, leader)
+        await home.families.pause(None, leader, close_positions=False)
+        member, judged = home.member(leader), home.lifecycle.permit
+
+        def permit(account: str, dry_run: bool) -> None:
+            judged(account, dry_run)
+            if account == OTHER:
+                member.strategy = home.roster.halted(member.strategy, "ENGINE_CRASH", "meanwhile")
+
+        home.lifecycle.permit = permit
+        with pytest.raises(InvalidState, match="is error by now"):
+            await deploy(home, leader)
+        assert statuses(home, leader) == ["error", "paused"]
