@@ -183,7 +183,9 @@ class Analyst(Template):
         if rules is None:
             leaving = list(self._overdue(view))
             yield from leaving
-            if not leaving:
+            if not leaving and view.tending:
+                yield self._end(view, "skipped", "what is held is asked about at this very moment")
+            elif not leaving:
                 self._begin(view)
                 first = ARGUING[0] if self.params.execution_mode == "multi_agent" else DECISION
                 yield self._question(view, first)

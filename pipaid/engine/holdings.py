@@ -93,6 +93,10 @@ class Holdings:
         """Tell whether the template decides at occasions, and not at candles."""
         return self.schedule.occasions is not None
 
+    def tends(self, symbol: str) -> bool:
+        """Tell whether maintenance of what is held on a symbol has fallen due."""
+        return False
+
     @property
     def leverage(self) -> int:
         """Return the leverage in effect."""

@@ -213,6 +213,11 @@ class View(Protocol):
         """Tell whether a model is being asked about the symbol; until it has answered, no other question is sent."""
         ...
 
+    @property
+    def tending(self) -> bool:
+        """Tell whether `on_maintenance` is to be called at this moment, once this is decided."""
+        ...
+
     def exiting(self, position_id: str) -> bool:
         """Tell whether an exit the template wished for is working on that position."""
         ...

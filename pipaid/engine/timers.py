@@ -75,6 +75,15 @@ class Timers(Consulting):
         due_ms = self.due_ms
         return None if due_ms is None else Call(due_ms, self.strategy.in_effect.symbols)
 
+    def tends(self, symbol: str) -> bool:
+        """Tell whether an occasion of the maintenance has come on a symbol and will be dealt with."""
+        if self.maintenance is None or not self._holding(symbol):
+            return False
+        # A candle may be told a moment before venue time gets to its end.
+        now_ms, since_ms = max(self.quotes.now_ms, self.series[symbol].closed_ms), self._since_ms(MAINTENANCE)
+        passed = None if since_ms is None else self.maintenance.passed(since_ms, now_ms)
+        return passed is not None and now_ms - passed.last_ms <= GRACE_MS
+
     def on_due(self) -> Effects | None:
         """Decide at the occasions that have come; where none has, nothing changes."""
         now_ms = self.quotes.now_ms

@@ -108,6 +108,11 @@ class SymbolView:
         """Tell whether a model is being asked about the symbol."""
         return self.symbol in self._session.brain.questions
 
+    @property
+    def tending(self) -> bool:
+        """Tell whether `on_maintenance` is to be called at this moment, once this is decided."""
+        return self._session.tends(self.symbol)
+
     def exiting(self, position_id: str) -> bool:
         """Tell whether an exit the template wished for is working on that position."""
         return self._session.working_exit(position_id) is not None

@@ -52,7 +52,7 @@ CASES: dict[str, dict[str, Any]] = {
     "alone": {
         "symbols": SYMBOLS[:1],
         "timeframe": "15m",
-        "params": {"context_tfs": ["1h"], "maintenance_enabled": True, "maintenance_interval_minutes": 20},
+        "params": {"context_tfs": ["1h"], "maintenance_enabled": True, "maintenance_interval_minutes": 60},
     },
     "arguing": {"symbols": SYMBOLS, "timeframe": "1h", "params": {"execution_mode": "multi_agent"}},
     "checking": {
@@ -163,7 +163,7 @@ def lived(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     with serving(ModelServer(behave)) as port:
         config = replay_config(recording, strategies) + models(port)
         with running(folder / "life", config) as daemon:
-            daemon.wait_for(lambda: daemon.ask("status")["market"]["ended"])
+            daemon.wait_for(lambda: daemon.ask("status")["market"]["ended"], within_s=180)
             ids = {one["name"]: one["id"] for one in daemon.ask("strategy.list", limit=100)["data"]}
             reader = SqliteReader(daemon.state / "journal.db")
             try:
@@ -215,6 +215,8 @@ def test_recorded_answers_lead_to_the_same_fills(name: str, recording: Path, liv
     assert len(life.answers) > 4
     assert every.digest == skipped.digest
     assert UNRECORDED not in every.refusals
+    tends = definition.params.get("maintenance_enabled", False)
+    assert any(answer.role == "maintenance" for answer in life.answers) == tends
     # Fills of one moment have no order among them in a journal.
     assert sorted(told(life.fills)) == sorted(told(every.fills))
     if life.job is not None:

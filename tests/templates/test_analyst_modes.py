@@ -10,6 +10,7 @@ import pytest
 
 from pipaid.errors import InvalidParameter
 from pipaid.model.consult import PROMPT_MAX, Verdict
+from pipaid.model.instrument import Timeframe
 from pipaid.model.order import OrderType, Side
 from pipaid.model.run import Cause
 from templates.analyst import Analyst
@@ -284,6 +285,41 @@ def test_an_occasion_that_comes_while_a_model_is_asked_is_skipped_with_a_run() -
         ("signal", "skipped"),
         ("maintenance", "skipped"),
     ]
+
+
+@pytest.mark.parametrize("schedule", [None, {"trigger": "interval", "interval_minutes": 15}])
+@pytest.mark.parametrize("mode", ["llm_only", "multi_agent"])
+def test_where_both_fall_due_at_once_what_is_held_is_asked_about_first(
+    mode: str, schedule: dict[str, Any] | None
+) -> None:
+    around = {"timeframe": Timeframe.M15}
+    bench = analyst(around, maintenance_enabled=True, schedule=schedule, execution_mode=mode)
+    bench.settle(bench.session.on_start())
+
+    def next_candle() -> None:
+        bench.close()
+        if (bench.session.due_ms or bench.quotes.now_ms + 1) <= bench.quotes.now_ms:
+            bench.settle(bench.session.on_due())
+
+    next_candle()
+    for _ in range(3 if mode == "multi_agent" else 0):
+        bench.answer(argument("BUY", "go on"))
+    bench.answer(decision("BUY"))
+    bench.fill(bench.placed[0])
+    while bench.quotes.now_ms % 3_600_000 or bench.asked[-1].role != "maintenance":
+        assert len(bench.runs) < 12, "there is no end to it"
+        if bench.session.brain.questions:
+            bench.answer("nothing that can be read")
+        next_candle()
+    bench.answer(decision("TIGHTEN", stop=99))
+
+    left_out, tended = bench.runs[-2:]
+    assert (left_out.task_type, left_out.status) == ("signal", "skipped")
+    assert left_out.detail == "what is held is asked about at this very moment"
+    assert (tended.task_type, tended.status) == ("maintenance", "completed")
+    assert [lot.stop_price for lot in bench.lots] == [Decimal(99)]
+    next_candle()
+    assert bench.asked[-1].role == ("technical" if mode == "multi_agent" else "decision")
 
 
 def test_in_hours_that_are_skipped_nobody_is_asked() -> None:
