@@ -135,7 +135,8 @@ class Bindings:
         leader = self.families.leader(caller.account, asked.id, Action.BIND)
         account = asked.account_id
         if account not in self.neighbours(leader.strategy.account):
-            raise NotFound(f"there is no account {account!r:.60} to bind it to")
+            whose = leader.strategy.account
+            raise NotFound(f"there is no account {account!r:.60} in the organisation of {whose}, to which it belongs")
         with self.families.alone(leader, Action.BIND), self.roster.transition(leader, Action.BIND):
             found = next((each for each in leader.bindings if each.account == account), None)
             if account == leader.strategy.account:
@@ -234,7 +235,10 @@ class Bindings:
             raise InvalidState(f"{found.strategy_id}, which follows it there, trades with its share: pause that first")
         if follower.strategy.status is Status.DEPLOYED and not binding.enabled:
             await self.single.pause(None, found.strategy_id, close_positions=False)
-        starts = binding.enabled and leader.strategy.status is Status.DEPLOYED and follower.strategy.status in RESTING
+        # Who was paused by itself stays so until it is deployed, or its binding enabled, on purpose.
+        fresh = not found.enabled or follower.strategy.status is Status.DRAFT
+        starts = fresh and binding.enabled and leader.strategy.status is Status.DEPLOYED
+        starts = starts and follower.strategy.status in RESTING
         first = msgspec.structs.replace(binding, enabled=found.enabled) if starts else binding
         batch, after = self._changed(leader, first)
         if shared:

@@ -111,7 +111,7 @@ def cell(value: object) -> str:
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
         return ", ".join(cell(each) for each in cast("Sequence[object]", value))
-    if isinstance(value, dict):
+    if isinstance(value, dict | msgspec.Struct):
         return msgspec.json.encode(value).decode()[:CELL_CHARS_MAX]
     text = value if isinstance(value, str) else str(getattr(value, "value", value))
     return printable(text)[:CELL_CHARS_MAX]

@@ -13,7 +13,7 @@ from pipaid.errors import InsufficientPermission, InvalidState, Unavailable
 from pipaid.model.moment import iso_millis
 from pipaid.model.strategy import Binding
 from tests.actors.homes import ACCOUNT, at_home
-from tests.actors.test_bindings import OTHER, a_family, bind, deploy, statuses, unbind
+from tests.actors.test_bindings import OTHER, a_family, bind, deploy, follower_of, statuses, unbind
 from tests.builders import scripted
 
 pytestmark = pytest.mark.usefixtures("logged")
@@ -68,5 +68,21 @@ async def test_the_share_of_the_own_account_stays_while_it_trades_with_it(
         await bind(home, leader, ACCOUNT, capital_share=Decimal("0.5"))
         await deploy(home, leader)
         run = home.member(leader).strategy.run
+        assert run is not None
+        assert run.capital == home.member(leader).strategy.definition.capital / 2
+
+
+async def test_who_was_paused_by_itself_stays_so_whatever_becomes_of_its_share(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT, OTHER)
+        await deploy(home, leader)
+        follower = follower_of(home, leader)
+        await home.families.pause(None, follower, close_positions=False)
+        await bind(home, leader, OTHER, capital_share=Decimal("0.5"))
+        assert statuses(home, leader) == ["deployed", "paused"]
+        await deploy(home, follower)
+        run = home.member(follower).strategy.run
         assert run is not None
         assert run.capital == home.member(leader).strategy.definition.capital / 2
