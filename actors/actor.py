@@ -278,6 +278,10 @@ class Guard(Protocol):
         """Call back within the budget; an overrun is raised inside the callback and comes out of here."""
         ...
 
+    def run_patiently(self, number: int, callback: Callable[..., Result], *args: object) -> Result:
+        """Call back what nobody trades on within a multiple of the budget."""
+        ...
+
     def run_as(self, phase: Phase, number: int, callback: Callable[..., Result], *args: object) -> Result:
         """Do so in a phase of its own; `number` is the strategy's, or stands for what is checked."""
         ...

@@ -10,13 +10,14 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
+import trio
 from attrs import define, field
 
 from actors.actor import Asker, Employed, Failures, Guard, Writer, told_cause, without_cancelled
 from pipaid.engine.assembly import Memory, larger_timeframes
 from pipaid.engine.book import Book
 from pipaid.engine.effects import Brain
-from pipaid.engine.explanation import Past, Standing, explain, memory_at
+from pipaid.engine.explanation import Past, Standing, explain, memory_at, recollect, warmed
 from pipaid.engine.foretelling import notes_on
 from pipaid.engine.holdings import reserve_of, seniority
 from pipaid.engine.params import params_schema
@@ -24,7 +25,7 @@ from pipaid.engine.quotes import Quotes
 from pipaid.engine.session import Session
 from pipaid.engine.stakes import exposure_of
 from pipaid.engine.template import Template
-from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError
+from pipaid.errors import InvalidParameter, InvalidState, NotFound, PipaidError, Unavailable
 from pipaid.foretelling import pasts_of
 from pipaid.model import paging, reply, report, request
 from pipaid.model.instrument import Instrument, Timeframe
@@ -283,15 +284,24 @@ class Answers:
             asked=_was_asked(member.session, symbol, since_ms, at_ms),
         )
         template = self.catalogue.get(strategy.in_effect.template_id)
+        shield = partial(self.guard.run_patiently, strategy.number)
         try:
-            read = self.guard.run(strategy.number, larger_timeframes, strategy.in_effect, template)
+            read = shield(larger_timeframes, strategy.in_effect, template)
             series.larger = {timeframe: await self.past(symbol, timeframe, at_ms) for timeframe in read}
-            return self.guard.run(strategy.number, explain, strategy, template, past)
+            again = recollect(strategy, template, past, shield=shield)
+            for _ in warmed(again, series):
+                # Trading goes on meanwhile.
+                await trio.lowlevel.checkpoint()
+            return explain(strategy, again, past)
         except PipaidError:
             raise
         except BaseException as trouble:  # a template's code runs in there, with all it may do
             if without_cancelled(trouble) is None:
                 raise
+            spent_ms = getattr(trouble, "spent_ms", None)
+            if spent_ms is not None:
+                within = f"could not be computed again within {spent_ms} ms; try again"
+                raise Unavailable(f"what {strategy.id} did {within}") from None
             raise InvalidState(f"the template failed at that candle: {told_cause(trouble)}") from None
 
     async def template_list(self, caller: Asker, asked: request.Nothing) -> report.TemplateList:

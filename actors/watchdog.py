@@ -27,6 +27,9 @@ from pipaid.seams import Clock, Disk
 from pipaid.sentry import BOX_BYTES, FED_AT, MAGIC, RECORD, RECORD_AT, STALLED_AT, WORD
 
 TICK_S: Final = 0.005
+# How many budgets there are for what nobody trades on, and how long that is at the most.
+PATIENCE: Final = 10
+PATIENCE_S_MAX: Final = 1.0
 # A tick in which a callback used less than this share of it: it waited for something.
 IDLE_SHARE: Final = 0.1
 MIB: Final = 1024 * 1024
@@ -176,7 +179,7 @@ class Guard:
         self._weighed = 0
         self._box = box
         self._clock = clock
-        self._budget_s = budget_ms / 1000
+        self._budget_s = self._allowed_s = budget_ms / 1000
         # Ticks that came with hardly any work done in between, not time on a clock: a stopped process gets none, and
         # one that is starved of CPU works whenever it gets one. Neither blames anybody.
         self._ticks_max = round(blocked_ms / 1000 / tick_s)
@@ -235,6 +238,14 @@ class Guard:
         finally:
             # The failure knows this frame: what the frame knew would live on with it.
             del failure, callback, args
+
+    def run_patiently(self, number: int, callback: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
+        """Run a callback on which nobody trades, such as looking back: it may take several budgets, up to a second."""
+        self._allowed_s = max(self._budget_s, min(PATIENCE * self._budget_s, PATIENCE_S_MAX))
+        try:
+            return self.run(number, callback, *args)
+        finally:
+            self._allowed_s = self._budget_s
 
     def run_as(self, phase: Phase, number: int, callback: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
         """Run a callback in a phase of its own; `number` is whose it is, or what is checked."""
@@ -324,13 +335,13 @@ class Guard:
             self._idle_ticks = 0
             self._seen_cpu_s = cpu_s
             self._seen = guarded
-            if gained_s >= self._budget_s + self._tick_s:
+            if gained_s >= self._allowed_s + self._tick_s:
                 # Ticks come late only out of C code, and it is this call that has just come out of it.
                 self._interrupt(gained_s, blocked=False)
             return
         if gained_s < IDLE_SHARE * self._tick_s:
             self._idle_ticks += 1
-        if cpu_s - self._seen_cpu_s >= self._budget_s:
+        if cpu_s - self._seen_cpu_s >= self._allowed_s:
             self._interrupt(cpu_s - self._seen_cpu_s, blocked=False)
         if self._idle_ticks >= self._ticks_max:
             self._interrupt(self._idle_ticks * self._tick_s, blocked=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from pipaid.engine.assembly import Memory, Surroundings, assemble
 from pipaid.engine.book import Book, Caps
 from pipaid.engine.quotes import Quotes
 from pipaid.engine.risk import Gate, text_of
+from pipaid.engine.session import Session
 from pipaid.engine.spending import Spending
 from pipaid.engine.template import Consult, Template
 from pipaid.engine.tracing import Trace, told
@@ -25,7 +26,7 @@ from pipaid.model.position import Position
 from pipaid.model.report import CandleSeen, GateVerdict, Why
 from pipaid.model.run import Cause, Evaluation, RunStatus
 from pipaid.model.strategy import Status, Strategy
-from pipaid.signals.series import Series
+from pipaid.signals.series import Feature, Series
 
 # What these gates see is the whole account's, and of that nobody keeps what it was at every moment.
 OF_THE_ACCOUNT: Final = frozenset(
@@ -95,32 +96,51 @@ class Past:
         return [each for step in steps if step.step_name == step_name for each in step.output.get(what, ())]
 
 
-def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
-    """Evaluate the last candle of a past series with a scratch session, and tell everything it met.
+def recollect(strategy: Strategy, template: type[Template], past: Past, *, shield: Callable[..., Any]) -> Session:
+    """Return a scratch session as of a moment; `shield` runs the template's code, here and in all that follows.
 
-    It runs the template's code: the caller puts a budget on it. A strategy that was halted since is judged as it would
-    have been before. Where the moment was recorded, the record wins over what is computed; the account's own gates are
-    known from nowhere else, because the scratch session stands alone.
+    A strategy that was halted since is judged as it would have been before.
     """
-    standing = _standing(strategy, past)
-    halted = standing.status is Status.ERROR
-    strategy = msgspec.structs.replace(strategy, status=Status.DEPLOYED if halted else standing.status)
+    status = _standing(strategy, past).status
+    halted = status is Status.ERROR
+    strategy = msgspec.structs.replace(strategy, status=Status.DEPLOYED if halted else status)
     symbol = past.series.symbol
     candle = past.series.last
     prices: dict[str, Decimal] = {} if candle is None else {symbol: candle.close}
-    quotes = Quotes(now_ms=past.at_ms if candle is None else candle.close_time_ms, prices=prices)
     series = {name: Series(name, past.series.timeframe) for name in strategy.in_effect.symbols}
     series[symbol] = past.series
     around = Surroundings(
         instruments=dict.fromkeys(strategy.in_effect.symbols, past.instrument),
         series=series,
-        quotes=quotes,
+        quotes=Quotes(now_ms=past.at_ms if candle is None else candle.close_time_ms, prices=prices),
         tariffs=None,
         book=Book(caps=past.caps, blocked=past.blocked if past.kept is None or past.refused_by("kill_switch") else ""),
     )
-    session = assemble(strategy, template, past.memory, around)
+    session: Session = shield(assemble, strategy, template, past.memory, around)
+    session.shield = shield
     if halted:
         session.entries_closed = Status.ERROR.value
+    return session
+
+
+def warmed(session: Session, series: Series) -> Iterator[Feature]:
+    """Yield what a session reads of a past series, each made from all the candles: that takes long."""
+    conditions = (*session.wakes.flat, *session.wakes.holding)
+    asked = (*session.features, *(feature for condition in conditions for feature in condition.features))
+    for feature in dict.fromkeys(asked):
+        series.feature(feature)
+        yield feature
+
+
+def explain(strategy: Strategy, session: Session, past: Past) -> Why:
+    """Evaluate the last candle of a past series with its scratch session, and tell everything it met.
+
+    Where the moment was recorded, the record wins over what is computed; the account's own gates are known from nowhere
+    else, because the scratch session stands alone.
+    """
+    standing = _standing(strategy, past)
+    symbol = past.series.symbol
+    candle = past.series.last
     if past.kept is not None and past.kept.status is RunStatus.FAILED:
         # What it broke down over then, it would break down over now.
         trace = Trace(cause=past.kept.cause, symbol=symbol, at_ms=past.at_ms, rehearsed=True)
@@ -130,7 +150,7 @@ def explain(strategy: Strategy, template: type[Template], past: Past) -> Why:
     return Why(
         id=strategy.id,
         symbol=symbol,
-        at=iso_millis(quotes.now_ms),
+        at=iso_millis(session.quotes.now_ms),
         candle=None if candle is None else _seen(candle),
         status=standing.status.value,
         features=trace.features,

@@ -124,7 +124,8 @@ class _Lanes:
         finals: Floats = level.copy()
         step = np.empty_like(level)
         done = 0
-        for length in np.unique(self._lengths).tolist():
+        # Not by np.unique, which imports the whole of numpy.ma when it is first called.
+        for length in sorted(set(self._lengths.tolist())):
             for added in rows[done:length]:
                 np.multiply(level, smoothing.keep, out=step)
                 np.add(step, added, out=level)

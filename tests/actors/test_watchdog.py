@@ -129,6 +129,15 @@ def test_a_thousand_endless_loops_are_all_interrupted_and_their_neighbours_are_n
     assert quick.overruns >= LOOPS
 
 
+def test_what_nobody_trades_on_may_take_several_budgets_and_whoever_comes_next_may_not(guard: Guard) -> None:
+    with pytest.raises(Overrun) as patiently:
+        guard.run_patiently(1, endless)
+    with pytest.raises(Overrun) as afterwards:
+        guard.run(2, endless)
+
+    assert afterwards.value.spent_ms < 200 <= patiently.value.spent_ms < 400
+
+
 def test_code_that_swallows_the_first_interruption_meets_the_next(guard: Guard) -> None:
     with pytest.raises(Overrun):
         guard.run(1, endless_and_stubborn)

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import define, field
 from trio.testing import MockClock
 
+from actors.actor import Phase
+from actors.watchdog import Overrun
 from pipaid.engine.risk import Caps
-from pipaid.engine.template import Intent, View
+from pipaid.engine.template import Intent, Template, View
+from pipaid.errors import Unavailable
 from pipaid.model import report, request
 from pipaid.model.moment import parse_iso
 from pipaid.model.record import Batch
 from pipaid.model.run import Cause, RunStatus
 from pipaid.model.strategy import Strategy
+from pipaid.signals.series import Feature, Live, Series
 from tests.actors.homes import ACCOUNT, Home, at_home
 from tests.actors.test_answers import ME, answering
 from tests.actors.test_records import evaluation, stored
 from tests.builders import SYMBOL, enter, limit, scripted
 
 pytestmark = pytest.mark.usefixtures("logged")
+
+
+@define(eq=False)
+class Hasty:
+    """A guard under which a callback has no time at all, unless it is given more of it."""
+
+    calls_max: int
+    inside: bool = field(default=False, init=False)
+
+    def rest(self) -> None:
+        """Note nothing."""
+
+    def run(self, number: int, callback: Callable[..., Any], *args: object) -> Any:
+        """Interrupt it at once."""
+        raise Overrun(number, 21, blocked=False)
+
+    def run_as(self, phase: Phase, number: int, callback: Callable[..., Any], *args: object) -> Any:
+        """Interrupt it at once."""
+        return self.run(number, callback, *args)
+
+    def run_patiently(self, number: int, callback: Callable[..., Any], *args: object) -> Any:
+        """Call it, so many times."""
+        self.calls_max -= 1
+        if self.calls_max < 0:
+            raise Overrun(number, 205, blocked=False)
+        self.inside = True
+        try:
+            return callback(*args)
+        finally:
+            self.inside = False
 
 
 async def why(home: Home, strategy: Strategy, at: int | None = None) -> report.Why:
@@ -170,3 +205,46 @@ async def test_what_the_template_broke_down_over_is_not_tried_again(tmp_path: Pa
 
         assert told.decision.startswith("failed: ValueError: not when asked (in on_candle, test_why.py line ")
         assert len(asked) == before
+
+
+async def test_to_look_back_is_no_callback_that_has_to_hurry(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Feature("ema", (5,))
+    guard = Hasty(calls_max=9)
+
+    def reading(_: Template) -> tuple[Feature, ...]:
+        return (read,)
+
+    made: dict[Feature, bool] = {}
+    start = Series._started
+
+    def started(self: Series, feature: Feature) -> Live:
+        made[feature] = guard.inside
+        return start(self, feature)
+
+    async with at_home(tmp_path, scripted(on_candle=always, features=reading)) as home:
+        strategy = await home.deploy()
+        await home.close()
+        answers = answering(home)
+        answers.guard = guard
+        monkeypatch.setattr(Series, "_started", started)
+        told = await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id))
+
+        assert told.decision == "ordered buy 1 BTCUSDT"
+        assert made[read] is False, "what is ours costs the template nothing"
+
+
+async def test_a_look_back_that_takes_too_long_says_so_and_blames_no_candle(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=always)) as home:
+        strategy = await home.deploy()
+        await home.close()
+        answers = answering(home)
+        for calls in range(3):
+            answers.guard = Hasty(calls_max=calls)
+            with pytest.raises(Unavailable) as caught:
+                await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id))
+            told = f"what {strategy.id} did could not be computed again within 205 ms; try again"
+            assert str(caught.value) == told

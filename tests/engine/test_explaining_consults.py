@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from pipaid.engine.asking import at_once
 from pipaid.engine.book import Caps
-from pipaid.engine.explanation import Past, explain, memory_at
+from pipaid.engine.explanation import Past, explain, memory_at, recollect
 from pipaid.engine.template import Template
 from pipaid.model.report import Why
 from pipaid.model.run import Evaluation
@@ -24,7 +25,8 @@ def explained(bench: Bench, template: type[Template], kept: Evaluation | None = 
         blocked="",
         kept=kept,
     )
-    return explain(msgspec.structs.replace(bench.strategy, deployed_at_ms=START_MS), template, past)
+    strategy = msgspec.structs.replace(bench.strategy, deployed_at_ms=START_MS)
+    return explain(strategy, recollect(strategy, template, past, shield=at_once), past)
 
 
 def test_it_says_whom_it_would_ask_and_asks_nobody() -> None:
