@@ -11,7 +11,7 @@ from attrs import define, field
 from pipaid.engine.answering import concluded, continued, with_answer, with_question
 from pipaid.engine.effects import Effects, run_id
 from pipaid.engine.evaluating import Evaluations
-from pipaid.engine.risk import Refused, text_of, within
+from pipaid.engine.risk import CONSULTING, LLM_BUDGET, Refused, text_of, within
 from pipaid.engine.spending import OpenQuestion, storable
 from pipaid.engine.template import Consult, Intent
 from pipaid.engine.tracing import Trace
@@ -23,7 +23,6 @@ from pipaid.model.money import ZERO, plain
 from pipaid.model.run import Cause, Evaluation
 from pipaid.model.strategy import Status
 
-CONSULTING: Final = "consulting"
 # So many questions may follow from one evaluation.
 ROUNDS_MAX: Final = 8
 # What says nothing about whether anything could be entered: it depends on what the entry would be.
@@ -100,9 +99,10 @@ class Consulting(Evaluations):
         """Return why a question is not sent: it would come to nothing, or cost more than it may."""
         waiting = self.brain.questions.get(question.symbol)
         if waiting is not None:
-            return Refused(CONSULTING, "one question at a time", waiting.id)
+            still = f"another question about {question.symbol} was still open"
+            return Refused(CONSULTING, "one question at a time", still)
         if self._rounds >= ROUNDS_MAX:
-            return Refused(CONSULTING, f"{ROUNDS_MAX} questions for one evaluation", "one more")
+            return Refused(CONSULTING, f"{ROUNDS_MAX} questions", f"one evaluation had asked {ROUNDS_MAX} questions")
         if tariff is None:
             return Refused("llm_tariff", "a model with a price", f"{question.model} of {question.provider}")
         return self._in_vain(question.symbol) or self._too_dear(question, tariff)
@@ -124,12 +124,15 @@ class Consulting(Evaluations):
     def _too_dear(self, question: Question, tariff: Tariff) -> Refused | None:
         """Return how a question would go beyond what may be spent today, if it came to the most it can."""
         allowance, spent = self.limits.spending, self.brain.spending.on(utc_day(self.quotes.now_ms))
-        tokens = spent.tokens + question.tokens_in_max + question.tokens_max
-        if not within(tokens, allowance.tokens):
-            return Refused("llm_budget", f"{allowance.tokens} tokens a day", str(tokens))
-        money = spent.money + tariff.ceiling(question)
-        if not within(money, allowance.money):
-            return Refused("llm_budget", f"{plain(allowance.money)} of money a day", plain(money))
+        tokens, money = question.tokens_in_max + question.tokens_max, tariff.ceiling(question)
+        if not within(spent.tokens + tokens, allowance.tokens):
+            left = f"{max(0, allowance.tokens - spent.tokens)} of {allowance.tokens} a day are left"
+            needs = f"one question may take up to {tokens} tokens, and {left}"
+            return Refused(LLM_BUDGET, f"{allowance.tokens} tokens a day", needs)
+        if not within(spent.money + money, allowance.money):
+            left = f"{plain(max(ZERO, allowance.money - spent.money))} of {plain(allowance.money)} a day is left"
+            needs = f"one question may cost up to {plain(money)}, and {left}"
+            return Refused(LLM_BUDGET, f"{plain(allowance.money)} of money a day", needs)
         return None
 
     def _ask(self, question: Question, tariff: Tariff) -> None:

@@ -12,7 +12,7 @@ from attrs import frozen
 from pipaid.engine.assembly import Memory, Surroundings, assemble
 from pipaid.engine.book import Book, Caps
 from pipaid.engine.quotes import Quotes
-from pipaid.engine.risk import Gate, text_of
+from pipaid.engine.risk import Gate, Refused, text_of
 from pipaid.engine.session import Session
 from pipaid.engine.spending import Spending
 from pipaid.engine.template import Consult, Template
@@ -245,7 +245,7 @@ def _decision(trace: Trace, candle: Candle | None, past: Past, standing: Standin
 def _done(past: Past, kept: Evaluation) -> str:
     """Say what came of an evaluation that was recorded."""
     done = [f"ordered {each['side']} {plain(Decimal(each['qty']))} {kept.symbol}" for each in past.orders()]
-    done += [f"refused by {no['rule']}: {no['value']} against {no['limit']}" for no in past.refusals()]
+    done += [Refused(no["rule"], no["limit"], no["value"]).told for no in past.refusals()]
     if kept.status in (RunStatus.FAILED, RunStatus.RUNNING) or (kept.status is RunStatus.SKIPPED and not done):
         done.append(f"{kept.status}: {kept.detail}" if kept.detail else kept.status.value)
     return "; ".join(done) or ("a change to working orders" if kept.status is RunStatus.COMPLETED else "hold")
@@ -264,7 +264,7 @@ def _imagined(trace: Trace, candle: Candle | None, past: Past) -> str:
     for order in trace.orders:
         what = "reduce by" if order.reduce_only else "enter with"
         parts.append(f"{what} a {order.type.value} {order.side.value} of {plain(order.quantity)} {order.symbol}")
-    parts.extend(f"refused by {no.rule}: {no.value} against {no.limit}" for no in trace.refusals)
+    parts.extend(no.told for no in trace.refusals)
     text = "; ".join(parts) or "a change to working orders"
     if all(order.reduce_only for order in trace.orders) and not questions:
         return text

@@ -23,6 +23,10 @@ from pipaid.model.order import Order, OrderType
 
 FALLEN: Final = "max_drawdown"
 COOLDOWN: Final = "cooldown"
+CONSULTING: Final = "consulting"
+LLM_BUDGET: Final = "llm_budget"
+# What these see is said in words, the limit among them.
+_IN_WORDS: Final = frozenset({CONSULTING, LLM_BUDGET})
 MINUTE_MS: Final = 60_000
 SECOND_MS: Final = 1_000
 # How far any price is away from none.
@@ -41,6 +45,8 @@ class Refused(NamedTuple):
         """Say it; a cooldown's numbers are moments."""
         if self.rule == COOLDOWN:
             return f"refused by {self.rule}: until {iso_seconds(int(self.limit))}"
+        if self.rule in _IN_WORDS:
+            return f"refused by {self.rule}: {self.value}"
         return f"refused by {self.rule}: {self.value} against {self.limit}"
 
 

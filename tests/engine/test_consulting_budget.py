@@ -56,6 +56,24 @@ def test_a_question_that_just_fits_is_asked_and_one_token_less_is_too_little() -
     assert len(asked(asking(tokens=tokens)).asked) == 1
     bench = asked(asking(tokens=tokens - 1))
     assert (bench.asked, refusals(bench.runs[0])) == ([], ["llm_budget"])
+    left = f"{tokens - 1} of {tokens - 1} a day are left"
+    assert bench.runs[0].detail == f"refused by llm_budget: one question may take up to {tokens} tokens, and {left}"
+
+
+def test_money_that_is_not_enough_is_said_to_be_left_and_not_to_be_spent() -> None:
+    _, money = ceiling()
+
+    bench = asked(asking(money="0.001"))
+
+    told = f"refused by llm_budget: one question may cost up to {money:f}, and 0.001 of 0.001 a day is left"
+    assert bench.runs[0].detail == told
+
+
+def test_a_question_that_meets_an_open_one_is_refused_in_words() -> None:
+    bench = asked()
+    bench.close()
+
+    assert bench.runs[-1].detail == f"refused by consulting: another question about {SYMBOL} was still open"
 
 
 def test_a_question_that_just_can_be_paid_is_asked_and_one_bit_less_is_too_little() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipaid.engine.consulting import CONSULTING
+from pipaid.engine.risk import CONSULTING
 from pipaid.model.consult import PROMPT_MAX, Verdict
 from pipaid.model.instrument import Timeframe
 from pipaid.model.order import OrderType, Side
