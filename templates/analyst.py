@@ -130,6 +130,9 @@ class Analyst(Template):
             told.append("maintenance_enabled has no effect in execution_mode rule_only: it asks nobody")
         if params.asks and not (params.budget_money_per_day and params.budget_tokens_per_day):
             told.append("nobody is ever asked: a budget of the day is zero")
+        elif params.asks and params.budget_tokens_per_day <= params.tokens_max:
+            needed = f"tokens_max, {params.tokens_max}, is set aside for one answer"
+            told.append(f"nobody is ever asked: budget_tokens_per_day is {params.budget_tokens_per_day}, and {needed}")
         return told
 
     def enters_on(self) -> Mapping[str, Condition]:

@@ -423,6 +423,23 @@ def test_params_that_make_no_sense_are_refused_by_name(params: dict[str, Any], f
     assert field in dict(refused.value.details)
 
 
+@pytest.mark.parametrize(
+    ("mode", "tokens", "noted"),
+    [
+        ("llm_only", 1_024, True),
+        ("llm_only", 1_025, False),
+        ("rule_only", 1_024, False),
+    ],
+)
+def test_a_budget_that_no_question_can_fit_into_is_noted(mode: str, tokens: int, noted: bool) -> None:
+    given: dict[str, Any] = {"budget_tokens_per_day": tokens, "tokens_max": 1_024, **RULES}
+    bench = analyst(execution_mode=mode, **given)
+    params: Any = bench.session.template.params
+
+    told = "nobody is ever asked: budget_tokens_per_day is 1024, and tokens_max, 1024, is set aside for one answer"
+    assert (told in Analyst.remarks(params, Decimal(1_000))) == noted
+
+
 # Restarts.
 
 
