@@ -45,6 +45,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 VERSIONS_MAX: Final = 15_000
 EVENTS_AT_ONCE: Final = 1_000
 LOOKED_AT_MAX: Final = 100
+UNFORETOLD: Final = "how often it would have entered could not be counted"
 # The events after which a strategy stands elsewhere.
 STANDINGS: Final = frozenset({"deployed", "paused", "stopped", "error"})
 
@@ -137,17 +138,17 @@ class Answers:
         return msgspec.structs.replace(made, notes=notes) if notes else made
 
     async def notes(self, strategy: Strategy) -> tuple[str, ...]:
-        """Return what to know of a strategy as it is defined; nothing if that cannot be found out."""
+        """Return what to know of a strategy as it is defined, if only that it could not be found out."""
         definition, template = strategy.definition, self.catalogue.get(strategy.definition.template_id)
         lacking: tuple[str, ...] = ()
         try:
             lacking = self.lacking(definition, template)
             if not template.foretells:
                 return lacking
-            read = self.guard.run(0, larger_timeframes, definition, template)
+            read = self.guard.run_patiently(0, larger_timeframes, definition, template)
             timeframes = (definition.timeframe, *read)
             pasts = await pasts_of(self.past, definition.symbols, timeframes, self.quotes.now_ms)
-            return (*lacking, *self.guard.run(0, notes_on, definition, template, pasts))
+            return (*lacking, *self.guard.run_patiently(0, notes_on, definition, template, pasts))
         except (PipaidError, OSError) as trouble:
             reason = str(trouble)
         except BaseException as trouble:  # a template's code runs in there, with all it may do
@@ -155,7 +156,7 @@ class Answers:
                 raise
             reason = told_cause(trouble)
         log.warning("strategy.unforetold", strategy_id=strategy.id, reason=reason)
-        return lacking
+        return (*lacking, UNFORETOLD)
 
     async def strategy_list(self, caller: Asker, asked: request.StrategyList) -> reply.StrategyPage:
         """List strategies, newest first."""

@@ -248,3 +248,13 @@ async def test_a_look_back_that_takes_too_long_says_so_and_blames_no_candle(
                 await answers.strategy_why(ME, request.StrategyWhy(id=strategy.id))
             told = f"what {strategy.id} did could not be computed again within 205 ms; try again"
             assert str(caught.value) == told
+
+
+async def test_what_could_not_be_foretold_is_noted_to_be_so(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted(on_candle=always, foretells=True)) as home:
+        strategy = await home.deploy()
+        answers = answering(home)
+        answers.guard = Hasty(calls_max=2)
+        assert await answers.notes(strategy) == (), "it is in no hurry"
+        answers.guard = Hasty(calls_max=1)
+        assert await answers.notes(strategy) == ("how often it would have entered could not be counted",)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,3 +131,18 @@ def test_the_candles_that_a_series_keeps_are_those_it_was_given() -> None:
 
     assert list(columns) == given
     assert np.array_equal(columns.time_ms, [0, HOUR_MS, 2 * HOUR_MS])
+
+
+def test_the_first_count_has_nothing_left_to_import() -> None:
+    code = """
+import sys
+from pipaid.engine.foretelling import notes_on
+from pipaid.engine.params import prepare
+from tests.engine.test_foretelling import RISES, TURN, Rules, defined, past
+given = defined(TURN, RISES), Rules, {"EURUSD": past([100, 99, 100, 99, 100, 101, 99])}
+prepare([Rules])
+before = set(sys.modules)
+assert "came to hold together" in notes_on(*given)[0]
+assert set(sys.modules) == before, set(sys.modules) - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
