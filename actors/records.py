@@ -163,6 +163,8 @@ class Records:
         if first is None or caller.account not in (None, first.account, await self._owner_of(first.follows)):
             raise NotFound(f"there is no strategy {id!r:.60}")
         accounts = {each: strategies[each].account for each in ids if each in strategies}
+        if account is not None and account not in accounts.values():
+            raise NotFound(f"strategy {id!r:.60} has nothing on account {account!r:.60}, and never had")
         return {each: own for each, own in accounts.items() if account in (None, own)}
 
     async def _owner_of(self, id: str) -> str | None:
@@ -191,8 +193,6 @@ class Records:
         before = paging.decode_cursor(asked.cursor, filters=filters, time_field=time_field, unit_us=unit)
         if until is not None and (before is None or before[0] >= until):
             before = (until, "")
-        if not owners:
-            return [], None
 
         def page(reader: Reader) -> list[Row]:
             rows = newest(reader, entity, owners, state=state, before=before, since=since, chosen=chosen)

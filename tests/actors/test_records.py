@@ -246,7 +246,8 @@ async def test_a_strategy_is_asked_about_on_all_its_accounts_or_on_one(
             assert sorted(await who(id=leader)) == sorted([leader, follower])
             assert await who(id=leader, account_id=SISTER) == [follower]
             assert await who(id=leader, account_id=ACCOUNT) == [leader]
-            assert await who(id=leader, account_id="acct_elsewhere") == []
+            with pytest.raises(NotFound, match="has nothing on account 'acct_elsewhere'"):
+                await who(id=leader, account_id="acct_elsewhere")
             assert await who(id=follower) == [follower]
             with pytest.raises(NotFound):
                 await ask(STRANGER, asked(id=follower))
