@@ -16,7 +16,7 @@ from pipaid.model.operation import OPERATIONS
 from tests.surfaces.daemons import ROOT, Daemon, command, daemon, environment, in_terminal, pipaid
 
 DEMO = ROOT / "config" / "demo" / "strategies.toml"
-HELP_CPU_S_MAX = 0.2
+HELP_MODULES_MAX = 300
 HEAVY = {"trio", "numpy", "rich", "cattrs", "structlog", "sqlite3", "asyncio", "http"}
 LEAVES_SCREEN = "\x1b[?1049l"
 SHOWS_CURSOR = "\x1b[?25h"
@@ -206,24 +206,20 @@ def test_the_shell_is_offered_verbs_values_and_the_names_of_strategies(running: 
     assert "warning" in offered("pipaid log level w")
 
 
-def test_help_costs_little_and_imports_nothing_heavy() -> None:
+def test_help_imports_little_and_nothing_heavy() -> None:
     ask = (
-        "import sys, time; sys.argv = ['pipaid', '--help']\n"
+        "import sys; sys.argv = ['pipaid', '--help']\n"
         "from pipaid.launch import admin\n"
         "try: admin()\n"
         "except SystemExit: pass\n"
-        f"print('imported', sorted({HEAVY!r} & set(sys.modules)), time.process_time())"
+        f"print('imported', len(sys.modules), sorted({HEAVY!r} & set(sys.modules)))"
     )
-    times: list[float] = []
-    for _ in range(5):
-        done = subprocess.run(
-            [*command("admin")[:2], ask], capture_output=True, text=True, check=True, env=environment()
-        )
-        _, imported, cpu = done.stdout.splitlines()[-1].split(" ", maxsplit=2)
-        assert imported == "[]"
-        times.append(float(cpu))
+    done = subprocess.run([*command("admin")[:2], ask], capture_output=True, text=True, check=True, env=environment())
+    _, modules, imported = done.stdout.splitlines()[-1].split(" ", maxsplit=2)
 
-    assert min(times) < HELP_CPU_S_MAX
+    assert imported == "[]"
+    # What it costs is measured by `make bench ARGS=daemons`; this is what it costs by.
+    assert int(modules) < HELP_MODULES_MAX
 
 
 def test_a_daemon_that_was_told_to_end_is_not_reachable_any_more(tmp_path: Path) -> None:
@@ -262,5 +258,5 @@ def test_an_explanation_names_candle_features_and_decision(running: Daemon) -> N
         time.sleep(0.2)
 
     assert told.code == 0, told.err
-    for words in ("on SOLUSDT at 2025-06-01", "candle", "what it saw", "decision"):
+    for words in ("on SOLUSDT at 2025-06-", "candle", "what it saw", "decision"):
         assert words in told.out

@@ -134,7 +134,7 @@ def test_a_spent_budget_is_waited_for_as_long_as_the_refusal_says(tmp_path: Path
 def test_each_operation_has_a_form_that_leads_to_it() -> None:
     for operation in OPERATIONS.values():
         if operation.path:
-            target, _ = form_of(operation, {"id": "strat 1/2"})
+            target, _ = form_of(operation, {"id": "strat 1/2", "account_id": "acct 1"})
             assert is_addressed(operation, operation.method, target.partition("?")[0]), operation.name
 
 
