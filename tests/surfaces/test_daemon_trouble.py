@@ -226,7 +226,7 @@ def test_a_full_disk_ends_trading_and_loses_nothing_that_was_told(tmp_path: Path
     daemon = Daemon(tmp_path, BRISK)
 
     def shrink() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
 
     try:
         daemon.start(preexec_fn=shrink)
