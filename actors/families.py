@@ -63,6 +63,8 @@ class Membering(Protocol):
 class Single(Protocol):
     """The lifecycle, which knows single strategies."""
 
+    def admit(self, *, roomy: bool = False) -> None: ...
+
     async def create(
         self, account: str | None, definition: StrategyDefinition, *, source: str = "", user: str = ""
     ) -> Strategy: ...
@@ -113,6 +115,7 @@ class Families:
 
     async def update(self, account: str | None, id: str, changes: Mapping[str, Any]) -> Strategy:
         """Change a strategy and all that follow it, in one batch."""
+        self.single.admit()
         leader = self.leader(account, id, Action.UPDATE)
         if not leader.bindings:
             return await self.single.update(None, id, changes)
@@ -135,6 +138,7 @@ class Families:
         self, account: str | None, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
     ) -> Strategy:
         """Start a strategy on every account that it is bound to, in one batch; those that run there already go on."""
+        self.single.admit(roomy=True)
         member = self.roster.member(account, id)
         terms = Terms(dry_run=dry_run, capital=capital, leverage=leverage)
         if member.strategy.follows:

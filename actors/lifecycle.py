@@ -180,7 +180,6 @@ class Lifecycle:
 
     async def update(self, account: str | None, id: str, changes: Mapping[str, Any]) -> Strategy:
         """Change a draft or paused strategy; absent fields stay, params and symbols are replaced as a whole."""
-        self.admit()
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.UPDATE):
             definition = msgspec.structs.replace(member.strategy.definition, **changes)
@@ -218,7 +217,6 @@ class Lifecycle:
         self, account: str | None, id: str, *, capital: Decimal | None, leverage: int | None, dry_run: bool
     ) -> Strategy:
         """Start a run; capital and leverage given here are of this run only."""
-        self.admit(roomy=True)
         member = self.roster.member(account, id)
         with self.roster.transition(member, Action.DEPLOY):
             await self.start([(member, Terms(dry_run=dry_run, capital=capital, leverage=leverage))])

@@ -86,3 +86,19 @@ async def test_who_was_paused_by_itself_stays_so_whatever_becomes_of_its_share(
         run = home.member(follower).strategy.run
         assert run is not None
         assert run.capital == home.member(leader).strategy.definition.capital / 2
+
+
+async def test_while_draining_nothing_is_deployed_or_changed_whatever_else_stands_against_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        alone, leader = (await home.draft(name="alone")).id, await a_family(home, ACCOUNT, OTHER)
+        for each in (alone, leader):
+            await deploy(home, each)
+        home.lifecycle.closed = "draining"
+        for each in (alone, leader, follower_of(home, leader)):
+            with pytest.raises(Unavailable, match="draining"):
+                await deploy(home, each)
+        for each in (alone, leader):
+            with pytest.raises(Unavailable, match="draining"):
+                await home.families.update(None, each, {"leverage": 2})
