@@ -421,8 +421,7 @@ class Analyst(Template):
             return
         execution = self.params.execution(view.timeframe)
         for lot in view.positions:
-            gain = lot.direction.sign * (candle.close - lot.entry_price) / lot.entry_price
-            if execution.is_over(candle.close_time_ms - lot.opened_at_ms, gain) and not view.exiting(lot.id):
+            if execution.is_over(lot, candle) and not view.exiting(lot.id):
                 yield Exit(position_id=lot.id, reason=CloseReason.TIME_EXIT)
 
     def _end(self, view: View, status: Any, reason: str) -> Conclude:

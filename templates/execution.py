@@ -10,8 +10,10 @@ from typing import Any, Final
 from attrs import evolve, fields, frozen
 
 from pipaid.sdk import (
+    Candle,
     Guards,
     LossPause,
+    Position,
     RiskParams,
     Timeframe,
     choice_param,
@@ -250,9 +252,10 @@ class Execution:
         least = min(config.max_hold_candles, config.loss_candles, config.profit_candles)
         return least * self.candle.ms
 
-    def is_over(self, age_ms: int, gain: Decimal) -> bool:
-        """Tell whether a position of some age is to be closed, given its gain as a share of the entry price."""
-        config, age = self.config, age_ms // self.candle.ms
+    def is_over(self, lot: Position, candle: Candle) -> bool:
+        """Tell whether a position has been held for long enough at the close of a candle, for what it gained there."""
+        config, age = self.config, (candle.close_time_ms - lot.opened_at_ms) // self.candle.ms
+        gain = lot.direction.sign * (candle.close - lot.entry_price) / lot.entry_price
         return (
             age >= config.max_hold_candles
             or (age >= config.loss_candles and gain < 0)

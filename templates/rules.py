@@ -252,10 +252,9 @@ class Rules(Template):
         for lot in lots:
             if view.exiting(lot.id):
                 continue
-            gain = lot.direction.sign * (candle.close - lot.entry_price) / lot.entry_price
             if told:
                 yield Exit(position_id=lot.id)
-            elif self._execution.is_over(candle.close_time_ms - lot.opened_at_ms, gain):
+            elif self._execution.is_over(lot, candle):
                 yield Exit(position_id=lot.id, reason=CloseReason.TIME_EXIT)
 
     def _entries(self, view: View) -> Iterator[Enter]:
