@@ -37,6 +37,8 @@ def test_requests_get_as_far_as_they_can(examined: Examined) -> None:
         ("strategy.deploy", "/v1/strategies/strat_1/deploy", '{"leverage":13.0,"capital":"x"}', True),
         ("strategy.deploy", "/v1/strategies/strat_1/deploy", '{"leverage":13.5}', True),
         ("strategy.deploy", "/v1/strategies/strat_1/deploy", "{", True),
+        ("dialect.update", "/api/v1/strategies/strat_1", '{"skip_hours":[7,18.0]}', False),
+        ("dialect.update", "/api/v1/strategies/strat_1", '{"skip_hours":[7,18.5]}', True),
     ],
 )
 def test_a_refusal_for_the_form_of_a_request_is_one_that_the_document_has_to_foresee(
