@@ -24,6 +24,8 @@ from weakref import WeakSet
 
 from attrs import define, field
 
+from pipaid.wire.unixname import unix_name
+
 if TYPE_CHECKING:
     import trio
 
@@ -387,7 +389,8 @@ class SystemNet:
                 raise FileExistsError(f"another process answers on {path}")
         sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
         try:
-            await sock.bind(str(path))
+            with unix_name(path) as name:
+                await sock.bind(name)
             path.chmod(mode)
             sock.listen(128)
         except BaseException:
@@ -399,7 +402,8 @@ class SystemNet:
     async def connect_unix(self, path: Path) -> trio.SocketStream:
         import trio
 
-        return await trio.open_unix_socket(str(path))
+        with unix_name(path) as name:
+            return await trio.open_unix_socket(name)
 
     async def resolve(self, host: str, port: int, holder: str = "") -> list[str]:
         import trio

@@ -1,4 +1,4 @@
-"""What a forked child inherits, and how name servers that do not answer are borne."""
+"""What a forked child inherits, how name servers that do not answer are borne, and sockets in deep folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from pipaid.errors import Unavailable
 from pipaid.seams import RESOLVING_MAX, SystemDisk, SystemNet
+from pipaid.wire.client import BlockingClient
 
 FORKED = """
 import os, sys
@@ -71,3 +73,26 @@ async def test_names_that_are_never_answered_to_one_holder_keep_no_other_waiting
         answered.set()
 
     assert found == ["93.184.216.34"]
+
+
+async def test_a_socket_in_a_folder_too_deep_for_the_kernel_is_found_all_the_same(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    path, net = deep / "control.sock", SystemNet()
+
+    async with await net.listen_unix(path, mode=0o600) as listener, await net.connect_unix(path) as asking:
+        async with await listener.accept() as asked:
+            await asking.send_all(b"?")
+            assert await asked.receive_some() == b"?"
+        with pytest.raises(FileExistsError, match="another process answers on"):
+            await net.listen_unix(path, mode=0o600)
+        held = len(list(Path("/proc/self/fd").iterdir()))
+        with BlockingClient(path):
+            assert len(list(Path("/proc/self/fd").iterdir())) == held + 1
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    # What nobody listens on any more is replaced.
+    async with await net.listen_unix(path, mode=0o600):
+        pass
+    with pytest.raises(Unavailable, match="no daemon answers on"):
+        BlockingClient(deep / "nowhere" / "control.sock")

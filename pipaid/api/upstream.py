@@ -11,6 +11,7 @@ from attrs import define, field
 from pipaid.errors import AnswerLost, PipaidError, Unavailable
 from pipaid.model.operation import Operation
 from pipaid.wire.envelope import ANSWER_BYTES_MAX, Answer, Forwarded, forwarded_line, read_answer, refusal
+from pipaid.wire.unixname import unix_name
 
 # The daemon takes a few more at a time; whoever comes while so many wait for it is told to come again.
 UNDER_WAY_MAX: Final = 256
@@ -106,7 +107,8 @@ class Upstream:
             if self._connection is None or self._connection.over:
                 try:
                     async with asyncio.timeout(CONNECT_S):
-                        reader, writer = await asyncio.open_unix_connection(str(self.path), limit=ANSWER_BYTES_MAX)
+                        with unix_name(self.path) as name:
+                            reader, writer = await asyncio.open_unix_connection(name, limit=ANSWER_BYTES_MAX)
                 except (OSError, TimeoutError):
                     raise Unavailable(GONE) from None
                 self._connection = _Connection(writer)

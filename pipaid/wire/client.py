@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pipaid.errors import PayloadTooLarge, Unavailable
 from pipaid.wire.envelope import ANSWER_BYTES_MAX, Answer, ask_line, read_answer, refusal
+from pipaid.wire.unixname import unix_name
 
 # A pause that closes positions may take half a minute.
 ANSWER_S: Final = 60.0
@@ -33,7 +34,8 @@ class BlockingClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(answer_s)
         try:
-            self._socket.connect(str(path))
+            with unix_name(path) as name:
+                self._socket.connect(name)
         except OSError as trouble:
             self._socket.close()
             raise Unavailable(f"no daemon answers on {path}: {trouble.strerror or trouble}") from None
