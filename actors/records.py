@@ -67,6 +67,12 @@ class _Sought(msgspec.Struct, frozen=True):
     task_type: TaskType = TaskType.SIGNAL
 
 
+class _Made(msgspec.Struct, frozen=True):
+    """As much of a fill as is asked about it."""
+
+    dry_run: bool
+
+
 @define(eq=False)
 class Records:
     """Answer what is asked about the past of strategies; each method is named after its operation.
@@ -140,12 +146,8 @@ class Records:
     async def strategy_stats(self, caller: Asker, asked: request.StrategyStats) -> report.StrategyStatistics:
         """Show its figures."""
         accounts = await self._lineage(caller, asked.id, asked.account_id)
-        held = await self.writer.read(partial(_held, ids=list(accounts)))
-        shares = [
-            Share(strategy_id=each, account=account, positions=positions, tally=tally)
-            for (each, account), (positions, tally) in zip(accounts.items(), held, strict=True)
-        ]
-        symbols = {position.symbol for positions, _ in held for position in positions if position.is_open}
+        shares = await self.writer.read(partial(_shares, accounts=accounts, apart=asked.mode != "all"))
+        symbols = {position.symbol for share in shares for position in share.positions if position.is_open}
         marks = {symbol: self.quotes.price(symbol) for symbol in sorted(symbols)}
         modes = cast("list[Mode]", asked.mode.split(","))
         return strategy_statistics(asked.id, modes, shares, marks=marks, account=asked.account_id or "")
@@ -215,14 +217,20 @@ def _strategies(reader: Reader, *, ids: Sequence[str]) -> dict[str, Strategy]:
     return {row.key: msgspec.json.decode(row.data, type=Strategy) for row in rows if row is not None}
 
 
-def _held(reader: Reader, *, ids: Sequence[str]) -> list[tuple[list[Position], Tally]]:
-    """Return all positions that strategies ever had, and what is durable of their lifetime sums."""
-    held: list[tuple[list[Position], Tally]] = []
-    for each in ids:
+def _shares(reader: Reader, *, accounts: Mapping[str, str], apart: bool) -> list[Share]:
+    """Return all positions that strategies ever had, and what is durable of their lifetime sums.
+
+    Their fills on paper are counted only if they are told apart from the live ones.
+    """
+    shares: list[Share] = []
+    for each, account in accounts.items():
         brain = reader.get("brain", each)
         tally = msgspec.json.decode(brain.data, type=Brain).tally if brain is not None else Tally()
-        held.append((_decoded(reader.rows("position", owner=each), Position), tally))
-    return held
+        positions = _decoded(reader.rows("position", owner=each), Position)
+        fills: list[_Made] = _decoded(reader.rows("fill", owner=each), _Made) if apart else []
+        paper = sum(fill.dry_run for fill in fills)
+        shares.append(Share(strategy_id=each, account=account, positions=positions, tally=tally, paper_fills=paper))
+    return shares
 
 
 def _decoded(rows: Iterable[Row], kind: type[T]) -> list[T]:

@@ -55,12 +55,16 @@ def tally_of(trades: Iterable[Position]) -> Tally:
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one strategy ever held for itself or for whom it follows, on its account, and its lifetime tally."""
+    """All that one strategy ever held for itself or for whom it follows, on its account, and its lifetime tally.
+
+    `paper_fills` says how many of the tally's fills were made on paper; nobody asks where all count together.
+    """
 
     strategy_id: str
     account: str
     positions: Sequence[Position]
     tally: Tally
+    paper_fills: int = 0
 
 
 def strategy_statistics(
@@ -125,9 +129,14 @@ def _told(mode: Mode, shares: Sequence[Share], marks: Mapping[str, Decimal]) -> 
         "avg_trade_duration_seconds": figures.duration_s,
         "fees": quote_text(sums.fees),
         "funding": quote_text(sums.funding),
-        "fills": sum(share.tally.fills for share in shares),
+        "fills": sum(_fills(share, mode) for share in shares),
         "open_positions": len(held),
     }
+
+
+def _fills(share: Share, mode: Mode) -> int:
+    live = share.tally.fills - share.paper_fills
+    return {"all": share.tally.fills, "live": live, "paper": share.paper_fills}[mode]
 
 
 def _together(tallies: Sequence[Tally], known: Tally) -> Tally:

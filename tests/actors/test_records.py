@@ -296,6 +296,11 @@ async def test_what_a_deleted_strategy_did_stays_readable_for_its_owner(
 
         assert await records.strategy_stats(ME, asked) == before
         assert (before.total_trades, before.losing_trades) == (1, 1)
+        by_mode = [
+            await records.strategy_stats(ME, msgspec.structs.replace(asked, mode=mode))
+            for mode in ("paper", "live", "all")
+        ]
+        assert [(each.total_trades, each.fills) for each in by_mode] == [(1, 2), (0, 0), (1, 2)]
         (run,) = (await records.strategy_runs(ME, request.StrategyRuns(id=strategy.id))).data
         assert (await records.run_get(EVERYBODY, request.Addressed(id=run.id))).order_ids
         for ask in (records.strategy_stats, records.strategy_runs):

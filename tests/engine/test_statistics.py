@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
@@ -203,15 +204,26 @@ def test_the_accounts_add_up_to_the_whole_and_so_do_the_modes(drawn: list[tuple[
         open_one = cents % 7 == 0
         fields: dict[str, Any] = {"fees": Decimal(1), "funding": Decimal(abs(cents) % 3), "dry_run": dry}
         held[account].append(make_position(number, **fields) if open_one else trade(number, str(cents), **fields))
-    shares = [share(positions, account) for account, positions in held.items()]
+    shares = [
+        share(
+            positions,
+            account,
+            tally=msgspec.structs.replace(
+                tally_of(each for each in positions if not each.is_open), fills=len(positions)
+            ),
+            paper_fills=sum(each.dry_run for each in positions),
+        )
+        for account, positions in held.items()
+    ]
 
     told = strategy_statistics(STRATEGY_ID, ["live", "paper"], shares, marks=MARKS)
 
     assert told.modes is not UNSET
     assert told.bindings is not UNSET
     for parts in (told.modes, told.bindings):
-        for name in ("total_trades", "winning_trades", "losing_trades", "open_positions"):
+        for name in ("total_trades", "winning_trades", "losing_trades", "open_positions", "fills"):
             assert sum(getattr(part, name) for part in parts) == getattr(told, name)
         for name in ("realised_pnl", "unrealised_pnl", "total_pnl", "gross_profit", "gross_loss", "fees", "funding"):
             assert sum(Decimal(getattr(part, name)) for part in parts) == Decimal(getattr(told, name))
-    assert sum(part.fills for part in told.bindings) == told.fills
+    assert told.fills == len(drawn)
+    assert told.modes[1].fills == sum(dry for _, _, dry in drawn)
