@@ -16,7 +16,7 @@ from pipaid.engine.risk import Gate, Refused, text_of
 from pipaid.engine.session import Session
 from pipaid.engine.spending import Spending
 from pipaid.engine.template import Consult, Template
-from pipaid.engine.tracing import Trace, told
+from pipaid.engine.tracing import SO_ALREADY, Trace, told
 from pipaid.model.candle import Candle
 from pipaid.model.instrument import Instrument
 from pipaid.model.moment import iso_millis, iso_seconds
@@ -265,7 +265,7 @@ def _imagined(trace: Trace, candle: Candle | None, past: Past) -> str:
         what = "reduce by" if order.reduce_only else "enter with"
         parts.append(f"{what} a {order.type.value} {order.side.value} of {plain(order.quantity)} {order.symbol}")
     parts.extend(no.told for no in trace.refusals)
-    text = "; ".join(parts) or "a change to working orders"
+    text = "; ".join(parts) or ("a change to working orders" if trace.changed else f"hold: {SO_ALREADY}")
     if all(order.reduce_only for order in trace.orders) and not questions:
         return text
     return f"it would {text}, unless the account's caps refused: nothing was recorded of this moment"

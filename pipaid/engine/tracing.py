@@ -19,6 +19,7 @@ from pipaid.model.strategy import Strategy
 TOLD_MAX: Final = 64
 # Of so many entries it is told what every gate said; of the others, what refused them.
 JUDGED_MAX: Final = 4
+SO_ALREADY: Final = "what was wished for is so already, or on its way"
 _NAMES: Final[dict[type[Intent], str]] = {
     Enter: "enter",
     Exit: "exit",
@@ -60,6 +61,7 @@ class Trace(msgspec.Struct):
     refusals: list[Refused] = []
     orders: list[Order] = []
     concluded: Conclude | None = None
+    changed: bool = False
 
     @property
     def decided(self) -> bool:
@@ -68,10 +70,10 @@ class Trace(msgspec.Struct):
 
     @property
     def status(self) -> RunStatus:
-        """Return `completed` with orders or other changes, `skipped` if all was refused, else what was concluded."""
+        """Return `completed` if anything changed, `skipped` if all was refused, else what was concluded."""
         if self.failed:
             return RunStatus.FAILED
-        if self.orders or (self.wished and not self.refusals):
+        if self.changed or self.orders:
             return RunStatus.COMPLETED
         if self.refusals:
             return RunStatus.SKIPPED
@@ -142,7 +144,9 @@ class Trace(msgspec.Struct):
             return no.told
         if self.concluded is not None:
             return self.concluded.reason
-        return "no candle had closed yet" if self.candle is None and not self.wished else ""
+        if self.wished:
+            return SO_ALREADY if status is RunStatus.HOLD else ""
+        return "no candle had closed yet" if self.candle is None else ""
 
     def _data_step(self) -> RunStep:
         candle = self.candle

@@ -67,6 +67,11 @@ class Wishes(Holdings):
                 # Of these an evaluation takes care.
                 pass
 
+    def _changes(self) -> tuple[object, ...]:
+        """Return what differs once a wish changed anything: it may be one for what is on its way already."""
+        out, brain = self._effects, self.brain
+        return len(out.place), len(out.cancel), tuple(out.positions.values()), brain.exits, brain.alarms
+
     def _enter(self, intent: Enter) -> None:
         if self._refusals >= REFUSALS_AT_ONCE_MAX:
             self._refuse(intent.symbol, Refused("entry_flood", f"{REFUSALS_AT_ONCE_MAX} refusals at once", "more"))

@@ -1,4 +1,4 @@
-"""To explain a strategy asks no model: it says that it would, or what was recorded of the time when it did."""
+"""To explain a strategy asks no model and orders nothing: it says what it would do, or what was recorded of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import msgspec
 from pipaid.engine.asking import at_once
 from pipaid.engine.book import Caps
 from pipaid.engine.explanation import Past, explain, memory_at, recollect
-from pipaid.engine.template import Template
+from pipaid.engine.template import Exit, Template
 from pipaid.model.report import Why
 from pipaid.model.run import Evaluation
-from tests.builders import START_MS, SYMBOL, Bench, enter
+from tests.builders import START_MS, SYMBOL, Bench, enter, opened, scripted
 from tests.engine.consults import always, asked, asking
 
 
 def explained(bench: Bench, template: type[Template], kept: Evaluation | None = None) -> Why:
-    now_ms = bench.quotes.now_ms
+    now_ms, memory = bench.quotes.now_ms, bench.journal.memory()
     past = Past(
         at_ms=now_ms,
-        memory=memory_at(bench.journal.memory(), [], [], now_ms),
+        memory=memory_at(memory, list(memory.positions), list(memory.orders), now_ms),
         series=bench.series[SYMBOL],
         instrument=bench.instruments[SYMBOL],
         caps=Caps(),
@@ -49,3 +49,14 @@ def test_what_a_model_led_to_is_told_from_the_record() -> None:
     why = explained(bench, template, kept=bench.runs[0])
 
     assert why.decision == "ordered buy 1 BTCUSDT"
+
+
+def test_what_would_change_nothing_is_told_as_a_hold() -> None:
+    bench = opened(enter(), [lambda lot: Exit(position_id=lot.id)])
+    for _ in range(2):
+        bench.close()
+    leaving = scripted(on_candle=lambda view: [Exit(position_id=lot.id) for lot in view.positions])
+
+    why = explained(bench, leaving)
+
+    assert why.decision == "hold: what was wished for is so already, or on its way"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -9,11 +10,11 @@ import msgspec
 import pytest
 
 from pipaid.engine.risk import Refused
-from pipaid.engine.template import CancelEntries, Enter, Exit, Protect
-from pipaid.engine.tracing import Trace, told
+from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
+from pipaid.engine.tracing import SO_ALREADY, Trace, told
 from pipaid.engine.wishes import Nonsense
-from pipaid.model.order import Side
-from pipaid.model.position import CloseReason, Direction
+from pipaid.model.order import OrderType, Side
+from pipaid.model.position import CloseReason, Direction, Position
 from pipaid.model.run import Cause, Evaluation
 from tests.builders import (
     OTHER,
@@ -25,6 +26,7 @@ from tests.builders import (
     make_candle,
     make_order,
     make_strategy,
+    opened,
     plan,
     scripted,
     wishing,
@@ -48,7 +50,9 @@ def traced(*, wishes: int = 0, refusals: int = 0, orders: tuple[Side, ...] = (),
     ("trace", "status", "action"),
     [
         ({}, "hold", "HOLD"),
-        ({"wishes": 1}, "completed", "HOLD"),
+        ({"wishes": 1}, "hold", "HOLD"),
+        ({"wishes": 1, "changed": True}, "completed", "HOLD"),
+        ({"wishes": 2, "refusals": 1, "changed": True}, "completed", "HOLD"),
         ({"wishes": 1, "refusals": 1}, "skipped", "HOLD"),
         ({"wishes": 1, "orders": (Side.BUY,)}, "completed", "BUY"),
         ({"wishes": 2, "refusals": 1, "orders": (Side.SELL, Side.BUY)}, "completed", "SELL"),
@@ -94,6 +98,37 @@ def test_what_was_skipped_says_why() -> None:
     assert traced(wishes=1, refusals=2).detail == "refused by cooldown: until 1970-01-01T00:00:00Z"
     assert Refused("size", "at least 1", "0").told == "refused by size: 0 against at least 1"
     assert traced(wishes=1, orders=(Side.BUY,)).detail == ""
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        lambda lot: Protect(position_id=lot.id, stop_price=Decimal(90)),
+        lambda _: enter(tag="dip", type=OrderType.LIMIT, price=Decimal(80)),
+        lambda _: Alarm(symbol=SYMBOL, below=Decimal(70), exits=False),
+        lambda lot: Exit(position_id=lot.id),
+        lambda lot: Exit(position_id=lot.id, price=Decimal(120)),
+        lambda _: ExitAll(symbol=SYMBOL),
+    ],
+)
+def test_what_is_wished_for_again_changes_nothing(wish: Callable[[Position], Intent]) -> None:
+    bench = opened(enter(), [wish], [wish], [])
+
+    for _ in range(3):
+        bench.close()
+
+    runs = bench.journal.read("run", Evaluation)
+    assert [(run.status, run.detail) for run in runs[1:]] == [("completed", ""), ("hold", SO_ALREADY)]
+
+
+def test_entries_are_withdrawn_once() -> None:
+    bench = opened(enter(), [limit("80")], [CancelEntries(symbol=SYMBOL)], [CancelEntries(symbol=SYMBOL)])
+
+    for _ in range(3):
+        bench.close()
+
+    statuses = [run.status for run in bench.journal.read("run", Evaluation)]
+    assert statuses == ["completed", "completed", "completed", "hold"]
 
 
 def test_without_a_candle_nothing_was_seen() -> None:
