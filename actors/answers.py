@@ -33,7 +33,7 @@ from pipaid.model.moment import iso_millis, parse_iso
 from pipaid.model.money import plain, quote_text
 from pipaid.model.order import Order
 from pipaid.model.position import Position
-from pipaid.model.run import Evaluation
+from pipaid.model.run import Cause, Evaluation
 from pipaid.model.strategy import QUARANTINED, Binding, Status, Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
@@ -45,6 +45,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 VERSIONS_MAX: Final = 15_000
 EVENTS_AT_ONCE: Final = 1_000
 LOOKED_AT_MAX: Final = 100
+SKIPPED_MAX: Final = 1_000
 UNFORETOLD: Final = "how often it would have entered could not be counted"
 # The events after which a strategy stands elsewhere.
 STANDINGS: Final = frozenset({"deployed", "paused", "stopped", "error"})
@@ -269,7 +270,8 @@ class Answers:
         since_ms = at_ms if series.last is None else min(series.last.close_time_ms, at_ms)
         seen = partial(_evaluated, strategy_id=strategy.id, symbol=symbol, since_ms=since_ms, until_ms=at_ms)
         kept = await self.writer.read(seen)
-        at_ms = at_ms if kept is None else kept.at_ms
+        if kept is not None and kept.at_ms < at_ms:
+            at_ms = kept.at_ms
         standing = await self.writer.read(partial(_standing_at, strategy=strategy, at_ms=at_ms))
         memory = await self.writer.read(partial(_memory_at, strategy_id=strategy.id, at_ms=at_ms))
         book = self.books(strategy.run is None or strategy.run.dry_run)
@@ -353,7 +355,23 @@ def _evaluated(reader: Reader, *, strategy_id: str, symbol: str, since_ms: int, 
     first_ms, end_ms = since_ms - since_ms % 1_000, until_ms - until_ms % 1_000 + 1_000
     rows = reader.page("run", owner=strategy_id, state=None, before=(end_ms, ""), limit=LOOKED_AT_MAX, since=first_ms)
     found = [run for run in _decoded(rows, Evaluation) if run.symbol == symbol]
-    return max(found, key=lambda run: (run.at_ms, run.number), default=None)
+    last = max(found, key=lambda run: (run.at_ms, run.number), default=None)
+    # An occasion that was missed is told of later.
+    rows = reader.page("run", owner=strategy_id, state="skipped", before=None, limit=SKIPPED_MAX, since=until_ms)
+    for run in _decoded(rows, Evaluation):
+        begun_ms = _missed_since_ms(run, symbol, until_ms)
+        if begun_ms is not None and (last is None or last.at_ms < begun_ms):
+            return run
+    return last
+
+
+def _missed_since_ms(run: Evaluation, symbol: str, at_ms: int) -> int | None:
+    """Return the first of the occasions that a record says were missed on a symbol, if a moment lies among them."""
+    told = run.steps[0].output if run.steps else {}
+    if run.cause is not Cause.SCHEDULE or symbol not in told.get("symbols", ()):
+        return None
+    first_ms, last_ms = parse_iso(told["first"]), parse_iso(told["last"])
+    return first_ms if first_ms <= at_ms < last_ms + 1_000 else None
 
 
 def _kept(reader: Reader, *, strategy_id: str) -> tuple[int, Memory]:

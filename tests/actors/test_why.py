@@ -25,7 +25,7 @@ from pipaid.signals.series import Feature, Live, Series
 from tests.actors.homes import ACCOUNT, Home, at_home
 from tests.actors.test_answers import ME, answering
 from tests.actors.test_records import evaluation, stored
-from tests.builders import SYMBOL, enter, limit, scripted
+from tests.builders import MINUTE_MS, START_MS, SYMBOL, enter, limit, scripted
 
 pytestmark = pytest.mark.usefixtures("logged")
 
@@ -185,6 +185,26 @@ async def test_of_several_at_one_moment_the_last_one_is_told(tmp_path: Path, aut
         await home.recorder.commit(Batch(records=[stored(run) for run in runs]))
 
         assert (await why(home, strategy)).run_id == runs[-1].id
+
+
+async def test_of_an_occasion_that_was_missed_it_is_told_that_it_was(tmp_path: Path, autojump_clock: MockClock) -> None:
+    every = {"schedule": {"trigger": "interval", "interval_minutes": 2}}
+    async with at_home(tmp_path, scripted()) as home:
+        strategy = await home.deploy(params=every)
+        await home.lifecycle.pause(None, strategy.id, close_positions=False)
+        for _ in range(6):
+            await home.close()
+        await home.lifecycle.deploy(None, strategy.id, capital=None, leverage=None, dry_run=True)
+        await home.settle()
+        for _ in range(2):
+            await home.close()
+
+        told = [(await why(home, strategy, START_MS + minute * MINUTE_MS)) for minute in (2, 4, 8)]
+
+        missed = told[0].decision
+        assert missed.startswith("skipped: 3 occasions from ")
+        assert [each.decision for each in told] == [missed, missed, "hold"]
+        assert parse_iso(told[1].at) == START_MS + 4 * MINUTE_MS
 
 
 async def test_what_the_template_broke_down_over_is_not_tried_again(tmp_path: Path, autojump_clock: MockClock) -> None:
