@@ -16,6 +16,7 @@ import psutil
 import trio
 from attrs import define, field
 
+from pipaid.seams import SystemNet
 from tests.fuzz.frames import Frames, Signed
 from tests.fuzz.honest import Listener, Operator
 from tests.fuzz.hostile import Heard, carry_out, converse
@@ -145,7 +146,7 @@ class Siege:
     async def _attack_control(self, lines: Lines) -> None:
         while self._goes_on(self.lines, self.lines_max):
             planned = attack(lines, self._chance("lines"))
-            await carry_out(planned, await trio.open_unix_socket(str(self.daemon.socket)), self.lines)
+            await carry_out(planned, await SystemNet().connect_unix(self.daemon.socket), self.lines)
             self.advance("lines", len(planned.lines))
 
     async def _attack_stream(self, frames: Frames) -> None:

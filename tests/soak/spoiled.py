@@ -135,7 +135,7 @@ async def _proxies(
 ) -> tuple[tuple[Proxy, int], Proxy]:
     """Put one proxy before the stream and one before the control socket."""
     stream = Proxy(partial(trio.open_tcp_stream, "127.0.0.1", daemon.stream_port), chance)
-    control = Proxy(partial(trio.open_unix_socket, str(daemon.socket)), chance)
+    control = Proxy(partial(SystemNet().connect_unix, daemon.socket), chance)
     tcp = await SystemNet().listen_tcp("127.0.0.1", 0)
     unix = await SystemNet().listen_unix(folder / "spoiled.sock", mode=0o600)
     await nursery.start(stream.run, list(tcp))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipaid.wire.unixname import unix_name
 from tests.surfaces.daemon import BRISK, DCA, GRID, Daemon, assert_gapless, running
 
 
@@ -35,7 +36,8 @@ def crowd_at(daemon: Daemon) -> Generator[list[socket.socket]]:
     crowd = [socket.socket(socket.AF_UNIX) for _ in range(5)]
     try:
         for each in crowd:
-            each.connect(str(daemon.socket))
+            with unix_name(daemon.socket) as name:
+                each.connect(name)
         daemon.wait_for(lambda: daemon.said("condition.entered"))
         yield crowd
     finally:

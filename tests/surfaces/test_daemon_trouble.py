@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from pipaid.errors import PipaidError
+from pipaid.wire.unixname import unix_name
 from tests.surfaces.daemon import BRISK, CALM, DCA, GRID, Daemon, assert_gapless, running
 from tests.surfaces.plugins import install
 
@@ -329,7 +330,8 @@ ATTACKS = (
 def attack(daemon: Daemon, payload: bytes) -> socket.socket:
     """Send as much of it as the daemon takes at once, read nothing, and stay."""
     client = socket.socket(socket.AF_UNIX)
-    client.connect(str(daemon.socket))
+    with unix_name(daemon.socket) as name:
+        client.connect(name)
     client.setblocking(False)
     try:
         while payload:
