@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from pipaid.cli.completion import complete_strategy
 from pipaid.cli.terminal import Terminal
-from pipaid.errors import InvalidState, PipaidError
-from pipaid.model.operation import OPERATIONS
+from pipaid.errors import PipaidError
 from pipaid.model.reply import StrategyObject
 from pipaid.model.report import KillSwitch
 
@@ -29,22 +25,3 @@ def warn_of_switch(terminal: Terminal) -> None:
     with suppress(PipaidError):
         if terminal.ask("kill.get", KillSwitch).is_active:
             terminal.warn("the kill switch is thrown: nothing is entered until `pipaid kill deactivate`")
-
-
-def resume(
-    terminal: Terminal,
-    id: Annotated[
-        str, typer.Argument(help="the id or the name of a strategy", metavar="ID", autocompletion=complete_strategy)
-    ],
-) -> int | None:
-    """Let a paused strategy trade again, in the mode it was in: as a dry run or on its account.
-
-    It is `pipaid deploy` for one that has been deployed before.
-    """
-    from pipaid.cli.naming import strategy_id
-    from pipaid.cli.verbs import carry_out
-
-    known = terminal.ask("strategy.get", StrategyObject, id=strategy_id(terminal, id))
-    if known.run is None:
-        raise InvalidState(f"{known.name!r} was never deployed; `pipaid deploy` begins, with --dry-run as a dry run")
-    return carry_out(terminal, OPERATIONS["strategy.deploy"], {"id": known.id, "dry_run": known.run.dry_run})

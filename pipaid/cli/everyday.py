@@ -7,14 +7,16 @@ from typing import Annotated, Final
 
 import typer
 
+from pipaid.cli.completion import complete_strategy
 from pipaid.cli.terminal import Terminal
+from pipaid.errors import InvalidState
+from pipaid.model.reply import StrategyObject
 
 REFRESH_S: Final = 1.0
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command."""
-    from pipaid.cli.deploying import resume
     from pipaid.cli.verbs import add_verb
 
     for name, verb in (("demo", demo), ("top", top), ("apply", apply), ("resume", resume)):
@@ -66,3 +68,23 @@ def demo(
     from pipaid.cli.demo import show_demo
 
     return show_demo(terminal, seconds=seconds, state=state)
+
+
+def resume(
+    terminal: Terminal,
+    id: Annotated[
+        str, typer.Argument(help="the id or the name of a strategy", metavar="ID", autocompletion=complete_strategy)
+    ],
+) -> int | None:
+    """Let a paused strategy trade again, in the mode it was in: as a dry run or on its account.
+
+    It is `pipaid deploy` for one that has been deployed before.
+    """
+    from pipaid.cli.naming import strategy_id
+    from pipaid.cli.verbs import carry_out
+    from pipaid.model.operation import OPERATIONS
+
+    known = terminal.ask("strategy.get", StrategyObject, id=strategy_id(terminal, id))
+    if known.run is None:
+        raise InvalidState(f"{known.name!r} was never deployed; `pipaid deploy` begins, with --dry-run as a dry run")
+    return carry_out(terminal, OPERATIONS["strategy.deploy"], {"id": known.id, "dry_run": known.run.dry_run})
