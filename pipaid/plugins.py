@@ -14,7 +14,8 @@ import attrs
 import msgspec
 from attrs import field, frozen
 
-from pipaid.engine.params import OF_ALL, RiskParams, param_specs
+from pipaid.engine.guards import RiskParams
+from pipaid.engine.params import OF_ALL, param_specs
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model.money import apart

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pipaid.engine.guards import Guards, LossPause
+from pipaid.engine.guards import Guards, LossPause, RiskParams
 from pipaid.engine.knobs import (
     choice_param,
     choices_param,
@@ -20,7 +20,6 @@ from pipaid.engine.knobs import (
     table_param,
     text_param,
 )
-from pipaid.engine.params import RiskParams
 from pipaid.engine.spending import Allowance
 from pipaid.engine.template import (
     Alarm,

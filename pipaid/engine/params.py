@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
-from attrs import frozen
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
-from pipaid.engine.knobs import KEY, NESTED, ParamSpec, declared, mapping_of
+from pipaid.engine.guards import RiskParams
+from pipaid.engine.knobs import KEY, NESTED, ParamSpec, mapping_of
 from pipaid.engine.schedule import SCHEDULE, Schedule, ScheduleParams, known_zones, schedule_objections
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument, Timeframe
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 RISK: Final = "risk"
 # What every template takes besides its own.
 OF_ALL: Final = (RISK, SCHEDULE)
-POSITIONS_MAX: Final = 10_000
-CANDLES_MAX: Final = 10_000
 TEMPLATES_MAX: Final = 256
 MISTAKES_SHOWN_MAX: Final = 100
 NAME_SHOWN_MAX: Final = 60
@@ -46,51 +44,6 @@ _TYPES: Final[Mapping[str, list[str]]] = MappingProxyType(
     }
 )
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-
-
-def _cap(
-    description: str,
-    *,
-    kind: Literal["integer", "decimal"],
-    low: int | None = None,
-    high: int | None = None,
-    name: str | None = None,
-) -> Any:
-    """Declare a cap that null switches off; one without a lower bound is above zero."""
-    spec = ParamSpec(
-        kind=kind,
-        description=description,
-        low=None if low is None else Decimal(low),
-        high=None if high is None else Decimal(high),
-        above=Decimal(0) if low is None else None,
-        optional=True,
-    )
-    return declared(spec, None, name)
-
-
-@frozen(kw_only=True)
-class RiskParams:
-    """The caps every template takes under `risk`; nothing means no cap of the strategy's own."""
-
-    max_open_positions: int | None = _cap(
-        "Most positions at once, working entries included", kind="integer", low=1, high=POSITIONS_MAX
-    )
-    max_trades_per_day: int | None = _cap("Most trades a UTC day", kind="integer", low=1, high=100_000)
-    max_position_notional: Decimal | None = _cap("Largest notional of one position, in quote currency", kind="decimal")
-    max_daily_loss: Decimal | None = _cap(
-        "Realised loss of a UTC day, in quote currency, after which nothing is entered until the next", kind="decimal"
-    )
-    max_drawdown_pct: Decimal | None = _cap(
-        "Fall of the equity from its peak, as a fraction, after which nothing more is entered", kind="decimal", high=1
-    )
-    cooldown_candles: int | None = _cap(
-        "Candles without entries after each closed trade",
-        kind="integer",
-        low=0,
-        high=CANDLES_MAX,
-        name="cooldown_bars",
-    )
-    max_order_rate: int | None = _cap("Most entry orders a minute", kind="integer", low=1, high=10_000)
 
 
 def structure_params(

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 
-from pipaid.engine.guards import Guards
-from pipaid.engine.params import RiskParams
+from pipaid.engine.guards import Guards, RiskParams
 from pipaid.model.candle import Candle, MarketTrade
 from pipaid.model.consult import Answer, Question
 from pipaid.model.instrument import Instrument, Timeframe

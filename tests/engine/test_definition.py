@@ -9,8 +9,8 @@ import pytest
 from attrs import frozen
 
 from pipaid.engine.definition import check_definition, limits_of
+from pipaid.engine.guards import RiskParams
 from pipaid.engine.knobs import integer_param
-from pipaid.engine.params import RiskParams
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Timeframe

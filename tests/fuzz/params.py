@@ -13,8 +13,9 @@ import attrs
 import msgspec
 
 from pipaid.engine.definition import check_definition
+from pipaid.engine.guards import RiskParams
 from pipaid.engine.knobs import NESTED, ParamSpec
-from pipaid.engine.params import OF_ALL, RISK, RiskParams, param_specs
+from pipaid.engine.params import OF_ALL, RISK, param_specs
 from pipaid.engine.schedule import SCHEDULE, ScheduleParams
 from pipaid.engine.template import Template
 from pipaid.errors import InvalidParameter

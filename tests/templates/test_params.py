@@ -16,7 +16,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipaid.engine.params import RiskParams, param_specs, params_schema, structure_params, structure_risk
+from pipaid.engine.guards import RiskParams
+from pipaid.engine.params import param_specs, params_schema, structure_params, structure_risk
 from pipaid.errors import InvalidParameter
 from pipaid.model.instrument import Instrument
 from pipaid.plugins import load_templates
