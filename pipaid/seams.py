@@ -24,7 +24,7 @@ from weakref import WeakSet
 
 from attrs import define, field
 
-from pipaid.wire.unixname import unix_name
+from pipaid.unixname import unix_name
 
 if TYPE_CHECKING:
     import trio

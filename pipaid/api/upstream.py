@@ -10,8 +10,8 @@ from attrs import define, field
 
 from pipaid.errors import AnswerLost, PipaidError, Unavailable
 from pipaid.model.operation import Operation
+from pipaid.unixname import unix_name
 from pipaid.wire.envelope import ANSWER_BYTES_MAX, Answer, Forwarded, forwarded_line, read_answer, refusal
-from pipaid.wire.unixname import unix_name
 
 # The daemon takes a few more at a time; whoever comes while so many wait for it is told to come again.
 UNDER_WAY_MAX: Final = 256

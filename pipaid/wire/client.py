@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Final
 
 from pipaid.errors import PayloadTooLarge, Unavailable
+from pipaid.unixname import unix_name
 from pipaid.wire.envelope import ANSWER_BYTES_MAX, Answer, ask_line, read_answer, refusal
-from pipaid.wire.unixname import unix_name
 
 # A pause that closes positions may take half a minute.
 ANSWER_S: Final = 60.0

@@ -76,7 +76,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "time": "a process of its own, which no argument reaches",
     },
     "actors/watchdog.py": {"os.open": "a mapped file needs its descriptor"},
-    "pipaid/wire/unixname.py": {"os.open": "the kernel finds a socket in a deep folder by a descriptor of the folder"},
+    "pipaid/unixname.py": {"os.open": "the kernel finds a socket in a deep folder by a descriptor of the folder"},
     "pipaid/wire/systemd.py": {
         "socket": "systemd hands over listening sockets by number and hears datagrams",
         "trio.socket": "a socket that was handed over becomes trio's",

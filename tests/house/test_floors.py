@@ -21,6 +21,7 @@ FLOORS = {
     "pipaid.reporting": 3,
     "pipaid.seams": 3,
     "pipaid.sentry": 3,
+    "pipaid.unixname": 3,
     "pipaid.wire": 3,
     "pipaid.storage": 4,
     "pipaid.venues": 4,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipaid.wire.unixname import unix_name
+from pipaid.unixname import unix_name
 from tests.surfaces.daemon import BRISK, DCA, GRID, Daemon, assert_gapless, running
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from pipaid.errors import PipaidError
-from pipaid.wire.unixname import unix_name
+from pipaid.unixname import unix_name
 from tests.surfaces.daemon import BRISK, CALM, DCA, GRID, Daemon, assert_gapless, running
 from tests.surfaces.plugins import install
 
