@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.gauges import asked_figures
-from actors.recorder import Recorder
+from actors.recorder import Recorder, Told
 from pipaid.config.secret import Secret
 from pipaid.errors import Unavailable
 from pipaid.logs import forget_secrets, register_secret
@@ -251,6 +251,43 @@ async def test_where_nothing_can_be_noted_nothing_is_sent(tmp_path: Path, autoju
 
     assert (answer.verdict, answer.tokens_in, office.oracle.asked) == (Verdict.REFUSED, 0, [])
     assert answer.error.startswith("what it may cost could not be noted: ")
+
+
+async def test_what_could_not_be_noted_stays_charged(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with Office(tmp_path, money_per_day_max=CEILING).open() as office:
+        office.consultant.writer = Full()
+        await office.answer(1)
+        office.consultant.writer = office.recorder
+        second = await office.answer(2)
+
+    assert second.error.startswith(f"{CEILING} of llm.money_per_day_max = {CEILING} are spent or set aside on ")
+    assert (office.consultant.figures().money_today, office.oracle.asked) == (str(CEILING), [])
+
+
+async def test_nothing_leaves_before_its_charge_is_durable(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with Office(tmp_path).open() as office:
+        office.consultant.writer = slow = Slow(office.recorder)
+        office.ask()
+        await wait_all_tasks_blocked()
+        before = office.oracle.asked[:]
+        slow.may.set()
+        await trio.sleep(10)
+
+    assert (before, [question.id for question in office.oracle.asked]) == ([], ["q_1"])
+
+
+class Slow(Recorder):
+    """A recorder that takes what it is given and makes nothing durable until it may."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.may = recorder, trio.Event()
+
+    def submit(self, batch: Batch, then: Told | None = None) -> None:
+        self.recorder.submit(batch, then)
+
+    async def commit(self, batch: Batch) -> Committed:
+        await self.may.wait()
+        return await self.recorder.commit(batch)
 
 
 class Full(Recorder):
