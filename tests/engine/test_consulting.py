@@ -297,6 +297,19 @@ def test_a_rehearsal_asks_nobody_and_says_that_it_would() -> None:
     assert (len(bench.asked), bench.session.brain.questions) == (1, {})
 
 
+def test_a_run_that_has_made_room_while_it_waited_does_not_come_back() -> None:
+    bench = asked(asking(on_candle=each_its_own), symbols=(SYMBOL, OTHER))
+    bench.session.runs_kept = 1
+    bench.close(symbol=OTHER)
+    _, second = bench.asked
+    assert [run.id for run in bench.runs] == [second.run_id]
+
+    bench.answer("hold", bench.asked[0])
+
+    assert [run.id for run in bench.runs] == [second.run_id]
+    assert list(bench.session.brain.questions) == [OTHER]
+
+
 # What comes late is only an intent.
 
 

@@ -295,6 +295,19 @@ def test_what_passed_while_the_strategy_was_paused_is_told_at_the_next_deploymen
     assert ring(bench) is None
 
 
+def test_a_deployment_after_the_clock_went_back_asks_at_no_occasion_again() -> None:
+    bench, _ = make_scheduled(QUARTERS)
+    start(bench)
+    bench.wait(30 * MINUTE_MS)
+    ring(bench)
+    paused(bench)
+    bench.wait(-25 * MINUTE_MS)
+
+    redeployed(bench, 2)
+
+    assert bench.session.due_ms == START_MS + 45 * MINUTE_MS
+
+
 def test_a_changed_schedule_begins_at_its_deployment_and_misses_nothing_before() -> None:
     bench, _ = make_scheduled(QUARTERS)
     start(bench)
@@ -393,6 +406,14 @@ def test_maintenance_that_was_missed_is_told_for_as_long_as_something_was_held()
     run = runs_of(bench)[-1]
     assert (run.task_type, run.status) == (TaskType.MAINTENANCE, RunStatus.SKIPPED)
     assert (run.steps[0].output["occasions"], run.steps[0].output["why"]) == (6, "down")
+
+
+@pytest.mark.parametrize(("late_ms", "tends"), [(-1, False), (0, True), (GRACE_MS, True), (GRACE_MS + 1, False)])
+def test_what_is_held_is_tended_while_its_occasion_may_still_be_dealt_with(late_ms: int, tends: bool) -> None:
+    bench, _ = holding({}, maintains=10 * MINUTE_MS, symbols=(SYMBOL, OTHER))
+    bench.wait(9 * MINUTE_MS + late_ms)
+
+    assert (bench.session.tends(SYMBOL), bench.session.tends(OTHER)) == (tends, False)
 
 
 def test_both_timers_of_one_moment_are_one_commit() -> None:
