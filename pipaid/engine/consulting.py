@@ -202,6 +202,8 @@ class Consulting(Evaluations):
         trace = Trace(cause=Cause.ANSWER, symbol=symbol, at_ms=self.quotes.now_ms) if self.tells else None
         shut = self._may_not_decide(symbol, waiting)
         if not shut:
+            if trace is not None:
+                trace.candle = self.series[symbol].last
             self._rounds = waiting.rounds
             try:
                 question = _without_words(self.strategy.id, symbol, waiting)

@@ -94,7 +94,7 @@ def test_an_answer_that_leads_to_nothing_is_a_hold() -> None:
 
     bench.answer("hold")
 
-    assert [run.status for run in bench.runs] == ["hold"]
+    assert [(run.status, run.detail) for run in bench.runs] == [("hold", "")]
 
 
 def test_what_a_template_concludes_is_how_the_run_ends() -> None:
@@ -393,4 +393,4 @@ def test_what_was_never_recorded_is_a_hold() -> None:
 
     bench.answer(verdict=Verdict.UNRECORDED)
 
-    assert bench.runs[0].status == "hold"
+    assert (bench.runs[0].status, bench.runs[0].detail) == ("hold", "")
