@@ -21,7 +21,7 @@ from pipaid.model.consult import ANSWER_MAX, Answer, Verdict
 from pipaid.wire.completions import Completions
 from pipaid.wire.messages import Messages
 from pipaid.wire.models import ANSWER_BYTES_MAX, RECEIVED_BYTES_MAX, HttpProvider
-from pipaid.wire.said import TOKENS_COUNTED_MAX, Manner, Speech
+from pipaid.wire.said import TOKENS_COUNTED_MAX, USAGE_BYTES_MAX, Manner, Speech
 from tests.actors.homes import TrioClock
 from tests.certificates import make_pair
 from tests.endpoints import (
@@ -274,8 +274,9 @@ async def test_a_redirect_leads_nowhere(status: int, autojump_clock: MockClock) 
         {"prompt_tokens": True, "completion_tokens": 5}, {"prompt_tokens": 10**30, "completion_tokens": 5},
         {"prompt_tokens": 120}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": "1"},
         {"prompt_tokens": 10, "completion_tokens": 0}, {"prompt_tokens": None, "completion_tokens": None},
+        {"prompt_tokens": 10, "completion_tokens": 5, "told": "x" * USAGE_BYTES_MAX},
     ],
-    ids=str,
+    ids=lambda usage: str(usage)[:80],
 )  # fmt: skip
 async def test_a_count_that_cannot_be_believed_is_none(usage: Any, autojump_clock: MockClock) -> None:
     answer = await asked(saying(completion(usage=usage)))
