@@ -194,6 +194,9 @@ def test_of_one_account_nothing_is_told_apart() -> None:
     told = strategy_statistics(STRATEGY_ID, ["all"], [share([trade(1, "3")], 2)], marks={}, account="acct_2")
 
     assert (told.account_id, told.bindings, told.realised_pnl) == ("acct_2", UNSET, "3.00")
+    both = [share([trade(1, "3")], 2), share([trade(2, "4")], 2, strategy_id="strat_gone")]
+    told = strategy_statistics(STRATEGY_ID, ["all"], both, marks={}, account="acct_2")
+    assert (told.bindings, told.realised_pnl) == (UNSET, "7.00")
     assert strategy_statistics(STRATEGY_ID, ["all"], [], marks={}, account="acct_3").total_trades == 0
 
 

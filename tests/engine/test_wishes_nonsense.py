@@ -149,13 +149,19 @@ def test_what_only_looks_like_one_of_our_types_is_nonsense(wish: Any, why: str) 
 
 def test_a_generator_that_is_cut_off_is_left_at_once() -> None:
     left: list[str] = []
+    # Whoever keeps it does not keep it from being left.
+    kept: list[Iterator[Any]] = []
 
-    def on_candle(view: Any) -> Iterator[Any]:
+    def wishes() -> Iterator[Any]:
         try:
             while True:
                 yield limit("90")
         finally:
             left.append("left")
+
+    def on_candle(view: Any) -> Iterator[Any]:
+        kept.append(wishes())
+        return kept[0]
 
     bench = make_bench(scripted(on_candle=on_candle))
     with pytest.raises(Nonsense, match="more than"):
