@@ -130,6 +130,27 @@ def test_a_validator_may_never_turn(action: str) -> None:
     assert (bench.placed, last(bench)[0]) == ([], "failed")
 
 
+def test_what_is_shrunk_loses_no_more_at_its_stop_than_its_part_of_the_risk_wherever_the_price_has_gone() -> None:
+    bench = ruled("hybrid_validator")
+    bench.price("108")
+
+    bench.answer(validation("APPROVE", scale=0.5))
+
+    (order,) = bench.placed
+    assert order.stop_price is not None
+    assert Decimal("4.9") < order.quantity * (108 - order.stop_price) <= 5
+
+
+def test_what_is_approved_at_a_higher_price_is_worth_no_more_than_a_trade_may_be() -> None:
+    bench = ruled("hybrid_validator", execution_config={**EXECUTION, "max_trade_amount": "60"})
+    bench.price("108")
+
+    bench.answer(validation("APPROVE"))
+
+    (order,) = bench.placed
+    assert 59 < order.quantity * 108 <= 60
+
+
 def test_a_price_that_came_closer_to_the_stop_is_no_reason_for_more() -> None:
     bench = ruled("hybrid_validator")
     (alone,) = ruled("rule_only").placed
