@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipaid.engine.spending import Spending
 from pipaid.engine.template import Conclude
 from pipaid.engine.wishes import Nonsense
 from pipaid.model.consult import ANSWER_MAX, Answer, Verdict
@@ -157,6 +158,15 @@ def test_a_clock_that_is_set_back_over_midnight_gives_no_day_twice() -> None:
     assert bench.session.brain.questions_made == 2
 
 
+@pytest.mark.parametrize(("day", "counts"), [(8, False), (9, True), (10, True), (11, False)])
+def test_what_was_spent_counts_on_its_day_and_where_the_clock_went_back_by_one_and_on_no_other(
+    day: int, counts: bool
+) -> None:
+    spending = Spending(day=10, money=Decimal(1), tokens=100, questions=1)
+
+    assert spending.on(day) == (spending if counts else Spending(day=day))
+
+
 def test_a_question_over_midnight_does_not_lessen_what_the_new_day_has_spent() -> None:
     bench = make_bench(
         asking(on_candle=each_its_own),
@@ -231,6 +241,18 @@ def test_the_question_of_a_strategy_in_error_is_ended_without_its_template() -> 
 
     (run,) = bench.runs
     assert (bench.placed, run.status, bench.session.brain.questions) == ([], "skipped", {})
+
+
+def test_the_question_about_a_symbol_that_is_traded_no_more_is_ended_without_its_template() -> None:
+    bench = asked(asking(on_answer=BUY), symbols=(SYMBOL, OTHER))
+    definition = msgspec.structs.replace(bench.strategy.definition, symbols=(OTHER,))
+    bench.strategy = msgspec.structs.replace(bench.strategy, definition=definition)
+
+    bench.rebuild()
+
+    (run,) = bench.runs
+    assert (run.status, run.detail) == ("skipped", f"{SYMBOL} is none of the strategy's any more")
+    assert bench.session.brain.questions == {}
 
 
 # What is said is a stranger's.
