@@ -106,10 +106,12 @@ async def test_an_account_on_paper_keeps_all_of_them_there(tmp_path: Path, autoj
             await place.bring(one, "live")
         assert (await told_of(place, one)).status == "paper"
         await place.dialect.dialect_deactivate_all(ALICE, request.Addressed(id=one))
-        two = (await place.create(name="two")).id
-        await bind(place, two)
-        told = await place.dialect.dialect_activate_all(ALICE, shapes.ActivateAsked(id=two))
-        assert told.strategy.status == "paper"
+        for name, accounts in (("two", [SISTER]), ("three", [ACCOUNT, SISTER])):
+            another = (await place.create(name=name)).id
+            for account in accounts:
+                await bind(place, another, account)
+            told = await place.dialect.dialect_activate_all(ALICE, shapes.ActivateAsked(id=another))
+            assert told.strategy.status == "paper"
 
 
 async def test_only_who_sees_a_strategy_binds_it_and_parts_it(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
+import actors.bindings as bindings_module
 from actors.lifecycle import Lifecycle
 from pipaid.errors import ExchangeError, InvalidState
 from pipaid.model.strategy import Strategy
 from pipaid.venues.simulated import SimulatedDesk
 from tests.actors.desks import LossyDesk
 from tests.actors.homes import ACCOUNT, at_home
-from tests.actors.test_bindings import OTHER, THIRD, a_family, bind, deploy, follower_of, statuses
+from tests.actors.test_bindings import OTHER, THIRD, a_family, bind, deploy, follower_of, statuses, unbind
 from tests.builders import enter, limit, plan, scripted
 
 pytestmark = pytest.mark.usefixtures("logged")
@@ -99,3 +100,57 @@ async def test_what_may_still_be_filled_on_its_own_account_keeps_it_there(
         assert (len(home.lots(leader)), len(home.orders(leader))) == (0, 1)
         with pytest.raises(InvalidState, match="bind it to that one as well, or pause it and close"):
             await bind(home, leader)
+
+
+async def test_where_who_followed_was_stopped_for_good_a_binding_is_not_changed_but_made_anew(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT, OTHER)
+        await deploy(home, leader)
+        stopped = follower_of(home, leader)
+        await home.lifecycle.stop(None, stopped, close_positions=False)
+        for change in ({"capital_share": Decimal("0.5")}, {"enabled": False}, {}):
+            with pytest.raises(InvalidState, match=f"{stopped}, which followed it there, was stopped for good: unbind"):
+                await bind(home, leader, OTHER, **change)
+        await unbind(home, leader)
+        await bind(home, leader, OTHER)
+        assert statuses(home, leader) == ["deployed", "deployed"]
+        assert follower_of(home, leader) != stopped
+
+
+async def test_a_strategy_is_bound_to_so_many_accounts_and_no_more(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bindings_module, "BINDINGS_MAX", 2)
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT, OTHER)
+        with pytest.raises(InvalidState, match="bound to 2 accounts already, which is the most"):
+            await bind(home, leader, THIRD)
+        # What is there may be changed all the same.
+        await bind(home, leader, OTHER, capital_share=Decimal("0.5"))
+        assert len(home.roster.family(leader)) == 2
+
+
+async def test_who_follows_a_paused_strategy_is_not_deployed_without_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT, OTHER)
+        await deploy(home, leader)
+        await home.families.pause(None, leader, close_positions=False)
+        with pytest.raises(InvalidState, match="which is paused: deploy that one"):
+            await deploy(home, follower_of(home, leader))
+        assert statuses(home, leader) == ["paused", "paused"]
+
+
+async def test_a_strategy_that_does_not_trade_itself_is_not_evaluated_with_those_that_follow_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, OTHER, THIRD)
+        await deploy(home, leader)
+        await home.close()
+        runs = await home.families.trigger(None, leader)
+        found = {row.owner for row in home.journal.rows("run") if row.key in runs}
+        assert (len(runs), found) == (2, {follower_of(home, leader), follower_of(home, leader, THIRD)})
