@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 import actors.bindings as bindings_module
 from actors.lifecycle import Lifecycle
-from pipaid.errors import ExchangeError, InvalidState
+from pipaid.errors import ExchangeError, InvalidState, Unavailable
 from pipaid.model.strategy import Strategy
 from pipaid.venues.simulated import SimulatedDesk
 from tests.actors.desks import LossyDesk
@@ -154,3 +154,16 @@ async def test_a_strategy_that_does_not_trade_itself_is_not_evaluated_with_those
         runs = await home.families.trigger(None, leader)
         found = {row.owner for row in home.journal.rows("run") if row.key in runs}
         assert (len(runs), found) == (2, {follower_of(home, leader), follower_of(home, leader, THIRD)})
+
+
+async def test_while_memory_is_short_no_binding_is_enabled_that_would_have_somebody_run(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT)
+        await bind(home, leader, OTHER, enabled=False)
+        await deploy(home, leader)
+        home.lifecycle.short = lambda: True
+        with pytest.raises(Unavailable, match="holds more memory than it should"):
+            await bind(home, leader, OTHER)
+        assert statuses(home, leader) == ["deployed", "draft"]

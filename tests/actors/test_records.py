@@ -310,3 +310,19 @@ async def test_what_a_deleted_strategy_did_stays_readable_for_its_owner(
             await records.strategy_orders(ME, request.StrategyOrders(id=strategy.id))
         with pytest.raises(NotFound, match="no strategy"):
             await records.strategy_stats(ME, request.StrategyStats(id="strat_nobody"))
+
+
+async def test_what_followed_a_deleted_strategy_stays_readable_for_who_owned_that_one(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=stopped_out)) as home:
+        leader, follower = await a_trading_family(home)
+        records, asked = recording(home), request.StrategyRuns(id=follower)
+        (run,) = (await records.strategy_runs(ME, asked)).data
+        await home.families.pause(None, leader, close_positions=False)
+        await home.families.delete(None, leader)
+
+        assert [each.id for each in (await records.strategy_runs(ME, asked)).data] == [run.id]
+        assert (await records.run_get(ME, request.Addressed(id=run.id))).account_id == SISTER
+        with pytest.raises(NotFound):
+            await records.strategy_runs(STRANGER, asked)
