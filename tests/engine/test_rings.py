@@ -6,7 +6,7 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipaid.engine.rings import NEVER_MS, SETTLE_MS, Call, Rings, is_settled
+from pipaid.engine.rings import GIVEN_UP_MAX, NEVER_MS, SETTLE_MS, Call, Rings, is_settled
 
 MINUTE_MS = 60_000
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -93,3 +93,13 @@ def test_calls_are_those_that_a_list_of_them_would_make(
         for each in due:
             del wanted[each]
         assert rings.next_ms == min((call.due_ms for call in wanted.values()), default=NEVER_MS)
+
+
+def test_whoever_changes_their_mind_without_end_takes_no_more_room_for_it() -> None:
+    rings, owner = Rings[Owner](), Owner("a")
+    for minute in range(1, 5_001):
+        rings.keep(owner, Call(minute * MINUTE_MS, (BTC,)))
+
+    # All that is kept can be read there: a call that was given up takes some twenty characters.
+    assert len(repr(rings)) < 40 * GIVEN_UP_MAX
+    assert rings.take(5_000 * MINUTE_MS, {BTC: 5_000 * MINUTE_MS}) == [owner]
