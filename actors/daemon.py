@@ -68,6 +68,7 @@ from pipaid.model.report import Reloaded
 from pipaid.model.strategy import Strategy
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
+from pipaid.storage.derived import holders
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import JournalLost
 from pipaid.venues.opening import SimulatedVenues, Venues
@@ -248,7 +249,7 @@ class Daemon:
             able=self.checks.able,
         )
         self.backtests = backtests_of(self)
-        master = master_key(self.config.daemon.state_dir, self.world).reveal()
+        master = master_key(self.config.daemon.state_dir, self.world, holders=holders(self.journal)).reveal()
         self.hooks = hooks_of(self, master)
         self.hub = Hub(self.recorder, Owners(roster, self.backtests), self.hooks.notice)
         self.callers = callers_of(self.recorder, self.world, master, self._expel)

@@ -29,6 +29,8 @@ from pipaid.model.moment import iso_seconds
 from pipaid.model.record import Batch, Kind, Record
 from pipaid.model.request import Addressed, KeyCreate, KeyRotate, Page
 from pipaid.seams import Clock, Ids
+from pipaid.storage.derived import API_KEY as ENTITY
+from pipaid.storage.derived import LIVE, REVOKED
 from pipaid.storage.store import Committed, JournalRefused, Reader
 from pipaid.wire.signing import (
     WINDOW_MS,
@@ -41,7 +43,6 @@ from pipaid.wire.signing import (
     matches,
 )
 
-ENTITY: Final = "apikey"
 # Revoked keys count as well: their rows stay, so that their holders are told what happened.
 KEYS_MAX: Final = 10_000
 GRACE_S: Final = 86_400
@@ -286,7 +287,7 @@ class KeyRing:
             kind=kind,
             data=msgspec.json.encode(key),
             owner=key.account,
-            state="live" if key.revoked_at_ms is None else "revoked",
+            state=LIVE if key.revoked_at_ms is None else REVOKED,
             sort=key.created_at_ms,
         )
 

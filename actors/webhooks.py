@@ -50,10 +50,10 @@ from pipaid.model.webhook import (
     webhook_with_secret,
 )
 from pipaid.seams import Clock, Ids
+from pipaid.storage.derived import WEBHOOK as ENTITY
 from pipaid.storage.store import Reader
 from pipaid.wire.signing import derive_secret
 
-ENTITY: Final = "webhook"
 DELIVERY: Final = "delivery"
 WEBHOOKS_MAX: Final = 10_000
 TESTS_AT_ONCE_MAX: Final = 16

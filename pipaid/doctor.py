@@ -19,7 +19,7 @@ from attrs import frozen
 
 from pipaid.config import Declaration, Examined
 from pipaid.config.certificate import end_told, validity_of_file
-from pipaid.config.secret import MASTER_BYTES_MIN, MASTER_FILE, credential_path, read_secret
+from pipaid.config.secret import MASTER_BYTES_MIN, MASTER_FILE, credential_path, lost_master_key, read_secret
 from pipaid.config.secret import MASTER_CREDENTIAL as MASTER
 from pipaid.config.sections import Http, Sections, Stream
 from pipaid.config.sense import is_loopback
@@ -30,6 +30,8 @@ from pipaid.model.report import DaemonStatus
 from pipaid.plugins import Catalogue, load_templates
 from pipaid.seams import World
 from pipaid.storage.connection import SQLITE_MIN, connect_to_read, damaged, gone_by_witness, unusable, witness_path
+from pipaid.storage.derived import holders
+from pipaid.storage.reading import SqliteReader
 from pipaid.storage.schema import SCHEMA, require_known
 from pipaid.storage.store import JournalUnusable
 from pipaid.storage.witness import decode_witness
@@ -352,6 +354,9 @@ def _clock(patient: _Patient) -> Iterator[Finding]:
 def _credentials(patient: _Patient) -> Iterator[Finding]:
     path = credential_path(MASTER, patient.world) or patient.state_dir / MASTER_FILE
     if not path.exists():
+        if lacking := _holders(patient):
+            yield _bad("master key", *lost_master_key(path, lacking))
+            return
         yield _good("master key", f"{path} will be made at the first start, with mode 0600")
         return
     try:
@@ -364,6 +369,17 @@ def _credentials(patient: _Patient) -> Iterator[Finding]:
         yield _bad("master key", f"{path} has {size} bytes", remedy)
     else:
         yield _good("master key", f"{path} is kept")
+
+
+def _holders(patient: _Patient) -> str:
+    """Say whose secrets derive from a master key, as far as there is a journal that tells."""
+    if not patient.journal.exists():
+        return ""
+    try:
+        with closing(SqliteReader(patient.journal)) as reader:
+            return holders(reader)
+    except (PipaidError, sqlite3.Error):
+        return ""
 
 
 def _descriptors(patient: _Patient) -> Iterator[Finding]:

@@ -43,6 +43,19 @@ def test_the_master_key_is_made_once_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "master.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_no_master_key_is_made_in_place_of_one_that_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+
+    with pytest.raises(InvalidParameter, match="secrets of 2 webhooks derive from it") as refused:
+        master_key(tmp_path, make_world(), holders="2 webhooks")
+
+    assert str(path) in refused.value.message
+    assert "credential pipaid.master" in refused.value.message
+    assert not path.exists()
+    kept(path)
+    assert master_key(tmp_path, make_world(), holders="2 webhooks").reveal() == KEY
+
+
 def test_the_credential_wins_over_the_file(tmp_path: Path) -> None:
     kept(tmp_path / "master.key", b"f" * 32)
     credentials = tmp_path / "credentials"

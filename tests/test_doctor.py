@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -262,6 +263,36 @@ def test_a_key_that_others_may_read_is_bad(tmp_path: Path) -> None:
     key.chmod(0o644)
 
     assert finding(findings(tmp_path), "master key").verdict is Verdict.BAD
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([("apikey", "live")], "1 API key"),
+        ([("apikey", "live"), ("apikey", "revoked"), ("apikey", "live"), ("webhook", "paused")],
+         "2 API keys and 1 webhook"),
+    ],
+)  # fmt: skip
+def test_a_lost_master_key_is_bad_while_secrets_derive_from_it(
+    tmp_path: Path, rows: list[tuple[str, str]], told: str
+) -> None:
+    with closing(written_journal(tmp_path)) as opened:
+        records = [Record(entity, f"k{n}", Kind.ADD, b"{}", state=state) for n, (entity, state) in enumerate(rows)]
+        opened.commit([Batch(records=records)])
+
+    found = finding(findings(tmp_path), "master key")
+
+    assert found.verdict is Verdict.BAD
+    assert f"the secrets of {told} derive" in found.found
+    assert str(tmp_path / "state/master.key") in found.found
+    assert found.remedy.startswith("Put it back from the backup")
+
+
+def test_a_master_key_that_nothing_derives_from_is_made_anew(tmp_path: Path) -> None:
+    with closing(written_journal(tmp_path)) as opened:
+        opened.commit([Batch(records=[Record("apikey", "k", Kind.ADD, b"{}", state="revoked")])])
+
+    assert finding(findings(tmp_path), "master key").verdict is Verdict.GOOD
 
 
 def test_too_few_open_files_are_a_warning(tmp_path: Path) -> None:

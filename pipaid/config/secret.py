@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from pathlib import Path
+from shlex import quote
 from typing import Final, NoReturn
 
 from pipaid.errors import InvalidParameter
@@ -89,12 +90,17 @@ def credential_path(name: str, world: World) -> Path | None:
     return path if world.disk.exists(path) else None
 
 
-def master_key(state_dir: Path, world: World) -> Secret:
-    """Return the master key: the credential, else the 0600 file in the state directory, which is made once."""
+def master_key(state_dir: Path, world: World, *, holders: str = "") -> Secret:
+    """Return the master key: the credential, else the 0600 file in the state directory, which is made once.
+
+    `holders` says whose secrets derive from the one that there was: then none is made in its place.
+    """
     path = credential_path(MASTER_CREDENTIAL, world)
     if path is None:
         path = state_dir / MASTER_FILE
         if not world.disk.exists(path):
+            if holders:
+                raise InvalidParameter(". ".join(lost_master_key(path, holders)))
             world.disk.write_atomically(path, world.ids.entropy(MASTER_BYTES_MIN).hex().encode() + b"\n", mode=0o600)
     key = read_secret(path, world)
     if len(key.reveal()) < MASTER_BYTES_MIN:
@@ -103,3 +109,17 @@ def master_key(state_dir: Path, world: World) -> Secret:
             "with: head -c 32 /dev/urandom | base64"
         )
     return key
+
+
+def lost_master_key(path: Path, holders: str) -> tuple[str, str]:
+    """Say that the master key in a file is lost, whose secrets went with it, and what to do about it."""
+    path = path.absolute()
+    found = (
+        f"the master key is lost, and the secrets of {holders} derive from it: there is neither a credential "
+        f"{MASTER_CREDENTIAL} nor the file {path}"
+    )
+    remedy = (
+        f"Put it back from the backup. To begin anew: (umask 077; head -c 32 /dev/urandom | base64 > "
+        f"{quote(str(path))}), then rotate every key and webhook, for the secrets that they have are good no more"
+    )
+    return found, remedy

@@ -14,12 +14,13 @@ import trio
 from attrs import define
 
 from actors.actor import Writer
-from actors.keys import ENTITY, GRACE_S, ApiKey, KeyObject, KeyRing
+from actors.keys import GRACE_S, ApiKey, KeyObject, KeyRing
 from actors.recorder import Recorder
 from pipaid.errors import InvalidParameter, InvalidSignature, InvalidState, KeyExpired, NotFound
 from pipaid.model.record import Batch
 from pipaid.model.request import KeyCreate, KeyRotate
 from pipaid.seams import SystemClock, SystemDisk, SystemIds
+from pipaid.storage.derived import API_KEY as ENTITY
 from pipaid.storage.sqlite import SqliteJournal
 from pipaid.storage.store import Committed, JournalRefused, Reader
 from pipaid.wire.signing import Scope, SignedRequest, canonical, sign

@@ -134,6 +134,34 @@ def test_a_state_directory_that_cannot_be_made_is_told_as_such(tmp_path: Path) -
     assert f"the state directory {tmp_path / 'state'} cannot be made: File exists" in reason(said)
 
 
+def test_a_lost_master_key_is_refused_until_it_is_back_or_another_is_put_there(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        kept, revoked = (daemon.ask("key.create", name=name, scopes=["trade"]) for name in ("desk", "gone"))
+        daemon.ask("key.revoke", id=revoked["api_key"])
+        assert daemon.end() == 0
+        key = daemon.state / "master.key"
+        saved = key.rename(tmp_path / "backup")
+        daemon.log.unlink()
+
+        daemon.spawn()
+        assert daemon.exit_code() == EX_CONFIG
+        told = reason(daemon.log.read_text(encoding="utf-8"))
+        assert told.startswith("the master key is lost, and the secrets of 1 API key derive from it")
+        assert "credential pipaid.master" in told
+        assert f"the file {key}. Put it back from the backup" in told
+        assert f"head -c 32 /dev/urandom | base64 > {key}" in told
+        assert not key.exists()
+
+        saved.rename(key)
+        daemon.start()
+        assert daemon.ask("key.rotate", id=kept["api_key"])["secret"] != kept["secret"]
+        daemon.ask("key.revoke", id=kept["api_key"])
+        assert daemon.end() == 0
+        key.unlink()
+        daemon.start()
+        assert key.exists()
+
+
 # The journal.
 
 
