@@ -203,9 +203,12 @@ class Answers:
         return self._object(asked.id, caller)
 
     async def strategy_stop(self, caller: Asker, asked: request.StrategyLeave) -> reply.StrategyObject:
-        """End one for good."""
+        """End one for good, and say what that leaves behind."""
         await self.lifecycle.stop(caller.account, asked.id, close_positions=asked.close_positions)
-        return self._object(asked.id, caller)
+        stopped, member = self._object(asked.id, caller), self.roster.member(caller.account, asked.id)
+        family = dict.fromkeys((asked.id, *(each.strategy_id for each in member.bindings)))
+        notes = tuple(filter(None, (left_behind(self.roster.members[each]) for each in family)))
+        return msgspec.structs.replace(stopped, notes=notes) if notes else stopped
 
     async def strategy_reset(self, caller: Asker, asked: request.Addressed) -> reply.StrategyObject:
         """Bring one back from error."""
@@ -372,6 +375,16 @@ def _missed_since_ms(run: Evaluation, symbol: str, at_ms: int) -> int | None:
         return None
     first_ms, last_ms = parse_iso(told["first"]), parse_iso(told["last"])
     return first_ms if first_ms <= at_ms < last_ms + 1_000 else None
+
+
+def left_behind(member: Listed) -> str:
+    """Say which positions a strategy that was stopped leaves to nobody, if it does."""
+    strategy, (_, count, _) = member.strategy, member.figures()
+    if not count:
+        return ""
+    what = f"{'paper' if strategy.run is not None and strategy.run.dry_run else 'live'} position{'s' * (count > 1)}"
+    stay = f"{count} {what} of {strategy.id} on {strategy.account} stay{'s' * (count == 1)} open"
+    return f"{stay}, and nobody looks after what it left: its stops and targets are gone, so close it at the venue"
 
 
 def _kept(reader: Reader, *, strategy_id: str) -> tuple[int, Memory]:

@@ -30,6 +30,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[str, ...]
     why: tuple[str, ...]
     place: str
+    notes: tuple[str, ...] = ()
 
 
 @frozen
@@ -77,11 +78,15 @@ def show_applied(terminal: Terminal, applied: Iterable[Applied], *, dry_run: boo
     counts = [f"{sum(each.outcome is outcome for each in rows)} {outcome.value}" for outcome in Outcome]
     note = f"{', '.join(counts)}{' (nothing was done: --dry-run)' if dry_run else ''}"
     terminal.show(drawn([listing("", rows, columns, note)]))
+    for each in rows:
+        for told in each.notes:
+            terminal.say(f"{each.name}: {told}")
 
 
 def _carried_out(terminal: Terminal, plan: Plan) -> Applied:
     strategy = plan.existing
     done: list[str] = []
+    notes: dict[str, None] = {}
     for step in plan.steps:
         args: dict[str, Any] = {**step.args}
         if strategy is not None:
@@ -93,7 +98,8 @@ def _carried_out(terminal: Terminal, plan: Plan) -> Applied:
         except PipaidError as trouble:
             return _outcome(plan, _left(terminal, plan, strategy, trouble, done=done), done)
         done.append(step.op.rpartition(".")[2])
-    return _outcome(plan, None, done, strategy)
+        notes.update(dict.fromkeys(strategy.notes or ()))
+    return msgspec.structs.replace(_outcome(plan, None, done, strategy), notes=tuple(notes))
 
 
 def _left(

@@ -244,11 +244,17 @@ class StrategyDeploy(Request, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+Closing = Annotated[
+    bool,
+    Meta(description="true or false: close all positions first; without it nobody looks after those of a stopped one"),
+]
+
+
 class StrategyLeave(Request, frozen=True, kw_only=True):
     """A pause or a stop, with or without closing what is open."""
 
     id: Id
-    close_positions: bool = False
+    close_positions: Closing = False
 
 
 class StrategyOrders(Page, frozen=True, kw_only=True):

@@ -319,3 +319,22 @@ async def test_commands_are_answered_with_the_strategy_as_it_is_now(tmp_path: Pa
 
         assert [each.status for each in (made, ran, paused, stopped)] == ["draft", "deployed", "paused", "stopped"]
         assert (renamed.name, gone.id) == ("renamed", made.id)
+
+
+async def test_who_stops_a_strategy_is_told_what_that_leaves_to_nobody(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([enter(stop_price=Decimal(80))])), dry=False) as home:
+        strategy, idle = await home.deploy(), await home.deploy(name="idle", symbols=(OTHER,))
+        await home.close()
+        await home.trade()
+
+        stopped = [
+            await answering(home).strategy_stop(ME, request.StrategyLeave(id=each.id)) for each in (strategy, idle)
+        ]
+
+        assert [each.status for each in stopped] == ["stopped", "stopped"]
+        assert stopped[0].notes is not UNSET
+        (note,) = stopped[0].notes
+        assert note.startswith(f"1 live position of {strategy.id} on {ACCOUNT} stays open")
+        assert stopped[1].notes is UNSET

@@ -33,6 +33,7 @@ class Strategies:
     held: dict[str, StrategyObject] = field(factory=dict[str, StrategyObject])
     done: list[str] = field(factory=list[str])
     refused: dict[str, Exception] = field(factory=dict[str, Exception])
+    notes: tuple[str, ...] = ()
 
     def answers(self) -> dict[str, Answering]:
         names = ("create", "update", "deploy", "pause")
@@ -55,7 +56,7 @@ class Strategies:
     def _create(self, asked: Any) -> StrategyObject:
         fields = {name: getattr(asked, name) for name in asked.__struct_fields__}
         fields |= {"capital": f"{asked.capital:.2f}", "timeframe": asked.timeframe.value}
-        return strategy(**fields, status="draft", dry_run=None, run=None)
+        return strategy(**fields, status="draft", dry_run=None, run=None, notes=self.notes)
 
     def _update(self, asked: Any) -> StrategyObject:
         return msgspec.structs.replace(self.held[asked.id], **asked.changes())
@@ -88,6 +89,18 @@ def test_applying_twice_does_nothing_the_second_time(tmp_path: Path) -> None:
     assert strategies.done == ["create", "deploy"]
     assert "1 created" in first.out
     assert "1 unchanged" in second.out
+
+
+def test_what_is_to_be_known_of_a_strategy_is_told(tmp_path: Path) -> None:
+    note = "its rules never held together in the candles that are known"
+    strategies = Strategies(notes=(note,))
+    with control(tmp_path, strategies.answers()) as served:
+        told = pipaid("apply", written(tmp_path), socket_path=served.path)
+        strategies.held.clear()
+        data = pipaid("apply", written(tmp_path), "--json", socket_path=served.path)
+
+    assert f"sol range: {note}\n" in told.out
+    assert msgspec.json.decode(data.out)["data"][0]["notes"] == [note]
 
 
 def test_a_changed_file_changes_the_strategy(tmp_path: Path) -> None:
