@@ -236,14 +236,18 @@ class Answers:
         session = member.session
         symbols: tuple[report.SymbolState, ...] = ()
         limits: dict[str, str | None] = {}
+        next_ms: int | None = None
         entries = [(order, reserve_of(order)) for order in kept.orders if not order.reduce_only]
         if session is not None:
             symbols = tuple(self._symbol_state(session, kept, name) for name in session.strategy.in_effect.symbols)
             limits = {name: _text(value) for name, value in msgspec.to_builtins(session.limits).items()}
+            if session.strategy.status is Status.DEPLOYED:
+                next_ms = session.schedule.after(self.quotes.now_ms)
         return report.StrategyState(
             id=asked.id,
             status=member.strategy.status.value,
             may_not_enter=session.may_not_enter() if session is not None else member.strategy.status.value,
+            next_occasion=None if next_ms is None else iso_millis(next_ms),
             limits=limits,
             exposure=quote_text(exposure_of(kept.positions, entries, orders=len(kept.orders)).total),
             evaluations=kept.brain.runs_made,

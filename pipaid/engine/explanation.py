@@ -87,6 +87,10 @@ class Past:
         said = [gate for entry in self._recorded("risk", "entries") for gate in entry["gates"]]
         return {gate["gate"]: gate for gate in reversed(said)}
 
+    def intents(self) -> tuple[dict[str, Any], ...]:
+        """Return what was wished then, as it was recorded."""
+        return tuple(self._recorded("signal", "intents"))
+
     def refused_by(self, rule: str) -> bool:
         """Tell whether a gate is recorded to have refused."""
         return any(no["rule"] == rule for no in self.refusals())
@@ -156,8 +160,8 @@ def explain(strategy: Strategy, session: Session, past: Past) -> Why:
         features=trace.features,
         rules=trace.reasons,
         gates=tuple(_judged(gates, past)),
-        decision=_decision(trace, candle, past, standing),
-        intents=tuple(told(wish) for wish in trace.wished),
+        decision=_decision(session, trace, past, standing),
+        intents=past.intents() or tuple(told(wish) for wish in trace.wished),
         run_id=past.kept.id if past.kept is not None else None,
         run_status=past.kept.status.value if past.kept is not None else None,
     )
@@ -231,14 +235,19 @@ def _recorded(no: dict[str, Any]) -> GateVerdict:
     return GateVerdict(gate=no["rule"], verdict="refused", limit=no["limit"], value=no["value"])
 
 
-def _decision(trace: Trace, candle: Candle | None, past: Past, standing: Standing) -> str:
+def _decision(session: Session, trace: Trace, past: Past, standing: Standing) -> str:
     if past.kept is not None:
         return _done(past, past.kept)
-    words = standing.words
+    words, plan = standing.words, session.schedule.occasions
     holds = any(lot.symbol == past.series.symbol for lot in past.memory.positions)
     if words and not (standing.status is Status.PAUSED and holds):
         return f"nothing: {words}"
-    decision = _imagined(trace, candle, past)
+    if plan is not None:
+        # What is decided at an occasion is recorded, whatever it is.
+        next_ms = plan.after(past.at_ms)
+        due = "none comes any more" if next_ms is None else f"the next one is at {iso_seconds(next_ms)}"
+        return f"nothing: it is asked at occasions alone ({plan.plan}); {due}"
+    decision = _imagined(trace, past)
     return f"{decision}; {words}" if words else decision
 
 
@@ -248,12 +257,14 @@ def _done(past: Past, kept: Evaluation) -> str:
     done += [Refused(no["rule"], no["limit"], no["value"]).told for no in past.refusals()]
     if kept.status in (RunStatus.FAILED, RunStatus.RUNNING) or (kept.status is RunStatus.SKIPPED and not done):
         done.append(f"{kept.status}: {kept.detail}" if kept.detail else kept.status.value)
+    if not done and kept.status is RunStatus.HOLD and kept.detail == SO_ALREADY:
+        done.append(f"hold: {SO_ALREADY}")
     return "; ".join(done) or ("a change to working orders" if kept.status is RunStatus.COMPLETED else "hold")
 
 
-def _imagined(trace: Trace, candle: Candle | None, past: Past) -> str:
+def _imagined(trace: Trace, past: Past) -> str:
     """Say what an evaluation would have come to of which nothing was recorded."""
-    if candle is None:
+    if past.series.last is None:
         return "nothing: no candle had closed yet"
     if not trace.wished and trace.concluded is not None:
         return f"{trace.concluded.status}: {trace.concluded.reason}"

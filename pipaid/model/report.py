@@ -126,12 +126,13 @@ class StrategyState(Reply, frozen=True, kw_only=True):
     """The inside of a strategy; `limits` are the caps in effect, `may_not_enter` says why it may not, or nothing.
 
     `evaluations` counts those that were recorded, `held` those since the last start that came to nothing, of which
-    `holds` are the last ones.
+    `holds` are the last ones. `next_occasion` is when its schedule has it decide next.
     """
 
     id: str
     status: str
     may_not_enter: str
+    next_occasion: str | None
     limits: dict[str, str | None]
     exposure: str
     evaluations: int

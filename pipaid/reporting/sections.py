@@ -158,7 +158,7 @@ def subtitle(result: BacktestResult, symbols: Iterable[str]) -> str:
     """Return on what, from when until when."""
     told = [", ".join(sorted(symbols))]
     if timeframe := result.config.get("timeframe"):
-        told.append(f"{result.candles:,} candles of {timeframe}")
+        told.append(f"{timeframe}, {result.candles:,} candles played")
     if result.equity_curve:
         told.append(f"{iso_seconds(result.equity_curve[0][0])} to {iso_seconds(result.equity_curve[-1][0])}")
     return " · ".join(each for each in told if each)[:1000]

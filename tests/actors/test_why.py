@@ -17,7 +17,7 @@ from pipaid.engine.risk import Caps
 from pipaid.engine.template import Intent, Template, View
 from pipaid.errors import Unavailable
 from pipaid.model import report, request
-from pipaid.model.moment import parse_iso
+from pipaid.model.moment import iso_millis, iso_seconds, parse_iso
 from pipaid.model.record import Batch
 from pipaid.model.run import Cause, RunStatus
 from pipaid.model.strategy import Strategy
@@ -199,11 +199,14 @@ async def test_of_an_occasion_that_was_missed_it_is_told_that_it_was(tmp_path: P
         for _ in range(2):
             await home.close()
 
-        told = [(await why(home, strategy, START_MS + minute * MINUTE_MS)) for minute in (2, 4, 8)]
+        told = [(await why(home, strategy, START_MS + minute * MINUTE_MS)) for minute in (2, 4, 8, 7)]
+        state = await answering(home).strategy_state(ME, request.Addressed(id=strategy.id))
 
-        missed = told[0].decision
+        missed, next_one = told[0].decision, iso_seconds(START_MS + 8 * MINUTE_MS)
         assert missed.startswith("skipped: 3 occasions from ")
-        assert [each.decision for each in told] == [missed, missed, "hold"]
+        nothing = f"nothing: it is asked at occasions alone (every 2 min); the next one is at {next_one}"
+        assert [each.decision for each in told] == [missed, missed, "hold", nothing]
+        assert state.next_occasion == iso_millis(START_MS + 10 * MINUTE_MS)
         assert parse_iso(told[1].at) == START_MS + 4 * MINUTE_MS
 
 

@@ -376,8 +376,8 @@ def test_a_deployment_under_the_kill_switch_says_that_nothing_is_entered(tmp_pat
 
 def test_a_tail_from_a_number_that_has_not_come_yet_says_so(tmp_path: Path) -> None:
     state = StrategyState(
-        id="strat_5e07c1d9", status="deployed", may_not_enter="", limits={}, exposure="0.00", evaluations=0,
-        held=0, holds=(), restarts=0,
+        id="strat_5e07c1d9", status="deployed", may_not_enter="", next_occasion=None, limits={}, exposure="0.00",
+        evaluations=0, held=0, holds=(), restarts=0,
         last_seq=24, symbols=(),
     )  # fmt: skip
     with control(tmp_path, {"strategy.state": lambda asked: state}) as served:

@@ -60,3 +60,15 @@ def test_what_would_change_nothing_is_told_as_a_hold() -> None:
     why = explained(bench, leaving)
 
     assert why.decision == "hold: what was wished for is so already, or on its way"
+
+
+def test_what_changed_nothing_is_told_from_the_record_with_what_was_wished() -> None:
+    leave = [lambda lot: Exit(position_id=lot.id)]
+    bench = opened(enter(), leave, leave)
+    for _ in range(2):
+        bench.close()
+
+    why = explained(bench, scripted(), kept=bench.journal.read("run", Evaluation)[-1])
+
+    assert why.decision == "hold: what was wished for is so already, or on its way"
+    assert [each["intent"] for each in why.intents] == ["exit"]

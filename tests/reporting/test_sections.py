@@ -150,5 +150,5 @@ def test_a_report_is_named_for_its_strategy_or_its_template() -> None:
     assert heading(make_result(config={"template_id": "tpl_grid"})) == "tpl_grid"
     assert heading(make_result(config={})) == "Backtest"
     assert subtitle(make_result(config={"timeframe": "1m"}), [OTHER, SYMBOL]) == (
-        f"{SYMBOL}, {OTHER} · 1,440 candles of 1m · 2023-11-15T00:00:00Z to 2023-11-16T00:00:00Z"
+        f"{SYMBOL}, {OTHER} · 1m, 1,440 candles played · 2023-11-15T00:00:00Z to 2023-11-16T00:00:00Z"
     )
