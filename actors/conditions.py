@@ -110,6 +110,12 @@ class Conditions:
         if holding is not None and holding.calm_s is None:
             holding.calm_s = self.world.clock.monotonic_s()
 
+    def lift(self, condition: Condition) -> None:
+        """Note that a condition is over because a person ended it: it leaves at once."""
+        self.leave(condition)
+        if condition in self._holding:
+            self._end(condition)
+
     def note(self, condition: Condition, detail: str) -> None:
         """Note a condition that was over when it was seen; it shows for as long as any other does after its end."""
         self.enter(condition, detail)
@@ -120,11 +126,15 @@ class Conditions:
         now_s = self.world.clock.monotonic_s()
         for condition, holding in list(self._holding.items()):
             if holding.calm_s is not None and now_s - holding.calm_s >= CALM_S:
-                del self._holding[condition]
-                lasted_s = round(holding.calm_s - holding.since_s, 3)
-                get_log().info("condition.left", condition=condition.value, lasted_s=lasted_s)
-                self._record(condition, "left", holding.detail, lasted_s=lasted_s)
-                self.on_change()
+                self._end(condition)
+
+    def _end(self, condition: Condition) -> None:
+        holding = self._holding.pop(condition)
+        assert holding.calm_s is not None, "it ends when it does not hold"
+        lasted_s = round(holding.calm_s - holding.since_s, 3)
+        get_log().info("condition.left", condition=condition.value, lasted_s=lasted_s)
+        self._record(condition, "left", holding.detail, lasted_s=lasted_s)
+        self.on_change()
 
     def holds(self, condition: Condition) -> bool:
         """Tell whether a condition holds."""

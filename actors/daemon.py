@@ -231,7 +231,7 @@ class Daemon:
             employed=roster.employed,
             configured=self.config.risk.caps(),
             kill_file=self.config.daemon.state_dir / KILL_FILE,
-            hindered=lambda: self.conditions.blocking,
+            conditions=self.conditions,
         )
         self.conditions.on_change = self.portfolio.heed
         self.consultant = consultant_of(self)

@@ -20,6 +20,7 @@ from pipaid.engine.effects import Effects, encode
 from pipaid.engine.loosening import loosened
 from pipaid.engine.session import Session
 from pipaid.errors import InvalidState, PipaidError, Unavailable
+from pipaid.model.condition import Condition
 from pipaid.model.event import KillSwitched, notice
 from pipaid.model.ident import random_id
 from pipaid.model.moment import iso_millis
@@ -73,6 +74,23 @@ class Stoppable(Protocol):
         ...
 
 
+class Watched(Protocol):
+    """The conditions as the portfolio sees them."""
+
+    @property
+    def blocking(self) -> str:
+        """Return why nothing may be entered, or nothing."""
+        ...
+
+    def enter(self, condition: Condition, detail: str) -> None:
+        """Note that a condition holds."""
+        ...
+
+    def lift(self, condition: Condition) -> None:
+        """Note that a condition is over for good."""
+        ...
+
+
 class SavedCaps(msgspec.Struct, frozen=True, kw_only=True):
     """Account caps set at run time: what was changed against the configuration, in the words of `risk set`."""
 
@@ -83,8 +101,8 @@ class SavedCaps(msgspec.Struct, frozen=True, kw_only=True):
 class Portfolio:
     """Keep the books' caps and the kill switch.
 
-    Stopping comes first and is journalled second; all else is durable first. `hindered` says why else nothing may be
-    entered: a condition that holds at the moment.
+    Stopping comes first and is journalled second; all else is durable first. `conditions` say why else nothing may be
+    entered, and are told of breakers that have closed.
     """
 
     world: World
@@ -93,13 +111,15 @@ class Portfolio:
     gateways: list[Stoppable]
     employed: Callable[[], Iterable[Employed]]
     configured: Caps
+    conditions: Watched
     kill: KillState = field(factory=KillState)
     kill_file: Path | None = None
     draining: str = ""
-    hindered: Callable[[], str] = field(default=lambda: "")
     changed: dict[str, Any] = field(factory=dict[str, Any])
     lost: str = ""
     _unsaved: bool = False
+    # When the breakers closed of which the log tells already, by book.
+    _told: dict[str, str] = field(factory=dict[str, str])
     _changing: trio.Lock = field(factory=trio.Lock)
 
     async def load(self) -> None:
@@ -118,6 +138,8 @@ class Portfolio:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Say in the log when a book's breaker closes, until cancelled; the breaker itself needs nobody."""
+        kept = {book.name: (book.tripped, book.tripped_at_us) for book in self.books.values()}
+        self._tell_breakers()
         task_status.started()
         if self._unsaved:
             self._unsaved = False
@@ -126,20 +148,35 @@ class Portfolio:
         elif self.kill.is_active:
             # The life that threw it may have ended before everything was withdrawn.
             await self._withdraw(False)
-        told: set[str] = set()
-        kept = {book.name: book.tripped for book in self.books.values()}
         while True:
             await self.world.clock.sleep(WATCH_EVERY_S)
+            self._tell_breakers()
             for book in self.books.values():
-                if book.tripped and book.tripped not in told:
-                    told.add(book.tripped)
-                    log.error("portfolio.tripped", book=book.name, reason=book.tripped)
-                if book.tripped != kept[book.name]:
-                    # It may have closed without a trade that tells of it: because there is less capital now.
-                    record, tripped = Record("book", book.name, Kind.PUT, encode(book.memory())), book.tripped
+                tripped = book.tripped, book.tripped_at_us
+                if tripped != kept[book.name]:
+                    # No trade tells when it closed, nor that it did because there is less capital now.
+                    record = Record("book", book.name, Kind.PUT, encode(book.memory()))
                     with suppress(Unavailable):
                         await self.writer.commit(Batch(records=[record]))
                         kept[book.name] = tripped
+
+    def _tell_breakers(self) -> None:
+        """Say which breakers have closed: once in the log, and in a condition until a person opens them."""
+        closed = {book.name: (self._closed_at(book), book.tripped) for book in self.books.values() if book.tripped}
+        for name, (at, reason) in closed.items():
+            if self._told.get(name) != at:
+                log.error("portfolio.tripped", book=name, reason=reason, at=at)
+        self._told = {name: at for name, (at, _) in closed.items()}
+        if closed:
+            found = (f"{name}, since {at}: {reason}" for name, (at, reason) in closed.items())
+            self.conditions.enter(Condition.DRAWDOWN, "; ".join(found))
+        else:
+            self.conditions.lift(Condition.DRAWDOWN)
+
+    def _closed_at(self, book: Book) -> str:
+        """Say when a breaker closed, which is when it was first seen closed."""
+        book.tripped_at_us = book.tripped_at_us or self.world.clock.now_us()
+        return _iso(book.tripped_at_us)
 
     async def activate(self, reason: str, *, by: str, close_positions: bool) -> KillState:
         """Stop all entries now, everywhere, and take back what rests at the desks; make it durable meanwhile.
@@ -254,6 +291,7 @@ class Portfolio:
         self.kill = KillState()
         for book in self.books.values():
             book.release()
+        self._tell_breakers()
         self._apply()
         log.warning("kill.deactivated", by=by)
         with trio.move_on_after(WITHDRAW_DEADLINE_S):
@@ -277,7 +315,7 @@ class Portfolio:
                 scope="account",
                 limit=plain(self._caps().drawdown_pct_max or ZERO),
                 value=book.tripped,
-                tripped_at=iso_millis(self.kill.activated_at_us // 1000),
+                tripped_at=self._closed_at(book),
                 release="pipaid kill deactivate",
             )
             for book in self.books.values()
@@ -339,7 +377,7 @@ class Portfolio:
         caps = self._caps()
         for book in self.books.values():
             book.caps = caps
-            book.blocked = reason or self.draining or self.hindered()
+            book.blocked = reason or self.draining or self.conditions.blocking
         for gateway in self.gateways:
             gateway.stopped = reason
 
@@ -359,7 +397,7 @@ class Portfolio:
         switched = KillSwitched(
             is_active=kill.is_active,
             reason=reason,
-            activated_at=iso_millis(kill.activated_at_us // 1000) if kill.is_active else None,
+            activated_at=_iso(kill.activated_at_us) if kill.is_active else None,
         )
         await self.writer.commit(Batch(records=records, events=[notice(None, switched, entry.at_us // 1000)]))
 
@@ -413,6 +451,10 @@ def _words(caps: Caps) -> dict[str, Any]:
         values.update(rate_limit_enabled=True, rate_limit_max_trades=caps.rate_limit_max_trades)
         values["rate_limit_window_hours"] = plain(caps.rate_limit_window_hours)
     return values
+
+
+def _iso(at_us: int) -> str:
+    return iso_millis(at_us // 1000)
 
 
 def _decimal(value: object) -> Decimal | None:

@@ -122,6 +122,7 @@ class BookMemory(msgspec.Struct, frozen=True, kw_only=True):
     pnl: Decimal = ZERO
     peak: Decimal = ZERO
     tripped: str = ""
+    tripped_at_us: int = 0
 
 
 @define
@@ -161,7 +162,8 @@ class Book:
 
     `blocked` is the reason why no strategy of the account may enter (the kill switch), or empty; `tripped` says why
     the breaker closed by itself: realised losses since the last peak reached `drawdown_pct_max` of `capital`, which is
-    what the account's running strategies were given. A book with a `name` has its memory journalled under it.
+    what the account's running strategies were given. Whoever sees it first notes when that was. A book with a
+    `name` has its memory journalled under it.
 
     What a strategy contributes is replaced as a whole, never added to, so that a session rebuilt from the journal takes
     the place of the one that crashed, with whatever that one had decided in vain. `refusals` counts the entries
@@ -173,6 +175,7 @@ class Book:
     name: str = ""
     blocked: str = ""
     tripped: str = ""
+    tripped_at_us: int = 0
     capital: Decimal = ZERO
     pnl: Decimal = ZERO
     peak: Decimal = ZERO
@@ -268,16 +271,17 @@ class Book:
 
     def release(self) -> None:
         """Open the breaker again; the fall is counted anew from here."""
-        self.tripped = ""
+        self.tripped, self.tripped_at_us = "", 0
         self.peak = self.pnl
 
     def memory(self) -> BookMemory:
         """Return what is to be journalled."""
-        return BookMemory(pnl=self.pnl, peak=self.peak, tripped=self.tripped)
+        return BookMemory(pnl=self.pnl, peak=self.peak, tripped=self.tripped, tripped_at_us=self.tripped_at_us)
 
     def recall(self, memory: BookMemory) -> None:
         """Take up what was journalled before a restart."""
-        self.pnl, self.peak, self.tripped = memory.pnl, memory.peak, memory.tripped
+        self.pnl, self.peak = memory.pnl, memory.peak
+        self.tripped, self.tripped_at_us = memory.tripped, memory.tripped_at_us
 
     def watch_fall(self) -> None:
         """Close the breaker if the losses since the last peak are too much for the capital there is."""

@@ -22,6 +22,7 @@ class Condition(StrEnum):
     SUSPENDED = "suspended"
     STALLED = "stalled"
     HTTP = "http"
+    DRAWDOWN = "drawdown"
 
 
 class Meaning(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,13 @@ MEANINGS: Final[Mapping[Condition, Meaning]] = MappingProxyType(
         Condition.HTTP: Meaning(
             means="the process of the HTTP API ended: it is started again and again, trading and all else go on",
             remedy='do what the detail says; to serve no HTTP, write in [http]: mode = "off"',
+        ),
+        # Of two accounts one may go on, so this is no reason to block both: the book itself refuses.
+        Condition.DRAWDOWN: Meaning(
+            means="an account has lost too large a share of its capital: nothing is entered on it, over restarts too, "
+            "until a person allows it; exits go on",
+            remedy="see what lost it with `pipaid list`; `pipaid kill deactivate` allows entries again and counts "
+            "losses anew",
         ),
     }
 )

@@ -200,7 +200,7 @@ class Home:
             employed=self.roster.employed,
             configured=Caps(),
             kill_file=self.kill_file,
-            hindered=lambda: self.conditions.blocking,
+            conditions=self.conditions,
         )
         self.conditions.on_change = self.portfolio.heed
         self.checks = Checks(self.roster.catalogue.get, lambda: self.feed.instruments, guard)

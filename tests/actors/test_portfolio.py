@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.portfolio import Portfolio, SavedCaps
 from pipaid.engine.book import BookMemory, Caps
 from pipaid.errors import InvalidState, Unavailable
+from pipaid.model.moment import iso_millis
 from pipaid.model.position import Position
 from pipaid.model.strategy import Status
 from tests.actors.homes import ACCOUNT, Home, at_home
@@ -243,6 +244,48 @@ async def test_a_breaker_closes_stays_closed_over_a_restart_and_needs_a_person(
 
     async with at_home(tmp_path, ENTERING) as home:
         assert home.books[True].tripped == ""
+
+
+async def test_a_breaker_shows_as_a_condition_with_its_moment_from_one_life_to_the_next_until_it_is_opened(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=plan([enter(stop_price=Decimal(95))]))) as home:
+        await home.nursery.start(home.portfolio.run)
+        home.portfolio.reconfigure(Caps(drawdown_pct_max=Decimal("0.01")))
+        await home.deploy()
+        await home.close()
+        await home.trade("100")
+        await trio.sleep(60)
+        assert home.conditions.current() == ()
+        before = iso_millis(home.world.clock.now_us() // 1000)
+        await home.trade("80")
+        await trio.sleep(1)
+
+        (latch,) = home.portfolio.risk().latches
+        after = iso_millis(home.world.clock.now_us() // 1000)
+        (shown,) = home.conditions.current()
+        assert before <= latch.tripped_at < after
+        assert (shown.condition, shown.blocks_entries) == ("drawdown", False)
+        assert shown.detail == f"paper, since {latch.tripped_at}: {home.books[True].tripped}"
+        assert "pipaid kill deactivate" in shown.remedy
+        # The other account goes on.
+        assert home.books[False].blocked == ""
+
+    await trio.sleep(3_600)
+    async with at_home(tmp_path, ENTERING) as home:
+        await home.nursery.start(home.portfolio.run)
+        assert home.conditions.current()[0].detail == shown.detail
+        assert [each.tripped_at for each in home.portfolio.risk().latches] == [latch.tripped_at]
+        await home.portfolio.deactivate(by="somebody")
+        assert home.conditions.current() == ()
+        assert home.portfolio.risk().latches == ()
+        await home.settle()
+        turns = [(turn.condition, turn.turn) for turn in await home.conditions.turns(10)]
+        assert turns == [("drawdown", "left"), ("drawdown", "entered")] * 2
+
+    async with at_home(tmp_path, ENTERING) as home:
+        await home.nursery.start(home.portfolio.run)
+        assert home.conditions.current() == ()
 
 
 async def test_a_breaker_that_less_capital_closes_is_journalled_and_lets_nothing_through(
