@@ -490,4 +490,6 @@ def _decoded(rows: Iterable[Row], kind: type[T]) -> list[T]:
 
 
 def _text(value: Any) -> str | None:
+    if isinstance(value, dict | list | tuple):
+        return msgspec.json.encode(value).decode()
     return None if value is None else str(value)

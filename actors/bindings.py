@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from attrs import define
+from msgspec import UNSET
 
 from actors.actor import Asker, Employed
 from pipaid.engine.announcing import created, rebound
@@ -29,7 +30,7 @@ from pipaid.engine.following import (
 from pipaid.errors import InvalidState, NotFound
 from pipaid.model.binding import BindingList, BindingObject, StrategyBind, StrategyUnbind, Unbound
 from pipaid.model.event import EventDraft
-from pipaid.model.money import quote_text
+from pipaid.model.money import ONE, quote_text
 from pipaid.model.record import Batch, Kind
 from pipaid.model.reply import binding_summary
 from pipaid.model.request import Addressed
@@ -118,6 +119,14 @@ class Leading(Protocol):
         ...
 
 
+class _Wanted(NamedTuple):
+    """What a binding to an account is to be."""
+
+    account: str
+    enabled: bool
+    share: Decimal
+
+
 @define(eq=False)
 class Bindings:
     """Bind strategies to the accounts of their organisation, which are each other's `neighbours`."""
@@ -139,13 +148,20 @@ class Bindings:
             raise NotFound(f"there is no account {account!r:.60} in the organisation of {whose}, to which it belongs")
         with self.families.alone(leader, Action.BIND), self.roster.transition(leader, Action.BIND):
             found = next((each for each in leader.bindings if each.account == account), None)
+            wanted = _wanted(found, asked)
             if account == leader.strategy.account:
-                await self._bind_own(leader, found, asked)
+                await self._bind_own(leader, found, wanted)
             elif found is None:
-                await self._bind(leader, asked)
+                await self._bind(leader, wanted)
             else:
-                await self._rebind(leader, found, asked)
-        return self._shown(leader, account)
+                await self._rebind(leader, found, wanted)
+        shown, own = self._shown(leader, account), leader.strategy.account
+        if found is not None or leader.trades:
+            return shown
+        elsewhere = (
+            f"{leader.strategy.id} does not trade on its own account, {own}: bind it to that one as well for both"
+        )
+        return msgspec.structs.replace(shown, notes=(elsewhere,))
 
     async def strategy_unbind(self, caller: Asker, asked: StrategyUnbind) -> Unbound:
         """Have a strategy trade on an account no more: its orders there are ended, and who follows it there is gone."""
@@ -169,14 +185,14 @@ class Bindings:
         leader = self.roster.member(caller.account, asked.id)
         return BindingList(data=tuple(self._shown(leader, each.account) for each in leader.bindings))
 
-    async def _bind_own(self, leader: Membership, found: Binding | None, asked: StrategyBind) -> None:
+    async def _bind_own(self, leader: Membership, found: Binding | None, wanted: _Wanted) -> None:
         """Bind a strategy to its own account, which makes a difference where it is bound to others."""
         binding = Binding(
-            account=asked.account_id,
+            account=wanted.account,
             strategy_id=leader.strategy.id,
             bound_at_us=self.clock.now_us() if found is None else found.bound_at_us,
-            enabled=asked.enabled,
-            capital_share=asked.capital_share,
+            enabled=wanted.enabled,
+            capital_share=wanted.share,
         )
         if binding == found:
             return
@@ -194,20 +210,20 @@ class Bindings:
         await self.single.commit(batch)
         leader.bindings = after
 
-    async def _bind(self, leader: Membership, asked: StrategyBind) -> None:
+    async def _bind(self, leader: Membership, wanted: _Wanted) -> None:
         """Bind a strategy to another account: who follows it there runs at once if it does, all in one batch."""
         if len(leader.bindings) >= BINDINGS_MAX:
             raise InvalidState(f"it is bound to {BINDINGS_MAX} accounts already, which is the most")
         before = leader.strategy
-        definition = follower_definition(before.definition, asked.capital_share)
-        with self.single.drafted(asked.account_id, definition) as (draft, claim):
+        definition = follower_definition(before.definition, wanted.share)
+        with self.single.drafted(wanted.account, definition) as (draft, claim):
             follower = msgspec.structs.replace(draft, follows=before.id, user=before.user)
             binding = Binding(
-                account=asked.account_id,
+                account=wanted.account,
                 strategy_id=follower.id,
                 bound_at_us=follower.created_at_us,
-                enabled=asked.enabled,
-                capital_share=asked.capital_share,
+                enabled=wanted.enabled,
+                capital_share=wanted.share,
             )
             after = with_binding(leader.bindings, binding)
             _check_own_trading(leader, after)
@@ -221,13 +237,13 @@ class Bindings:
         if follower.status is Status.DEPLOYED:
             await self.roster.reload(member)
 
-    async def _rebind(self, leader: Membership, found: Binding, asked: StrategyBind) -> None:
+    async def _rebind(self, leader: Membership, found: Binding, wanted: _Wanted) -> None:
         """Change a binding: what is not enabled is paused, and what is trades if its leader does.
 
         It counts as enabled once it is sure that who follows may run.
         """
         follower = self.roster.members[found.strategy_id]
-        binding = msgspec.structs.replace(found, enabled=asked.enabled, capital_share=asked.capital_share)
+        binding = msgspec.structs.replace(found, enabled=wanted.enabled, capital_share=wanted.share)
         shared = binding.capital_share != found.capital_share
         if follower.strategy.status is Status.STOPPED:
             raise InvalidState(f"{found.strategy_id}, which followed it there, was stopped for good: unbind it first")
@@ -280,6 +296,13 @@ class Bindings:
             total_trades=tally.trades,
             error=None if strategy.fault is None else strategy.fault.code,
         )
+
+
+def _wanted(found: Binding | None, asked: StrategyBind) -> _Wanted:
+    """Return what a binding is to be: what is said, else what it is, else all of the capital and enabled."""
+    enabled = asked.enabled if asked.enabled is not UNSET else found is None or found.enabled
+    share = asked.capital_share if asked.capital_share is not UNSET else ONE if found is None else found.capital_share
+    return _Wanted(asked.account_id, enabled, share)
 
 
 def _binding_to(leader: Membership, account: str) -> Binding:

@@ -257,9 +257,8 @@ def _done(past: Past, kept: Evaluation) -> str:
     done += [Refused(no["rule"], no["limit"], no["value"]).told for no in past.refusals()]
     if kept.status in (RunStatus.FAILED, RunStatus.RUNNING) or (kept.status is RunStatus.SKIPPED and not done):
         done.append(f"{kept.status}: {kept.detail}" if kept.detail else kept.status.value)
-    if not done and kept.status is RunStatus.HOLD and kept.detail == SO_ALREADY:
-        done.append(f"hold: {SO_ALREADY}")
-    return "; ".join(done) or ("a change to working orders" if kept.status is RunStatus.COMPLETED else "hold")
+    held = f"hold: {kept.detail}" if kept.detail else "hold"
+    return "; ".join(done) or ("a change to working orders" if kept.status is RunStatus.COMPLETED else held)
 
 
 def _imagined(trace: Trace, past: Past) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from pipaid.model.money import ONE
 from pipaid.model.reply import BindingSummary, Reply
 from pipaid.model.request import ID_MAX, Id, Request, Share
 
@@ -14,12 +13,12 @@ AccountId = Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="an
 
 
 class StrategyBind(Request, frozen=True, kw_only=True):
-    """An account that a strategy is to trade on as well, with a share of its capital."""
+    """An account that a strategy is to trade on, with a share of its capital; what is left out stays as it is."""
 
     id: Id
     account_id: AccountId
-    enabled: bool = True
-    capital_share: Share = ONE
+    enabled: bool | UnsetType = UNSET
+    capital_share: Share | UnsetType = UNSET
     example: ClassVar[dict[str, object]] = {"enabled": True, "capital_share": "0.5"}
 
 
@@ -31,7 +30,10 @@ class StrategyUnbind(Request, frozen=True, kw_only=True):
 
 
 class BindingObject(BindingSummary, Reply, frozen=True, kw_only=True):
-    """An account that a strategy is bound to, and how the strategy stands that trades there for it."""
+    """An account that a strategy is bound to, and how the strategy stands that trades there for it.
+
+    `notes`, where it is bound, say what that changes elsewhere.
+    """
 
     status: str
     dry_run: bool | None
@@ -40,6 +42,7 @@ class BindingObject(BindingSummary, Reply, frozen=True, kw_only=True):
     total_pnl: str
     total_trades: int
     error: str | None
+    notes: tuple[str, ...] | UnsetType = UNSET
 
 
 class BindingList(Reply, frozen=True, kw_only=True):

@@ -46,9 +46,12 @@ def parse_request(request: type[Request], args: object, *, as_text: bool = False
     fields = _fields(request)
     mistakes: _Mistakes = []
     values: dict[str, Any] = {}
+    said: dict[str, str] = {}
     for alias, name in request.aliases.items():
         if alias in sent:
             value = sent[alias]
+            if name not in sent:
+                said[name] = alias
             sent = {key: each for key, each in sent.items() if key != alias}
             if sent.setdefault(name, value) != value:
                 mistakes.append((alias, f"is another name of {name}; both were given, with different values"))
@@ -57,7 +60,7 @@ def parse_request(request: type[Request], args: object, *, as_text: bool = False
             try:
                 values[about.name] = _value(about, sent[name], as_text=as_text)
             except ValueError as wrong:
-                mistakes.append((name, str(wrong)))
+                mistakes.append((said.get(name, name), str(wrong)))
         elif about.required:
             mistakes.append((name, f"{REQUIRED}: {about.allowed}"))
     for name in sent:

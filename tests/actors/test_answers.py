@@ -153,6 +153,7 @@ async def test_the_state_of_a_halted_strategy_is_shown_like_any_other(
         after = await answers.strategy_state(ME, asked)
 
         assert (before.status, after.status) == ("deployed", "error")
+        assert before.limits["pauses"] == "[]", "what is made of several is JSON, like all that is told"
         assert [len(symbol.positions) for symbol in after.symbols] == [1, 0]
         assert after.may_not_enter == "error"
         assert (await answers.strategy_get(ME, asked)).stats.open_positions == 1

@@ -351,7 +351,7 @@ async def test_a_binding_that_is_not_enabled_rests(tmp_path: Path, autojump_cloc
         await bind(home, leader, OTHER, enabled=False)
         await deploy(home, leader)
         assert statuses(home, leader) == ["deployed", "draft"]
-        await bind(home, leader, OTHER)
+        await bind(home, leader, OTHER, enabled=True)
         assert statuses(home, leader) == ["deployed", "deployed"]
         with pytest.raises(InvalidState, match="pause that first"):
             await bind(home, leader, OTHER, capital_share=Decimal("0.5"))
@@ -359,7 +359,7 @@ async def test_a_binding_that_is_not_enabled_rests(tmp_path: Path, autojump_cloc
         assert statuses(home, leader) == ["deployed", "paused"]
         with pytest.raises(InvalidState, match="not enabled"):
             await deploy(home, follower_of(home, leader))
-        await bind(home, leader, OTHER, capital_share=Decimal("0.5"))
+        await bind(home, leader, OTHER, enabled=True)
         run = home.member(follower_of(home, leader)).strategy.run
         assert run is not None
         assert run.capital == home.member(leader).strategy.definition.capital / 2

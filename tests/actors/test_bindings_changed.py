@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec import UNSET
 from trio.testing import MockClock
 
 from pipaid.errors import InsufficientPermission, InvalidState, Unavailable
@@ -30,7 +31,7 @@ async def test_a_binding_whose_follower_may_not_run_is_not_enabled(tmp_path: Pat
 
         home.lifecycle.permit = permit
         with pytest.raises(InsufficientPermission, match=OTHER):
-            await bind(home, leader, OTHER)
+            await bind(home, leader, OTHER, enabled=True)
         (kept,) = [each for each in home.stored("binding", Binding) if each.account == OTHER]
         assert not kept.enabled
         assert kept in home.member(leader).bindings
@@ -70,6 +71,39 @@ async def test_the_share_of_the_own_account_stays_while_it_trades_with_it(
         run = home.member(leader).strategy.run
         assert run is not None
         assert run.capital == home.member(leader).strategy.definition.capital / 2
+
+
+async def test_whoever_binds_a_strategy_away_from_its_own_account_is_told_so(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = (await home.draft()).id
+
+        away, both, again = [await bind(home, leader, account) for account in (OTHER, ACCOUNT, OTHER)]
+
+        assert away.notes == (
+            f"{leader} does not trade on its own account, {ACCOUNT}: bind it to that one as well for both",
+        )
+        assert (both.notes, again.notes) == (UNSET, UNSET)
+
+
+async def test_a_binding_keeps_its_share_unless_another_is_given(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with at_home(tmp_path, scripted()) as home:
+        leader = await a_family(home, ACCOUNT)
+        for account, share in ((OTHER, "0.5"), (ACCOUNT, "0.25")):
+            assert (await bind(home, leader, account, capital_share=Decimal(share))).capital_share == share
+        await deploy(home, leader)
+        for enabled in (False, True):
+            for account, share in ((OTHER, "0.5"), (ACCOUNT, "0.25")):
+                on = enabled or account == ACCOUNT
+                kept = await bind(home, leader, account, enabled=on)
+                assert (kept.enabled, kept.capital_share) == (on, share)
+        run = home.member(follower_of(home, leader)).strategy.run
+        assert run is not None
+        assert run.capital == home.member(leader).strategy.definition.capital / 2
+        await bind(home, leader, OTHER, enabled=False)
+        resting = await bind(home, leader, OTHER, capital_share=Decimal("0.75"))
+        assert (resting.enabled, resting.capital_share, resting.status) == (False, "0.75", "paused")
 
 
 async def test_who_was_paused_by_itself_stays_so_whatever_becomes_of_its_share(

@@ -141,6 +141,7 @@ async def test_what_looks_after_a_lot_while_it_is_paused_is_told_with_that(
         ({"status": RunStatus.FAILED, "detail": "ValueError: not today"}, "failed: ValueError: not today"),
         ({"status": RunStatus.RUNNING}, "running"),
         ({"status": RunStatus.HOLD, "cause": Cause.TRIGGER}, "hold"),
+        ({"status": RunStatus.HOLD, "cause": Cause.CANDLE, "detail": "it is long already"}, "hold: it is long already"),
         ({"status": RunStatus.COMPLETED}, "a change to working orders"),
     ],
 )

@@ -262,6 +262,11 @@ def test_a_listing_takes_its_filters() -> None:
     assert list(mistakes_in("strategy.list", {"status": "running"})) == ["status"]
 
 
+def test_a_bad_value_is_refused_by_the_name_that_was_sent() -> None:
+    assert list(mistakes_in("strategy.runs", {"id": "s", "from": "x", "end": "y"})) == ["from", "end"]
+    assert list(mistakes_in("strategy.runs", {"id": "s", "from": "x", "start": "x"})) == ["start"]
+
+
 @pytest.mark.parametrize("since", [0, 17, {"strat_00000001": 4}])
 def test_a_tail_starts_at_a_number_or_at_one_for_each_strategy(since: object) -> None:
     request = decode_request(OPERATIONS["events.tail"], {"since_seq": since})

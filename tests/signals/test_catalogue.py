@@ -68,7 +68,8 @@ def test_older_names_of_params_are_understood() -> None:
     assert checked(find("rsi_oversold"), {"lookback": 8})["window"] == 8
     values = checked(find("sma_cross_up"), {"short_period": 5, "long_period": 9})
     assert values == {"window_fast": 5, "window_slow": 9}
-    assert "is another name of window, which is given as well" in refusal("rsi_oversold", {"window": 7, "period": 8})
+    for params in ({"window": 7, "period": 8}, {"period": 8, "window": 7}):
+        assert "period is another name of window, which is given as well" in refusal("rsi_oversold", params)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def checked(signal: Signal, params: Mapping[str, Any]) -> dict[str, Value]:
     """Return a value for every param, as given or by default; refuse all that is wrong, each by name."""
     wrong: list[tuple[str, str]] = []
     given: dict[str, Any] = {}
-    for name, value in params.items():
+    for name, value in sorted(params.items(), key=lambda item: item[0] not in signal.knob):
         known = OLD_NAMES.get(name, name) if name not in signal.knob else name
         if known not in signal.knob:
             takes = f"it takes {', '.join(signal.knob)}" if signal.knobs else "it takes none"
