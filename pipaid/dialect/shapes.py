@@ -70,7 +70,7 @@ class Described(Request, frozen=True, kw_only=True):
     custom_prompt: Text | UnsetType = UNSET
     context_tfs: Annotated[tuple[Timeframe, ...], Meta(max_length=8, description="timeframes")] | UnsetType = UNSET
     trigger_type: Literal["candle_close", "interval"] | UnsetType = UNSET
-    interval_minutes: Minutes | UnsetType = UNSET
+    interval_minutes: Minutes | UnsetType | None = UNSET
     skip_hours: Hours | UnsetType = UNSET
     skip_hours_timezone: Word | UnsetType = UNSET
     strategy_params: Annotated[dict[str, Any], Meta(description="an object of the template's params")] | UnsetType = (

@@ -33,6 +33,8 @@ SCHEDULE_PARAMS: Final[Mapping[str, str]] = {
     "skip_hours": "skip_hours",
     "skip_hours_timezone": "skip_hours_timezone",
 }
+# What goes with one trigger alone.
+_OF_TRIGGER: Final[Mapping[str, str]] = {"interval_minutes": "interval", "cron": "cron"}
 # A body with one of these is of the second form.
 _MARKS: Final = ("strategy_type", "execution_mode", "primary_tf")
 _RULE_FIELDS: Final = frozenset({"name", "asset", "leverage", *RULE_PARAMS})
@@ -81,7 +83,7 @@ def changes_of(before: StrategyDefinition, asked: UpdateAsked, instruments: Mapp
         changes["timeframe"] = _primary(given["primary_tf"], mistakes)
     params = {**given.get(MORE_PARAMS, {}), **{name: _plain(given[name]) for name in own if name in given}}
     if scheduled := _schedule(given):
-        params[SCHEDULE] = {**_group(before.params), **_group(params), **scheduled}
+        params[SCHEDULE] = _rescheduled({**_group(before.params), **_group(params)}, scheduled)
     if params:
         changes["params"] = {**before.params, **params}
     if before.template_id == RULES and ("entry" in params or "exit" in params):
@@ -140,7 +142,7 @@ def _analyst(given: Mapping[str, Any]) -> StrategyDefinition:
     capital = given.get("capital", _balance(given.get("execution_config", {}), mistakes))
     params = {**given.get(MORE_PARAMS, {}), **{name: _plain(given[name]) for name in ANALYST_PARAMS if name in given}}
     if scheduled := _schedule(given):
-        params[SCHEDULE] = {**_group(params), **scheduled}
+        params[SCHEDULE] = _rescheduled(_group(params), scheduled)
     if mistakes:
         raise invalid(mistakes)
     return StrategyDefinition(
@@ -157,6 +159,17 @@ def _analyst(given: Mapping[str, Any]) -> StrategyDefinition:
 def _schedule(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a body says of when a strategy is asked, as templates take it."""
     return {ours: _plain(given[theirs]) for theirs, ours in SCHEDULE_PARAMS.items() if theirs in given}
+
+
+def _rescheduled(before: Mapping[str, Any], scheduled: Mapping[str, Any]) -> dict[str, Any]:
+    """Return when a strategy is asked from now on: what went with another trigger goes; null is none."""
+    trigger = scheduled.get("trigger")
+    kept = (
+        before
+        if trigger is None
+        else {name: value for name, value in before.items() if _OF_TRIGGER.get(name, trigger) == trigger}
+    )
+    return {name: value for name, value in {**kept, **scheduled}.items() if value is not None}
 
 
 def _group(params: Mapping[str, Any]) -> Mapping[str, Any]:

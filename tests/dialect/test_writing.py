@@ -140,6 +140,18 @@ def test_when_it_is_asked_is_said_under_one_param() -> None:
     assert changed(before, interval_minutes=45)["params"] == {
         **before.params, "schedule": {**before.params["schedule"], "interval_minutes": 45},
     }  # fmt: skip
+    # With another trigger, what went with the one before is gone; what is shown may be sent back, null and all.
+    for told in ({}, {"interval_minutes": None}):
+        assert changed(before, trigger_type="candle_close", **told)["params"]["schedule"] == {
+            "trigger": "candle_close", "skip_hours": [22, 23], "skip_hours_timezone": "Europe/Rome",
+        }  # fmt: skip
+    nightly = defined({**ANALYST, "strategy_params": {"schedule": {"trigger": "cron", "cron": "0 3 * * *"}}})
+    assert changed(nightly, trigger_type="interval", interval_minutes=5)["params"]["schedule"] == {
+        "trigger": "interval", "interval_minutes": 5,
+    }  # fmt: skip
+    assert changed(nightly, skip_hours=[1])["params"]["schedule"] == {
+        "trigger": "cron", "cron": "0 3 * * *", "skip_hours": [1],
+    }  # fmt: skip
     # It is the same for any template.
     grid = make_definition(template_id="tpl_grid")
     assert changed(grid, skip_hours=[3])["params"] == {**grid.params, "schedule": {"skip_hours": [3]}}
