@@ -117,6 +117,15 @@ def test_a_level_that_makes_no_sense_refuses_the_whole_answer(said: dict[str, An
     assert (bench.placed, last(bench)) == ([], ("failed", why))
 
 
+@pytest.mark.parametrize("stop", [99, 98])
+def test_a_stop_at_either_bound_is_one(stop: int) -> None:
+    bench = asked(stop_distance_min="0.01", stop_distance_max="0.02")
+
+    bench.answer(decision("BUY", stop=stop))
+
+    assert [order.stop_price for order in bench.placed] == [stop]
+
+
 def test_what_is_held_already_is_not_entered_again() -> None:
     bench = held()
 

@@ -363,6 +363,26 @@ def test_a_trigger_of_a_larger_candle_opens_one_position_while_that_candle_is_th
     assert [fill.time_ms // HOUR_MS for fill in result.fills] == [18]
 
 
+def test_a_trigger_whose_position_is_closed_again_opens_no_other() -> None:
+    raw = {**rules(execution={"max_hold_bars": 1}), "entry": [{**TURN, "timeframe": "4h"}, RISES]}
+    closes = [100, 99, 98, 97, 97, 98, 99, 100, 101, 102, 103, 104]
+
+    result = played(raw, hours([*[100] * 8, *closes]))
+
+    assert [fill.side.value for fill in result.fills] == ["buy", "sell"]
+
+
+@pytest.mark.parametrize(("cooldown", "sides"), [(0, ["buy", "buy", "sell"]), (24, ["buy", "sell"])])
+def test_where_something_is_left_nothing_is_entered_if_there_is_a_pause_after_it(
+    cooldown: int, sides: list[str]
+) -> None:
+    raw = rules(execution={"max_hold_bars": 2, "cooldown_bars": cooldown})
+
+    result = played(raw, hours([100, 99, 100, 99, 100, 100]))
+
+    assert sorted(fill.side.value for fill in result.fills) == sides
+
+
 def test_positions_are_left_by_rule() -> None:
     raw = rules(exit=[FALLS])
 
