@@ -56,7 +56,7 @@ def decision_in_words(why: Why) -> str:
             for gate in refused
         )
         text = f"{text}; refused by {reasons}"
-    elif not why.intents:
+    elif why.decision == "hold" and not why.intents:
         text = f"{text}; the template wished nothing"
     return f"{text}; `pipaid run get {why.run_id}` shows the record" if why.run_id else text
 

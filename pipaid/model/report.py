@@ -57,7 +57,7 @@ class Why(Reply, frozen=True, kw_only=True):
 class TradeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures over closed trades and open positions, amounts in quote currency.
 
-    `profit_factor` is null where there are profits and no loss; `fills` counts those of its life, whatever the mode.
+    `profit_factor` is null where there are profits and no loss; `fees` and `funding` are those of closed trades.
     """
 
     total_trades: int

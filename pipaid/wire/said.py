@@ -107,7 +107,7 @@ def ended(text: str, stop: object, ends: Collection[str], tokens: tuple[int | No
         unknown = (Verdict.MALFORMED, f"it did not come to an end: {told(stop)!r}")
         verdict, error = _STOPS.get(stop, unknown) if isinstance(stop, str) else unknown
     elif not text.strip():
-        verdict, error = Verdict.MALFORMED, "it said nothing"
+        verdict, error = Verdict.MALFORMED, "it said nothing in the form that it was asked for"
     elif len(text) > ANSWER_MAX:
         verdict, error = Verdict.MALFORMED, f"it said more than {ANSWER_MAX} characters"
     tokens_in, tokens_out = tokens
