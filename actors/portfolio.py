@@ -154,7 +154,7 @@ class Portfolio:
             for book in self.books.values():
                 tripped = book.tripped, book.tripped_at_us
                 if tripped != kept[book.name]:
-                    # No trade tells when it closed, nor that it did because there is less capital now.
+                    # No trade tells when it closed, nor that it did because less is allowed now.
                     record = Record("book", book.name, Kind.PUT, encode(book.memory()))
                     with suppress(Unavailable):
                         await self.writer.commit(Batch(records=[record]))
@@ -281,7 +281,7 @@ class Portfolio:
             raise InvalidState(f"the file {self.kill_file} still stands and would throw it again; remove it first")
         before = self.kill
         opened = [
-            Record("book", book.name, Kind.PUT, encode(BookMemory(pnl=book.pnl, peak=book.pnl)))
+            Record("book", book.name, Kind.PUT, encode(BookMemory(pnl=book.pnl, peak=book.pnl, base=book.base)))
             for book in self.books.values()
         ]
         await self._save(KillState(), "deactivate", reason=before.reason, by=by, more=opened)
@@ -377,6 +377,7 @@ class Portfolio:
         caps = self._caps()
         for book in self.books.values():
             book.caps = caps
+            book.watch_fall()
             book.blocked = reason or self.draining or self.conditions.blocking
         for gateway in self.gateways:
             gateway.stopped = reason

@@ -292,8 +292,6 @@ class Roster:
         finally:
             member.transit = ""
             self._count_capital(member)
-            for book in (self.books(True), self.books(False)):
-                book.watch_fall()
 
     def enlist(self, strategy: Strategy) -> Member:
         """Add a strategy that has just become durable."""
@@ -352,12 +350,12 @@ class Roster:
         await actor.reload()
 
     def _count_capital(self, member: Member) -> None:
-        """Keep the capital of the books in step with who runs."""
+        """Keep the capital of the books in step with who may win or lose, which a paused one may as well."""
         run = member.strategy.run
-        running = member.actor is not None and member.strategy.status is Status.DEPLOYED and member.trades
+        trading = member.actor is not None and member.strategy.status in EMPLOYED and member.trades
         if member.counted is not None:
             self.books(member.counted[0]).capital -= member.counted[1]
-        member.counted = (run.dry_run, run.capital) if running and run is not None else None
+        member.counted = (run.dry_run, run.capital) if trading and run is not None else None
         if member.counted is not None:
             self.books(member.counted[0]).capital += member.counted[1]
 

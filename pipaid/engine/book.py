@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from attrs import define, field, frozen
 
-from pipaid.model.money import ZERO, plain
+from pipaid.model.money import ZERO, plain, quote_text
 from pipaid.model.position import Direction
 
 HOUR_MS: Final = 3_600_000
@@ -26,9 +26,10 @@ RATES_KEPT: Final = 100_000
 class Caps:
     """Limits of an account or of the whole daemon; nothing means no limit.
 
-    Notional in quote currency, rates per venue time, days in UTC, `drawdown_pct_max` a share of the capital deployed.
-    `rate_limit_max_trades` is how many positions may be opened on one symbol within the window; without
-    `hedging_allowed` no entry goes against what is open or working on its symbol; with `reduce_only` there is none.
+    Notional in quote currency, rates per venue time, days in UTC, `drawdown_pct_max` a share of the capital that was
+    deployed when it was lost. `rate_limit_max_trades` is how many positions may be opened on one symbol within the
+    window; without `hedging_allowed` no entry goes against what is open or working on its symbol; with `reduce_only`
+    there is none.
     `identical_orders_per_minute_max` bounds the entries of one strategy that ask for just the same.
     """
 
@@ -117,10 +118,12 @@ class Deeds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BookMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """What must outlive a restart and follows from nothing else: the account's profit, its peak and its breaker."""
+    """What must outlive a restart and follows from nothing else: the account's profit, its fall and its breaker."""
 
     pnl: Decimal = ZERO
     peak: Decimal = ZERO
+    fall: Decimal = ZERO
+    base: Decimal = ZERO
     tripped: str = ""
     tripped_at_us: int = 0
 
@@ -161,9 +164,10 @@ class Book:
     """The exposure of one account, kept in step by its sessions; caps over strategies are judged on it.
 
     `blocked` is the reason why no strategy of the account may enter (the kill switch), or empty; `tripped` says why
-    the breaker closed by itself: realised losses since the last peak reached `drawdown_pct_max` of `capital`, which is
-    what the account's running strategies were given. Whoever sees it first notes when that was. A book with a
-    `name` has its memory journalled under it.
+    the breaker closed by itself: the `fall`, which is what was realised in losses since the last peak, was over
+    `drawdown_pct_max` of `base`, which is what the `capital` was at the last profit or loss. `capital` is what those
+    strategies of the account were given that may still win or lose. Whoever sees a breaker closed first notes when that
+    was. A book with a `name` has its memory journalled under it.
 
     What a strategy contributes is replaced as a whole, never added to, so that a session rebuilt from the journal takes
     the place of the one that crashed, with whatever that one had decided in vain. `refusals` counts the entries
@@ -179,6 +183,8 @@ class Book:
     capital: Decimal = ZERO
     pnl: Decimal = ZERO
     peak: Decimal = ZERO
+    fall: Decimal = ZERO
+    base: Decimal = ZERO
     value: Decimal = ZERO
     positions: int = 0
     orders: int = 0
@@ -240,7 +246,7 @@ class Book:
             self.day, self.day_pnl, self.day_orders = new.day, ZERO, 0
         old = self.deeds.get(strategy_id)
         if old is not None and old.run_id == new.run_id:
-            self.pnl += new.pnl - old.pnl
+            self._earn(new.pnl - old.pnl)
         if old is not None and old.day == self.day:
             self.day_pnl -= old.day_pnl
             self.day_orders -= old.day_orders
@@ -272,20 +278,42 @@ class Book:
     def release(self) -> None:
         """Open the breaker again; the fall is counted anew from here."""
         self.tripped, self.tripped_at_us = "", 0
-        self.peak = self.pnl
+        self.peak, self.fall = self.pnl, ZERO
 
     def memory(self) -> BookMemory:
         """Return what is to be journalled."""
-        return BookMemory(pnl=self.pnl, peak=self.peak, tripped=self.tripped, tripped_at_us=self.tripped_at_us)
+        return BookMemory(
+            pnl=self.pnl,
+            peak=self.peak,
+            fall=self.fall,
+            base=self.base,
+            tripped=self.tripped,
+            tripped_at_us=self.tripped_at_us,
+        )
 
     def recall(self, memory: BookMemory) -> None:
         """Take up what was journalled before a restart."""
-        self.pnl, self.peak = memory.pnl, memory.peak
+        self.pnl, self.peak, self.base = memory.pnl, memory.peak, memory.base
+        # Without a base, nobody has noted yet of how much it was lost.
+        self.fall = memory.fall if memory.base else memory.peak - memory.pnl
         self.tripped, self.tripped_at_us = memory.tripped, memory.tripped_at_us
 
     def watch_fall(self) -> None:
-        """Close the breaker if the losses since the last peak are too much for the capital there is."""
-        self.peak = max(self.peak, self.pnl)
-        limit, fall = self.caps.drawdown_pct_max, self.peak - self.pnl
-        if limit is not None and self.capital > ZERO and fall > limit * self.capital and not self.tripped:
-            self.tripped = f"portfolio drawdown {plain(fall)} is over {plain(limit)} of {plain(self.capital)}"
+        """Close the breaker if too large a share of the capital was lost since the last peak."""
+        limit = self.caps.drawdown_pct_max
+        if limit is not None and self.base and self.fall > limit * self.base and not self.tripped:
+            self.tripped = (
+                f"portfolio drawdown {quote_text(self.fall)} is over {plain(limit)} of {plain(self.base)}; "
+                f"the profit was {quote_text(self.peak)} at its peak and is {quote_text(self.pnl)}"
+            )
+
+    def _earn(self, profit: Decimal) -> None:
+        """Count a profit or a loss, as a share of the capital that is deployed now."""
+        self.pnl += profit
+        if profit and self.capital > ZERO and self.capital != self.base:
+            # What was lost before stays the share that it was of what was deployed then.
+            self.fall = self.fall * self.capital / self.base if self.base else self.fall
+            self.base = self.capital
+        self.fall = max(ZERO, self.fall - profit)
+        if not self.fall:
+            self.peak = self.pnl

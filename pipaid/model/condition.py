@@ -78,8 +78,8 @@ MEANINGS: Final[Mapping[Condition, Meaning]] = MappingProxyType(
         ),
         # Of two accounts one may go on, so this is no reason to block both: the book itself refuses.
         Condition.DRAWDOWN: Meaning(
-            means="an account has lost too large a share of its capital: nothing is entered on it, over restarts too, "
-            "until a person allows it; exits go on",
+            means="an account has lost too large a share of its capital, each loss as a share of what was deployed "
+            "then: nothing is entered on it, over restarts too, until a person allows it; exits go on",
             remedy="see what lost it with `pipaid list`; `pipaid kill deactivate` allows entries again and counts "
             "losses anew",
         ),

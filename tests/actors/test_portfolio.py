@@ -288,27 +288,54 @@ async def test_a_breaker_shows_as_a_condition_with_its_moment_from_one_life_to_t
         assert home.conditions.current() == ()
 
 
-async def test_a_breaker_that_less_capital_closes_is_journalled_and_lets_nothing_through(
+async def test_a_breaker_that_a_tighter_cap_closes_is_journalled_and_lets_nothing_through(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     async with at_home(tmp_path, scripted(on_candle=plan([], [enter()]))) as home:
         home.nursery.start_soon(home.portfolio.run)
         home.portfolio.reconfigure(Caps(drawdown_pct_max=Decimal("0.2")))
-        first, second = await home.deploy("first"), await home.deploy("second")
+        strategy = await home.deploy()
         book = home.books[True]
-        book.pnl, book.peak = -book.capital * Decimal("0.15"), Decimal(0)
+        book.base, book.fall = book.capital, book.capital * Decimal("0.15")
         await home.close()
         assert book.tripped == ""
 
-        await home.lifecycle.pause(ACCOUNT, second.id, close_positions=False)
+        await home.portfolio.set_caps({"portfolio_drawdown_max": "0.1"}, by="somebody")
         assert "portfolio drawdown" in book.tripped
         await home.close()
         await trio.sleep(1)
 
-        assert home.orders(first.id) == []
+        assert home.orders(strategy.id) == []
         stored = home.journal.get("book", "paper")
         assert stored is not None
         assert msgspec.json.decode(stored.data, type=BookMemory).tripped == book.tripped
+
+
+async def test_what_large_strategies_lost_is_not_held_against_a_small_one_deployed_after_them(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    caps = Caps(drawdown_pct_max=Decimal("0.01"))
+    losing = scripted(on_candle=plan([enter(stop_price=Decimal(95))]))
+    async with at_home(tmp_path, losing) as home:
+        home.portfolio.reconfigure(caps)
+        large = await home.deploy("large", capital=Decimal(40_000))
+        await home.close()
+        await home.trade("100")
+        # What is paused may still lose, and its capital counts for as long.
+        await home.lifecycle.pause(ACCOUNT, large.id, close_positions=False)
+        await home.deploy("small", capital=Decimal(500))
+        await home.trade("94")
+        book = home.books[True]
+        assert book.fall > 5
+        assert (book.capital, book.tripped) == (Decimal(40_500), "")
+
+        await home.lifecycle.stop(ACCOUNT, large.id, close_positions=False)
+        assert (book.capital, book.tripped) == (Decimal(500), "")
+
+    async with at_home(tmp_path, scripted()) as home:
+        home.portfolio.reconfigure(caps)
+        await home.close("94")
+        assert (home.books[True].base, home.books[True].tripped) == (Decimal(40_500), "")
 
 
 async def test_of_caps_changed_at_once_none_is_lost_and_none_is_loosened_unasked(

@@ -332,13 +332,18 @@ async def test_a_roster_that_is_restarted_itself_keeps_actors_and_letters(
             second.cancel_scope.cancel()
 
 
-async def test_a_book_counts_the_capital_of_those_who_are_deployed(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_a_book_counts_the_capital_of_those_who_may_still_lose(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with at_home(tmp_path, scripted()) as home:
         first = await home.deploy("first", capital=Decimal(1000))
         await home.deploy("second", capital=Decimal(500))
         assert home.books[True].capital == 1500
 
         await home.lifecycle.pause(None, first.id, close_positions=False)
+        assert home.books[True].capital == 1500
+
+    async with at_home(tmp_path, scripted()) as home:
+        assert home.books[True].capital == 1500
+        await home.lifecycle.stop(None, first.id, close_positions=False)
         assert home.books[True].capital == 500
 
     async with at_home(tmp_path, scripted()) as home:

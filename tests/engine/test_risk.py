@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipaid.engine.book import Book, BookMemory, Caps, Deeds
+from pipaid.engine.book import Book, Caps, Deeds
 from pipaid.engine.risk import (
     Approved,
     Refused,
@@ -431,32 +431,6 @@ def test_a_new_day_begins_at_zero() -> None:
 
     assert book.day_pnl == -1
     assert (book.day, book.day_orders) == (DAY + 1, 1)
-
-
-def test_the_breaker_trips_above_its_share_of_the_capital_and_stays_so() -> None:
-    book = Book(caps=Caps(drawdown_pct_max=Decimal("0.1")), capital=Decimal(1000))
-    for pnl in ("0", "50", "-50"):
-        book.note_deeds("strat_1", Deeds(run_id="r", day=DAY, pnl=Decimal(pnl)))
-        assert book.tripped == ""
-
-    book.note_deeds("strat_1", Deeds(run_id="r", day=DAY, pnl=Decimal("-50.01")))
-    assert book.tripped == "portfolio drawdown 100.01 is over 0.1 of 1000"
-    book.note_deeds("strat_1", Deeds(run_id="r", day=DAY, pnl=Decimal(500)))
-    assert book.tripped
-
-    book.release()
-    assert (book.tripped, book.peak) == ("", book.pnl)
-
-
-def test_a_restarted_book_goes_on_from_its_memory() -> None:
-    before, after = Book(), Book(caps=Caps(drawdown_pct_max=Decimal("0.1")), capital=Decimal(1000))
-    before.recall(BookMemory(pnl=Decimal(10), peak=Decimal(100), tripped=""))
-
-    after.recall(before.memory())
-    after.note_deeds("strat_1", Deeds(run_id="r", day=DAY, pnl=Decimal(-500)))  # What it was before the restart.
-    assert after.tripped == ""
-    after.note_deeds("strat_1", Deeds(run_id="r", day=DAY, pnl=Decimal(-511)))
-    assert after.tripped
 
 
 def test_rates_forget_what_is_older_than_a_minute_and_know_each_order_once() -> None:
