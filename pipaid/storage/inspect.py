@@ -30,7 +30,10 @@ _RECORDS: Final = "SELECT n, entity, key, kind, owner, state, sort, data, previo
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verification found; no problems means that the journal is whole."""
+    """What a verification found; no problems means that the journal is whole.
+
+    `streams` counts those of events: of each strategy that ever was, of the accounts and of jobs.
+    """
 
     path: str
     schema: int
@@ -39,7 +42,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     pruned: int
     last_n: int
     last_hash: str
-    strategies: int
+    streams: int
     events: int
     rows: int
     problems: tuple[str, ...]
@@ -154,7 +157,7 @@ class _Verification:
             pruned=self._pruned,
             last_n=self._last_n,
             last_hash=self._last_hash.hex(),
-            strategies=len(self._seqs),
+            streams=len(self._seqs),
             events=self._events,
             rows=rows,
             problems=tuple(self._problems),
@@ -221,7 +224,7 @@ def _unreadable(path: Path, problem: str) -> Report:
         pruned=0,
         last_n=0,
         last_hash="",
-        strategies=0,
+        streams=0,
         events=0,
         rows=0,
         problems=(problem,),

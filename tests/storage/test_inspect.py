@@ -36,7 +36,7 @@ def test_a_sound_journal_has_no_problems(tmp_path: Path) -> None:
     report = verify(journal_path(tmp_path))
 
     assert report.ok
-    assert (report.records, report.last_n, report.events, report.strategies, report.rows) == (9, 9, 4, 2, 2)
+    assert (report.records, report.last_n, report.events, report.streams, report.rows) == (9, 9, 4, 2, 2)
     assert report.epoch == 1
 
 
