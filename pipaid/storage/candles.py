@@ -58,10 +58,10 @@ class CandleStore:
             path = self.path(venue, symbol, smaller)
             if smaller.ms <= timeframe.ms and not timeframe.ms % smaller.ms and path.exists():
                 return _mapped(path).larger(timeframe)
-        known = sorted({f"{each.venue} {each.symbol}" for each in self.names()})
-        have = f"there are {', '.join(known[:20])}" if known else "there are none yet"
+        known = sorted({f"{each.symbol} of {each.venue}" for each in self.names()})
+        have = f"it holds those of {', '.join(known[:20])}" if known else "there are none yet"
         raise NotFound(
-            f"no candles of {symbol} at {venue} of which {timeframe} could be made in {self.folder}; {have}; "
+            f"{self.folder} holds no candles of {symbol} of the venue {venue} to make {timeframe} of; {have}; "
             "`pipaid data import FILE` brings some in, `pipaid data download SYMBOL --from DATE` fetches some"
         )
 

@@ -166,10 +166,10 @@ def test_a_part_is_played_with_what_was_before_as_history(tmp_path: Path) -> Non
         ({"fee_bps": "-1"}, "must be 0 to 1000 basis points"),
         ({"driver": "warp"}, "--driver 'warp': one of auto, callback, skipping"),
         ({"capital": "1"}, "must be at least 100 for tpl_momentum"),
-        ({"venue": "moon"}, "no candles of BTCUSDT at moon"),
+        ({"venue": "moon"}, "no candles of BTCUSDT of the venue moon"),
         ({"name": "two"}, "declares no strategy 'two'; it declares 'one'"),
         ({"text": DECLARED + DECLARED.replace('"one"', '"two"')}, "choose one with --name: 'one', 'two'"),
-        ({"text": DECLARED.replace("BTCUSDT", "ETHUSDT")}, "no candles of ETHUSDT at local"),
+        ({"text": DECLARED.replace("BTCUSDT", "ETHUSDT")}, "no candles of ETHUSDT of the venue local"),
         ({"text": DECLARED.replace("tpl_momentum", "tpl_moon")}, "no template is called 'tpl_moon'"),
     ],
 )

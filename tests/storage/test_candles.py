@@ -55,7 +55,7 @@ def test_who_asks_for_what_is_not_there_is_told_what_is(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there are none yet; `pipaid data import FILE`"):
         store.read(VENUE, SYMBOL, Timeframe.M1)
     store.add(VENUE, made(*ROWS).larger(Timeframe.H1))
-    with pytest.raises(NotFound, match=f"there are {VENUE} {SYMBOL}"):
+    with pytest.raises(NotFound, match=f"it holds those of {SYMBOL} of {VENUE}"):
         store.read(VENUE, SYMBOL, Timeframe.M1)
 
 
