@@ -30,7 +30,7 @@ async def test_who_is_bound_to_rest_does_not_trade_although_its_leader_does(
         await deploy(home, leader)
         await bind(home, leader, OTHER, enabled=False)
         assert statuses(home, leader) == ["deployed", "draft"]
-        await bind(home, leader, OTHER)
+        await bind(home, leader, OTHER, enabled=True)
         assert statuses(home, leader) == ["deployed", "deployed"]
 
 
@@ -165,5 +165,5 @@ async def test_while_memory_is_short_no_binding_is_enabled_that_would_have_someb
         await deploy(home, leader)
         home.lifecycle.short = lambda: True
         with pytest.raises(Unavailable, match="holds more memory than it should"):
-            await bind(home, leader, OTHER)
+            await bind(home, leader, OTHER, enabled=True)
         assert statuses(home, leader) == ["deployed", "draft"]
