@@ -10,7 +10,7 @@ from pipaid.engine.explanation import Past, explain, memory_at, recollect
 from pipaid.engine.template import Exit, Template
 from pipaid.model.report import Why
 from pipaid.model.run import Evaluation
-from tests.builders import START_MS, SYMBOL, Bench, enter, opened, scripted
+from tests.builders import START_MS, SYMBOL, Bench, Wish, enter, opened, scripted
 from tests.engine.consults import always, asked, asking
 
 
@@ -63,8 +63,8 @@ def test_what_would_change_nothing_is_told_as_a_hold() -> None:
 
 
 def test_what_changed_nothing_is_told_from_the_record_with_what_was_wished() -> None:
-    leave = [lambda lot: Exit(position_id=lot.id)]
-    bench = opened(enter(), leave, leave)
+    leave: Wish = lambda lot: Exit(position_id=lot.id)  # noqa: E731 - a name for what is wished twice
+    bench = opened(enter(), [leave], [leave])
     for _ in range(2):
         bench.close()
 

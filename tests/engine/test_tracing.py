@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -10,16 +9,17 @@ import msgspec
 import pytest
 
 from pipaid.engine.risk import Refused
-from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Intent, Protect
+from pipaid.engine.template import Alarm, CancelEntries, Enter, Exit, ExitAll, Protect
 from pipaid.engine.tracing import SO_ALREADY, Trace, told
 from pipaid.engine.wishes import Nonsense
 from pipaid.model.order import OrderType, Side
-from pipaid.model.position import CloseReason, Direction, Position
+from pipaid.model.position import CloseReason, Direction
 from pipaid.model.run import Cause, Evaluation
 from tests.builders import (
     OTHER,
     START_MS,
     SYMBOL,
+    Wish,
     enter,
     limit,
     make_bench,
@@ -100,19 +100,19 @@ def test_what_was_skipped_says_why() -> None:
     assert traced(wishes=1, orders=(Side.BUY,)).detail == ""
 
 
-@pytest.mark.parametrize(
-    "wish",
-    [
-        lambda lot: Protect(position_id=lot.id, stop_price=Decimal(90)),
-        lambda _: enter(tag="dip", type=OrderType.LIMIT, price=Decimal(80)),
-        lambda _: Alarm(symbol=SYMBOL, below=Decimal(70), exits=False),
-        lambda lot: Exit(position_id=lot.id),
-        lambda lot: Exit(position_id=lot.id, price=Decimal(120)),
-        lambda _: ExitAll(symbol=SYMBOL),
-    ],
-)
-def test_what_is_wished_for_again_changes_nothing(wish: Callable[[Position], Intent]) -> None:
-    bench = opened(enter(), [wish], [wish], [])
+AGAIN: dict[str, Wish] = {
+    "protect": lambda lot: Protect(position_id=lot.id, stop_price=Decimal(90)),
+    "enter": lambda _: enter(tag="dip", type=OrderType.LIMIT, price=Decimal(80)),
+    "alarm": lambda _: Alarm(symbol=SYMBOL, below=Decimal(70), exits=False),
+    "exit": lambda lot: Exit(position_id=lot.id),
+    "exit at a price": lambda lot: Exit(position_id=lot.id, price=Decimal(120)),
+    "exit all": lambda _: ExitAll(symbol=SYMBOL),
+}
+
+
+@pytest.mark.parametrize("wish", AGAIN)
+def test_what_is_wished_for_again_changes_nothing(wish: str) -> None:
+    bench = opened(enter(), [AGAIN[wish]], [AGAIN[wish]], [])
 
     for _ in range(3):
         bench.close()
