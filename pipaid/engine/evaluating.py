@@ -172,15 +172,17 @@ class Evaluations(Wishes):
 
     def _call(self, symbol: str, callback: Callable[..., Iterable[Intent]], *facts: Any) -> None:
         intents = self.shield(asked, callback, SymbolView(self, symbol), facts, self)
-        if intents:
-            before = self._changes()
-            if self._trace is not None:
-                self._trace.asked_s = self.lap()
-            wisher = named(callback)
-            for intent in intents:
-                self._carry(intent, wisher)
-            if self._trace is not None:
-                self._trace.changed = self._changes() != before
+        if not intents:
+            return
+        trace = self._trace
+        before = () if trace is None else self._changes()
+        if trace is not None:
+            trace.asked_s = self.lap()
+        wisher = named(callback)
+        for intent in intents:
+            self._carry(intent, wisher)
+        if trace is not None:
+            trace.changed = self._changes() != before
 
     def _record(self, trace: Trace | None) -> None:
         """Count an evaluation, and keep its record if anybody listens."""
