@@ -33,7 +33,7 @@ from pipaid.model.moment import iso_millis, parse_iso
 from pipaid.model.money import plain, quote_text
 from pipaid.model.order import Order
 from pipaid.model.position import Position
-from pipaid.model.run import Cause, Evaluation
+from pipaid.model.run import Cause, Evaluation, TaskType
 from pipaid.model.strategy import QUARANTINED, Binding, Status, Strategy, StrategyDefinition, Tally
 from pipaid.plugins import Catalogue
 from pipaid.signals.series import Series
@@ -375,7 +375,8 @@ def _evaluated(reader: Reader, *, strategy_id: str, symbol: str, since_ms: int, 
 def _missed_since_ms(run: Evaluation, symbol: str, at_ms: int) -> int | None:
     """Return the first of the occasions that a record says were missed on a symbol, if a moment lies among them."""
     told = run.steps[0].output if run.steps else {}
-    if run.cause is not Cause.SCHEDULE or symbol not in told.get("symbols", ()):
+    decides = run.cause is Cause.SCHEDULE and run.task_type is TaskType.SIGNAL
+    if not decides or symbol not in told.get("symbols", ()):
         return None
     first_ms, last_ms = parse_iso(told["first"]), parse_iso(told["last"])
     return first_ms if first_ms <= at_ms < last_ms + 1_000 else None

@@ -243,7 +243,9 @@ def _decision(session: Session, trace: Trace, past: Past, standing: Standing) ->
     if words and not (standing.status is Status.PAUSED and holds):
         return f"nothing: {words}"
     if plan is not None:
-        # What is decided at an occasion is recorded, whatever it is.
+        # What is decided at an occasion is recorded, whatever it is, and kept for a while.
+        if plan.passed(past.at_ms - past.at_ms % 1_000 - 1, past.at_ms) is not None:
+            return f"nothing is known of this occasion ({plan.plan}): no record of it is kept"
         next_ms = plan.after(past.at_ms)
         due = "none comes any more" if next_ms is None else f"the next one is at {iso_seconds(next_ms)}"
         return f"nothing: it is asked at occasions alone ({plan.plan}); {due}"

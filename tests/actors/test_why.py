@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from attrs import define, field
 from trio.testing import MockClock
@@ -15,11 +16,12 @@ from actors.actor import Phase
 from actors.watchdog import Overrun
 from pipaid.engine.risk import Caps
 from pipaid.engine.template import Intent, Template, View
+from pipaid.engine.tracing import step
 from pipaid.errors import Unavailable
 from pipaid.model import report, request
 from pipaid.model.moment import iso_millis, iso_seconds, parse_iso
-from pipaid.model.record import Batch
-from pipaid.model.run import Cause, RunStatus
+from pipaid.model.record import Batch, Kind, Record
+from pipaid.model.run import Cause, Evaluation, RunStatus, StepName, StepStatus, TaskType, numbered
 from pipaid.model.strategy import Strategy
 from pipaid.signals.series import Feature, Live, Series
 from tests.actors.homes import ACCOUNT, Home, at_home
@@ -207,8 +209,40 @@ async def test_of_an_occasion_that_was_missed_it_is_told_that_it_was(tmp_path: P
         assert missed.startswith("skipped: 3 occasions from ")
         nothing = f"nothing: it is asked at occasions alone (every 2 min); the next one is at {next_one}"
         assert [each.decision for each in told] == [missed, missed, "hold", nothing]
-        assert state.next_occasion == iso_millis(START_MS + 10 * MINUTE_MS)
         assert parse_iso(told[1].at) == START_MS + 4 * MINUTE_MS
+        assert state.next_occasion == iso_millis(START_MS + 10 * MINUTE_MS)
+
+        for run in home.stored("run", Evaluation, owner=strategy.id):
+            await home.recorder.commit(Batch(records=[Record("run", run.id, Kind.DROP)]))
+        dropped = await why(home, strategy, START_MS + 8 * MINUTE_MS)
+        assert dropped.decision == "nothing is known of this occasion (every 2 min): no record of it is kept"
+
+
+async def test_a_maintenance_that_was_missed_says_nothing_of_what_was_decided(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with at_home(tmp_path, scripted(on_candle=lambda _: [])) as home:
+        strategy = await home.deploy()
+        for _ in range(3):
+            await home.close()
+        spans = {"first": iso_seconds(START_MS), "last": iso_seconds(home.quotes.now_ms), "symbols": [SYMBOL]}
+        missed = evaluation(
+            strategy.id,
+            1,
+            at_ms=home.quotes.now_ms,
+            cause=Cause.SCHEDULE,
+            status=RunStatus.SKIPPED,
+            steps=numbered(step(StepName.DATA, StepStatus.SKIPPED, spans)),
+        )
+        at_ms = START_MS + MINUTE_MS + 30_000
+        told: list[str] = []
+        for task in TaskType:
+            kept = msgspec.structs.replace(missed, id=f"run_{task}", task_type=task)
+            await home.recorder.commit(Batch(records=[stored(kept)]))
+            told.append((await why(home, strategy, at_ms)).decision)
+            await home.recorder.commit(Batch(records=[Record("run", kept.id, Kind.DROP)]))
+
+        assert [words.partition(":")[0] for words in told] == ["skipped", "hold"]
 
 
 async def test_what_the_template_broke_down_over_is_not_tried_again(tmp_path: Path, autojump_clock: MockClock) -> None:
